@@ -1,0 +1,33 @@
+import type { Limits, Match, RulesConfig, Timeouts } from './types.ts'
+
+/** Where an intercepting listener waits when nothing else is said. Loopback: nobody outside can dial it. */
+export const DEFAULT_LISTEN_PORT = 50_080
+
+export const DEFAULT_TIMEOUTS: Timeouts = {
+  connectMs: 10_000, // a SYN and three retries (1 + 2 + 4 s, RFC 6298 §2)
+  idleMs: 3_600_000, // longer than the 2 h keepalive of few, shorter than a forgotten session
+  halfCloseMs: 60_000,
+  deadPeerMs: 30_000,
+}
+
+export const DEFAULT_LIMITS: Limits = {
+  flows: 0,
+  flowsPerClient: 0,
+  backlog: 4096, // net.core.somaxconn since Linux 5.4
+}
+
+export const MATCH_ANY: Match = { interfaces: [], sources: [], destinations: [], ports: [] }
+
+/**
+ * Two mark bits high up, away from those of Kubernetes (0x4000, 0x8000), Tailscale (0xff0000) and Cilium (0x0f00).
+ * The rule's priority is before any that VPN tools use (5000 and up), after `local` (0).
+ */
+export const DEFAULT_RULES: RulesConfig = {
+  install: true,
+  nftTable: 'limpid',
+  routeTable: 19_536,
+  rulePriority: 195,
+  markMask: 0x3000_0000,
+  interceptMark: 0x1000_0000,
+  bypassMark: 0x2000_0000,
+}

@@ -1,0 +1,67 @@
+import ipaddr from 'ipaddr.js'
+
+/** IP version: 4 or 6. */
+export type Family = 4 | 6
+
+/** One end of a TCP connection or UDP session. `address` is an IP literal in canonical form, never a name. */
+export interface Endpoint {
+  readonly address: string
+  /** 0–65535; 0 means "any" where a port is chosen by the kernel. */
+  readonly port: number
+}
+
+/** The family of an IP literal. An IPv4-mapped IPv6 literal (`::ffff:10.0.0.1`) is never produced by Limpid. */
+export function familyOf(address: string): Family {
+  return address.includes(':') ? 6 : 4
+}
+
+/**
+ * Canonical text of an IP literal: dotted quad, or IPv6 by RFC 5952; IPv4-mapped IPv6 becomes IPv4.
+ * Returns undefined when `text` is not an IP literal (a zone such as `%eth0` is not accepted).
+ */
+export function parseAddress(text: string): string | undefined {
+  if (ipaddr.IPv4.isValidFourPartDecimal(text)) return ipaddr.IPv4.parse(text).toString()
+  if (!text.includes(':') || text.includes('%') || !ipaddr.IPv6.isValid(text)) return undefined
+  const parsed = ipaddr.IPv6.parse(text)
+  return parsed.isIPv4MappedAddress() ? parsed.toIPv4Address().toString() : parsed.toRFC5952String()
+}
+
+/** A decimal port, 1–65535 (or 0 when `min` is 0); undefined otherwise. */
+export function parsePort(text: string, min = 1): number | undefined {
+  if (!/^\d{1,5}$/.test(text)) return undefined
+  const port = Number(text)
+  return port >= min && port <= 65_535 ? port : undefined
+}
+
+/** `10.0.0.1:80`, `[fd00::1]:80`; undefined when it is neither. */
+export function parseEndpoint(text: string): Endpoint | undefined {
+  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(text)
+  if (match === null) return undefined
+  const address = parseAddress(match[1] ?? match[2] ?? '')
+  const port = parsePort(match[3] ?? '', 0)
+  return address === undefined || port === undefined ? undefined : { address, port }
+}
+
+/** `10.0.0.1:80` or `[fd00::1]:80`. */
+export function formatEndpoint(endpoint: Endpoint): string {
+  const { address, port } = endpoint
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
+}
+
+export function sameEndpoint(a: Endpoint, b: Endpoint): boolean {
+  return a.port === b.port && a.address === b.address
+}
+
+/** The 4 or 16 bytes of an IP literal in network order. */
+export function addressBytes(address: string): Uint8Array {
+  return Uint8Array.from(ipaddr.parse(address).toByteArray())
+}
+
+/** 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/4, 240.0.0.0/4; ::, ::1, ff00::/8: never the address of somebody else. */
+export function isNeverForeign(address: string): boolean {
+  if (familyOf(address) === 4) {
+    const first = Number(address.slice(0, address.indexOf('.')))
+    return first === 0 || first === 127 || first >= 224
+  }
+  return address === '::' || address === '::1' || /^ff/i.test(address)
+}
