@@ -1,0 +1,67 @@
+import { Host } from './host.ts'
+
+/** Addresses of the reference topology, by family. Y is the client, X the proxy, Z the server. */
+export const ADDRESSES = {
+  4: { y: '10.0.3.1', xy: '10.0.3.101', xz: '10.0.4.1', z: '10.0.4.2' },
+  6: { y: 'fd00:3::1', xy: 'fd00:3::101', xz: 'fd00:4::1', z: 'fd00:4::2' },
+} as const
+
+/** Interface names on the proxy host. */
+export const X_TO_Y = 'x-y'
+export const X_TO_Z = 'x-z'
+
+export interface Topology {
+  readonly x: Host
+  readonly y: Host
+  readonly z: Host
+  close(): Promise<void>
+}
+
+/**
+ * Raises the reference topology:
+ *
+ *     Y 10.0.3.1/24, fd00:3::1/64 — 10.0.3.101, fd00:3::101 X 10.0.4.1, fd00:4::1 — 10.0.4.2/24, fd00:4::2/64 Z
+ *
+ * X forwards (it is a gateway with or without Limpid); Y and Z have their default route through X.
+ */
+export async function raiseTopology(): Promise<Topology> {
+  const [x, y, z] = await Promise.all([Host.create('X'), Host.create('Y'), Host.create('Z')])
+  await Promise.all([
+    x.run('ip', ['link', 'add', X_TO_Y, 'type', 'veth', 'peer', 'name', 'y-x', 'netns', y.path]),
+    x.run('ip', ['link', 'add', X_TO_Z, 'type', 'veth', 'peer', 'name', 'z-x', 'netns', z.path]),
+  ])
+  const a4 = ADDRESSES[4]
+  const a6 = ADDRESSES[6]
+  x.setSysctls({ 'net.ipv4.ip_forward': '1', 'net.ipv6.conf.all.forwarding': '1' })
+  await Promise.all([
+    x.run('ip', ['-batch', '-'], {
+      input: [
+        ...interfaceLines(X_TO_Y, `${a4.xy}/24`, `${a6.xy}/64`),
+        ...interfaceLines(X_TO_Z, `${a4.xz}/24`, `${a6.xz}/64`),
+      ].join('\n'),
+    }),
+    y.run('ip', ['-batch', '-'], { input: endHostLines('y-x', `${a4.y}/24`, `${a6.y}/64`, a4.xy, a6.xy) }),
+    z.run('ip', ['-batch', '-'], { input: endHostLines('z-x', `${a4.z}/24`, `${a6.z}/64`, a4.xz, a6.xz) }),
+  ])
+  return {
+    x,
+    y,
+    z,
+    close: async () => {
+      await Promise.all([x.close(), y.close(), z.close()])
+    },
+  }
+}
+
+function interfaceLines(name: string, v4: string, v6: string): string[] {
+  // nodad: duplicate address detection would keep the IPv6 address unusable for a second
+  return [`address add ${v4} dev ${name}`, `address add ${v6} dev ${name} nodad`, `link set ${name} up`]
+}
+
+function endHostLines(name: string, v4: string, v6: string, gateway4: string, gateway6: string): string {
+  return [
+    ...interfaceLines(name, v4, v6),
+    `route add default via ${gateway4}`,
+    `-6 route add default via ${gateway6} dev ${name}`,
+  ].join('\n')
+}

@@ -1,0 +1,48 @@
+import { type Endpoint, isNeverForeign } from '../net/address.ts'
+import { prefixContains } from '../net/prefix.ts'
+import type { ProxyContext } from './context.ts'
+import type { Flow } from './flow.ts'
+import type { RefusalReason } from './record.ts'
+
+/** Why this flow must not be dialled; undefined when it may. */
+export function refusalOf(flow: Flow, context: ProxyContext): RefusalReason | undefined {
+  if (isLoop(flow, context)) return 'loop'
+  if (!isSourceAllowed(flow, context)) return 'source'
+  const { flowsPerClient } = context.limits
+  const isOver = flowsPerClient > 0 && (context.flowsByClient.get(flow.client.address) ?? 0) > flowsPerClient
+  return isOver ? 'client-limit' : undefined
+}
+
+/**
+ * Would we dial ourselves? A flow to one of our listeners (dialled directly, or as its upstream) always; an intercepted
+ * flow to an address of this host when it would be dialled where the client did.
+ */
+function isLoop(flow: Flow, context: ProxyContext): boolean {
+  if (isOurListener(flow.upstream, context)) return true
+  if (flow.listener.intercept === 'none') return false
+  if (isOurListener(flow.originalDst, context)) return true
+  return flow.listener.to === undefined && isOurs(flow.originalDst.address, context)
+}
+
+function isOurListener(endpoint: Endpoint, context: ProxyContext): boolean {
+  return context.listening.some(({ port }) => port === endpoint.port) && isOurs(endpoint.address, context)
+}
+
+function isOurs(address: string, context: ProxyContext): boolean {
+  // whatever is dialled at 127/8, ::1 or the unspecified address reaches this host
+  return isNeverForeign(address) || context.own.has(address, context.resources.loop.now)
+}
+
+/**
+ * May this client be served, and its address be lent towards the upstream? Never lent are addresses that are nobody
+ * else's (loopback, multicast), ours (the server would take the client for the proxy), and the server's own (it would
+ * answer itself).
+ */
+function isSourceAllowed(flow: Flow, context: ProxyContext): boolean {
+  const { address } = flow.client
+  const { sources } = flow.listener.match
+  if (sources.length > 0 && !sources.some((prefix) => prefixContains(prefix, address))) return false
+  if (flow.listener.exclude.sources.some((prefix) => prefixContains(prefix, address))) return false
+  if (flow.source.kind !== 'client' && flow.source.kind !== 'client-port') return true
+  return !isOurs(address, context) && address !== flow.upstream.address
+}

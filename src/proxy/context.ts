@@ -1,0 +1,25 @@
+import type { Limits } from '../config/types.ts'
+import type { Endpoint } from '../net/address.ts'
+import type { RelayResources } from '../relay/resources.ts'
+import type { OwnAddresses } from '../sys/own-addresses.ts'
+import type { Budget } from './budget.ts'
+import type { DialCounters } from './dial.ts'
+import type { Flow } from './flow.ts'
+import type { FlowRecord } from './record.ts'
+
+/** What the flows of one proxy share. */
+export interface ProxyContext {
+  readonly resources: RelayResources
+  readonly budget: Budget
+  readonly limits: Limits
+  readonly own: OwnAddresses
+  readonly counters: DialCounters
+  /** fwmark of our own sockets; 0 when no rules are used. */
+  readonly mark: number
+  /** Where we listen, so that a flow to one of these is known for a loop. */
+  readonly listening: Endpoint[]
+  readonly flows: Set<Flow>
+  readonly flowsByClient: Map<string, number>
+  /** Called exactly once for each flow, when it has ended. */
+  onFlowEnd(record: FlowRecord): void
+}

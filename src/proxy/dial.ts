@@ -1,0 +1,218 @@
+import { type Endpoint, familyOf } from '../net/address.ts'
+import {
+  EADDRINUSE,
+  EADDRNOTAVAIL,
+  ECONNREFUSED,
+  ECONNRESET,
+  EHOSTUNREACH,
+  ENETDOWN,
+  ENETUNREACH,
+  ETIMEDOUT,
+  SyscallError,
+} from '../sys/errno.ts'
+import { EPOLLERR, EPOLLHUP, EPOLLOUT, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
+import {
+  setBindAddressNoPort,
+  setDeadPeerTimeout,
+  setFastOpenConnect,
+  setMark,
+  setNoDelay,
+  setResetOnClose,
+  setReuseAddress,
+  setTransparent,
+  setUrgentInline,
+  takeSocketError,
+} from '../sys/options.ts'
+import { bindSocket, closeFd, localEndpoint, openTcp, startConnect } from '../sys/socket.ts'
+import type { DialReason, SourceUsed } from './record.ts'
+import type { DialSource } from './source.ts'
+
+export interface DialOptions {
+  readonly source: DialSource
+  /** fwmark of our packets, so that the rules leave them alone; 0 for none. */
+  readonly mark: number
+  /** 0: as long as the kernel tries (net.ipv4.tcp_syn_retries). */
+  readonly connectMs: number
+  readonly deadPeerMs: number
+  readonly fastOpen: boolean
+  /** epoll events that the connected socket is to be watched for; must include EPOLLOUT. */
+  readonly events: number
+}
+
+export interface Dialled {
+  readonly kind: 'connected'
+  /** The caller takes the watch and its descriptor. */
+  readonly watch: Watch
+  /** What epoll reported so far; edge-triggered, it does not come again. */
+  readonly events: () => number
+  readonly sourceAddr: Endpoint
+  readonly source: SourceUsed
+}
+
+export interface DialFailure {
+  readonly kind: 'failed'
+  readonly reason: DialReason
+  readonly errno: number
+}
+
+/** Counts what happened on the way to a connection. */
+export interface DialCounters {
+  /** Sockets with which a connect was started: one a flow, unless the port had to be chosen again. */
+  dials: number
+  /** `client-port` gave way to `client`, because the port was taken. */
+  sourcePortFallbacks: number
+  /** A port was chosen outside the kernel's range, because that was used up towards this server. */
+  sourcePortSearches: number
+}
+
+/** Ports to try one after the other when the kernel finds none free for a source towards a server. */
+const PORT_SEARCHES = 64
+const FIRST_SEARCHED_PORT = 1_024
+let searchedPort = FIRST_SEARCHED_PORT
+
+/**
+ * Opens the upstream: one socket, bound to its source before connect(). `onAbandon` gets a
+ * function that ends the dial early (reason `client-gone`). Never throws for what a network or the kernel says: that is the outcome.
+ */
+export function dial(
+  to: Endpoint,
+  options: DialOptions,
+  loop: EventLoop,
+  counters: DialCounters,
+  onAbandon?: (abandon: () => void) => void,
+): Promise<Dialled | DialFailure> {
+  const started = startDial(to, options, counters)
+  if ('errno' in started) return Promise.resolve(failure(started.errno))
+  const { fd, source } = started
+  return new Promise((resolve) => {
+    const attempt = new Attempt(fd, loop, options, (errno, watch) => {
+      if (errno !== 0)
+        resolve(errno === ABANDONED ? { kind: 'failed', reason: 'client-gone', errno: 0 } : failure(errno))
+      else resolve({ kind: 'connected', watch, events: () => attempt.events, sourceAddr: localEndpoint(fd), source })
+    })
+    onAbandon?.(() => attempt.abandon())
+  })
+}
+
+const ABANDONED = -1
+
+/** A connect under way. Afterwards it goes on collecting events until the relay takes the watch over. */
+class Attempt implements EventTarget {
+  readonly #loop: EventLoop
+  readonly #watch: Watch
+  readonly #done: (errno: number, watch: Watch) => void
+  readonly #timer: NodeJS.Timeout | undefined
+  #settled = false
+  events = 0
+
+  constructor(fd: number, loop: EventLoop, options: DialOptions, done: (errno: number, watch: Watch) => void) {
+    this.#loop = loop
+    this.#done = done
+    this.#watch = loop.add(fd, options.events, this)
+    if (options.connectMs > 0) this.#timer = setTimeout(() => this.#fail(ETIMEDOUT), options.connectMs)
+  }
+
+  onEvents(events: number): void {
+    this.events |= events
+    if (this.#settled) return
+    if ((events & (EPOLLERR | EPOLLHUP)) !== 0) {
+      this.#fail(takeSocketError(this.#watch.fd) || ECONNRESET)
+    } else if ((events & EPOLLOUT) !== 0) {
+      this.#settled = true
+      clearTimeout(this.#timer)
+      this.#done(0, this.#watch)
+    }
+  }
+
+  abandon(): void {
+    this.#fail(ABANDONED)
+  }
+
+  #fail(errno: number): void {
+    if (this.#settled) return
+    this.#settled = true
+    clearTimeout(this.#timer)
+    this.#loop.remove(this.#watch)
+    setResetOnClose(this.#watch.fd)
+    closeFd(this.#watch.fd)
+    this.#done(errno, this.#watch)
+  }
+}
+
+type Started = { readonly fd: number; readonly source: SourceUsed } | { readonly errno: number }
+
+/** Tries the wanted source, then what it may fall back to. */
+function startDial(to: Endpoint, options: DialOptions, counters: DialCounters): Started {
+  const { kind, bind } = options.source
+  let errno = attemptConnect(to, options, bind, counters)
+  if (kind === 'client-port' && isPortTaken(errno) && bind !== undefined) {
+    counters.sourcePortFallbacks++
+    return startDial(to, { ...options, source: { kind: 'client', bind: { ...bind, port: 0 } } }, counters)
+  }
+  if (errno === -EADDRNOTAVAIL && bind !== undefined && bind.port === 0) {
+    // every port of net.ipv4.ip_local_port_range is used or in TIME_WAIT towards this server: look outside of it
+    counters.sourcePortSearches++
+    for (let tries = 0; tries < PORT_SEARCHES && isPortTaken(errno); tries++) {
+      errno = attemptConnect(to, options, { address: bind.address, port: nextSearchedPort() }, counters)
+    }
+  }
+  return errno < 0 ? { errno: -errno } : { fd: errno, source: kind }
+}
+
+function isPortTaken(result: number): boolean {
+  return result === -EADDRINUSE || result === -EADDRNOTAVAIL
+}
+
+function nextSearchedPort(): number {
+  const port = searchedPort
+  searchedPort = port === 65_535 ? FIRST_SEARCHED_PORT : port + 1
+  return port
+}
+
+/** A socket whose connect is under way, or the negative errno. */
+function attemptConnect(
+  to: Endpoint,
+  options: DialOptions,
+  bind: Endpoint | undefined,
+  counters: DialCounters,
+): number {
+  let fd = -1
+  try {
+    const family = familyOf(to.address)
+    fd = openTcp(family)
+    setNoDelay(fd)
+    setUrgentInline(fd)
+    if (options.deadPeerMs > 0) setDeadPeerTimeout(fd, options.deadPeerMs)
+    if (options.mark !== 0) setMark(fd, options.mark) // before connect(): the SYN is already routed by it
+    if (options.fastOpen) setFastOpenConnect(fd)
+    if (bind !== undefined) {
+      setTransparent(fd, family)
+      if (bind.port === 0) setBindAddressNoPort(fd)
+      else setReuseAddress(fd)
+      bindSocket(fd, bind)
+    }
+  } catch (error) {
+    if (fd >= 0) closeFd(fd)
+    if (error instanceof SyscallError) return -error.errno
+    throw error
+  }
+  counters.dials++
+  const errno = startConnect(fd, to)
+  if (errno === 0) return fd
+  closeFd(fd)
+  return -errno
+}
+
+function failure(errno: number): DialFailure {
+  const reason = REASONS.get(errno) ?? 'dial-failed'
+  return { kind: 'failed', reason, errno }
+}
+
+const REASONS: ReadonlyMap<number, DialReason> = new Map([
+  [ECONNREFUSED, 'dial-refused'],
+  [ECONNRESET, 'dial-refused'],
+  [ETIMEDOUT, 'dial-timeout'],
+  [ENETUNREACH, 'dial-unreachable'],
+  [EHOSTUNREACH, 'dial-unreachable'],
+  [ENETDOWN, 'dial-unreachable'],
+])

@@ -1,0 +1,180 @@
+import type { ListenerConfig } from '../config/types.ts'
+import { type Endpoint, familyOf } from '../net/address.ts'
+import type { RelayReason } from '../relay/reasons.ts'
+import { RELAY_EVENTS, TcpRelay } from '../relay/tcp.ts'
+import { EPOLLERR, type EventLoop, type Watch } from '../sys/loop.ts'
+import { setResetOnClose } from '../sys/options.ts'
+import { type Accepted, closeFd, localEndpoint } from '../sys/socket.ts'
+import { refusalOf } from './admission.ts'
+import type { ProxyContext } from './context.ts'
+import { type DialFailure, type Dialled, dial } from './dial.ts'
+import { type CloseReason, type FlowRecord, REFUSALS } from './record.ts'
+import { type DialSource, dialSource } from './source.ts'
+
+/** The fixed upstream of a listener: an address for each family it can be reached by; port 0 keeps the original one. */
+export interface Target {
+  readonly addresses: { readonly 4?: string; readonly 6?: string }
+  readonly port: number
+}
+
+/** One TCP flow, between accept and its record. */
+export interface Flow {
+  readonly id: number
+  readonly listener: ListenerConfig
+  readonly client: Endpoint
+  /** The client's socket until the relay takes it. */
+  readonly watch: Watch
+  readonly originalDst: Endpoint
+  readonly upstream: Endpoint
+  readonly source: DialSource
+  readonly startedAt: number
+  readonly acceptedAt: number
+  dialMs: number
+  dialled: Dialled | undefined
+  relay: TcpRelay | undefined
+  /** Ends a dial that is under way. */
+  abandonDial: (() => void) | undefined
+}
+
+/**
+ * One flow's life. Takes the accepted socket; it is closed on every path, and the record is told exactly once.
+ * Opens the record → refuses a loop → dials → relays → closes with one reason.
+ */
+export async function runFlow(
+  id: number,
+  accepted: Accepted,
+  listener: ListenerConfig,
+  target: Target | undefined,
+  context: ProxyContext,
+): Promise<void> {
+  const client = new ClientEvents()
+  const flow = openFlow(id, accepted, listener, target, client, context)
+  const refusal = refusalOf(flow, context)
+  if (refusal !== undefined) return resetClient(flow, refusal, context)
+
+  const dialled = await dialUpstream(flow, client, context)
+  if (dialled.kind === 'failed') return resetClient(flow, dialled.reason, context)
+
+  const reason = await relayFlow(flow, client, dialled, context)
+  closeFlow(flow, reason, context)
+}
+
+function openFlow(
+  id: number,
+  accepted: Accepted,
+  listener: ListenerConfig,
+  target: Target | undefined,
+  client: ClientEvents,
+  context: ProxyContext,
+): Flow {
+  const originalDst = localEndpoint(accepted.fd)
+  const flow: Flow = {
+    id,
+    listener,
+    client: accepted.clientAddr,
+    watch: watchClient(accepted.fd, client, context.resources.loop),
+    originalDst,
+    upstream: upstreamOf(originalDst, target),
+    source: dialSource(listener.source, accepted.clientAddr),
+    startedAt: Date.now(),
+    acceptedAt: performance.now(),
+    dialMs: 0,
+    dialled: undefined,
+    relay: undefined,
+    abandonDial: undefined,
+  }
+  context.flows.add(flow)
+  countClient(context.flowsByClient, flow.client.address, 1)
+  return flow
+}
+
+function upstreamOf(originalDst: Endpoint, target: Target | undefined): Endpoint {
+  if (target === undefined) return originalDst
+  const { addresses, port } = target
+  const address = addresses[familyOf(originalDst.address)] ?? addresses[4] ?? addresses[6] ?? originalDst.address
+  return { address, port: port === 0 ? originalDst.port : port }
+}
+
+/** Epoll's reports about the client until the relay takes over: edge-triggered, they do not come again. */
+class ClientEvents {
+  events = 0
+  onReset: (() => void) | undefined
+
+  onEvents(events: number): void {
+    this.events |= events
+    if ((events & EPOLLERR) !== 0) this.onReset?.()
+  }
+}
+
+/** Takes the descriptor: closes it when the epoll set has no room for it. */
+function watchClient(fd: number, client: ClientEvents, loop: EventLoop): Watch {
+  try {
+    return loop.add(fd, RELAY_EVENTS, client)
+  } catch (error) {
+    closeFd(fd)
+    throw error
+  }
+}
+
+async function dialUpstream(flow: Flow, client: ClientEvents, context: ProxyContext): Promise<Dialled | DialFailure> {
+  const { timeouts, fastOpen } = flow.listener
+  const { connectMs, deadPeerMs } = timeouts
+  const options = { source: flow.source, mark: context.mark, connectMs, deadPeerMs, fastOpen, events: RELAY_EVENTS }
+  try {
+    return await dial(flow.upstream, options, context.resources.loop, context.counters, (abandon) => {
+      flow.abandonDial = abandon
+      client.onReset = abandon // nobody waits for the answer any more
+    })
+  } finally {
+    flow.abandonDial = undefined
+    client.onReset = undefined
+    flow.dialMs = performance.now() - flow.acceptedAt
+  }
+}
+
+function relayFlow(flow: Flow, client: ClientEvents, dialled: Dialled, context: ProxyContext): Promise<RelayReason> {
+  flow.dialled = dialled
+  return new Promise((resolve) => {
+    const clientSide = { watch: flow.watch, events: client.events }
+    const upstreamSide = { watch: dialled.watch, events: dialled.events() }
+    flow.relay = new TcpRelay(clientSide, upstreamSide, context.resources, resolve)
+  })
+}
+
+/** Ends a flow that has no upstream: the client is told by a reset, never by silence. */
+function resetClient(flow: Flow, reason: CloseReason, context: ProxyContext): void {
+  context.resources.loop.remove(flow.watch)
+  setResetOnClose(flow.watch.fd)
+  closeFd(flow.watch.fd)
+  closeFlow(flow, reason, context)
+}
+
+function closeFlow(flow: Flow, reason: CloseReason, context: ProxyContext): void {
+  context.flows.delete(flow)
+  countClient(context.flowsByClient, flow.client.address, -1)
+  const refused = reason in REFUSALS
+  const record: FlowRecord = {
+    id: flow.id,
+    listener: flow.listener.name,
+    protocol: 'tcp',
+    client: flow.client,
+    originalDst: flow.originalDst,
+    upstream: refused ? undefined : flow.upstream,
+    sourceAddr: flow.dialled?.sourceAddr,
+    source: flow.dialled?.source,
+    bytesClientToUpstream: flow.relay?.bytesClientToUpstream ?? 0,
+    bytesUpstreamToClient: flow.relay?.bytesUpstreamToClient ?? 0,
+    startedAt: flow.startedAt,
+    dialMs: flow.dialMs,
+    durationMs: performance.now() - flow.acceptedAt,
+    reason,
+    refused,
+  }
+  context.onFlowEnd(record)
+}
+
+function countClient(counts: Map<string, number>, address: string, by: 1 | -1): void {
+  const count = (counts.get(address) ?? 0) + by
+  if (count > 0) counts.set(address, count)
+  else counts.delete(address)
+}

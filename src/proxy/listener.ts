@@ -1,0 +1,155 @@
+import type { ListenerConfig } from '../config/types.ts'
+import { LimpidError } from '../errors.ts'
+import { type Endpoint, familyOf, formatEndpoint } from '../net/address.ts'
+import { EADDRINUSE, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, SyscallError } from '../sys/errno.ts'
+import { EPOLLIN, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
+import {
+  setDeadPeerTimeout,
+  setFastOpen,
+  setIpv6Only,
+  setMark,
+  setNoDelay,
+  setReuseAddress,
+  setTransparent,
+  setUrgentInline,
+} from '../sys/options.ts'
+import {
+  type Accepted,
+  acceptConnection,
+  bindSocket,
+  closeFd,
+  listenSocket,
+  localEndpoint,
+  openTcp,
+} from '../sys/socket.ts'
+
+const ACCEPT_BATCH = 64 // then the flows that there are have their turn
+/** After EMFILE and its like: long enough to cost nothing, short enough to be back at once. */
+const ACCEPT_BACKOFF_MS = 50
+
+export interface ListenOptions {
+  readonly listener: Pick<ListenerConfig, 'intercept' | 'fastOpen' | 'timeouts'>
+  readonly backlog: number
+  /** fwmark of the accepted sockets' packets; 0 for none. */
+  readonly mark: number
+}
+
+/** A listening socket in the event loop. */
+export class TcpListener implements EventTarget {
+  readonly #loop: EventLoop
+  readonly #watch: Watch
+  readonly #mayAccept: () => boolean
+  readonly #onAccept: (accepted: Accepted) => void
+  #backoff: NodeJS.Timeout | undefined
+  #paused = false
+  #closed = false
+  readonly address: Endpoint
+  /** Times that accepting stopped because descriptors or memory were used up (EMFILE, ENFILE, ENOBUFS, ENOMEM). */
+  backoffs = 0
+
+  /**
+   * Opens, binds and listens at once. Accepted sockets inherit its options. `onAccept` owns what it gets; `mayAccept`
+   * is asked before each accept: while it says no, connections wait in the backlog until `resume()`.
+   * @throws LimpidError LIMPID_LISTEN when the address is taken or not ours, LIMPID_CAPABILITY when it is denied.
+   */
+  constructor(
+    endpoint: Endpoint,
+    options: ListenOptions,
+    loop: EventLoop,
+    mayAccept: () => boolean,
+    onAccept: (accepted: Accepted) => void,
+  ) {
+    this.#loop = loop
+    this.#mayAccept = mayAccept
+    this.#onAccept = onAccept
+    const fd = openListening(endpoint, options)
+    this.address = localEndpoint(fd)
+    this.#watch = loop.add(fd, EPOLLIN, this)
+  }
+
+  onEvents(): void {
+    for (let count = 0; count < ACCEPT_BATCH && !this.#closed; count++) {
+      if (!this.#mayAccept()) {
+        this.#pause()
+        return
+      }
+      const accepted = acceptConnection(this.#watch.fd)
+      if (typeof accepted !== 'number') this.#onAccept(accepted)
+      else if (accepted !== -EINTR && accepted !== -ECONNABORTED) {
+        this.#onAcceptError(-accepted)
+        return
+      }
+    }
+  }
+
+  /** Accepts again after `mayAccept` said no. */
+  resume(): void {
+    if (!this.#paused || this.#closed || this.#backoff !== undefined) return
+    this.#paused = false
+    this.#loop.modify(this.#watch, EPOLLIN)
+  }
+
+  /** Stops listening; takes what has already been accepted by the kernel first, unless the limits forbid it. */
+  close(): void {
+    if (this.#closed) return
+    this.onEvents()
+    this.#closed = true
+    clearTimeout(this.#backoff)
+    this.#loop.remove(this.#watch)
+    closeFd(this.#watch.fd)
+  }
+
+  #pause(): void {
+    if (this.#paused || this.#closed) return
+    this.#paused = true
+    this.#loop.modify(this.#watch, 0)
+  }
+
+  #onAcceptError(errno: number): void {
+    if (!EXHAUSTED.has(errno)) return // EAGAIN: drained; or an error of that one connection (accept(2)), which is gone
+    this.backoffs++
+    this.#pause()
+    this.#backoff = setTimeout(() => {
+      this.#backoff = undefined
+      this.resume()
+    }, ACCEPT_BACKOFF_MS)
+  }
+}
+
+/** EMFILE, ENFILE, ENOBUFS, ENOMEM: trying again at once would only spin. */
+const EXHAUSTED: ReadonlySet<number> = new Set([EMFILE, ENFILE, ENOBUFS, ENOMEM])
+
+/** A listening socket. Options set here hold for every socket that it accepts. */
+function openListening(endpoint: Endpoint, options: ListenOptions): number {
+  const { listener, backlog, mark } = options
+  const family = familyOf(endpoint.address)
+  const fd = openTcp(family)
+  try {
+    if (family === 6) setIpv6Only(fd)
+    setReuseAddress(fd) // a restart does not wait for TIME_WAIT
+    if (listener.intercept === 'tproxy') setTransparent(fd, family) // needed even on 127.0.0.1
+    if (mark !== 0) setMark(fd, mark)
+    setNoDelay(fd)
+    setUrgentInline(fd)
+    if (listener.timeouts.deadPeerMs > 0) setDeadPeerTimeout(fd, listener.timeouts.deadPeerMs)
+    bindSocket(fd, endpoint)
+    if (listener.fastOpen) setFastOpen(fd, backlog)
+    listenSocket(fd, backlog)
+    return fd
+  } catch (error) {
+    closeFd(fd)
+    throw listenError(error, endpoint)
+  }
+}
+
+function listenError(error: unknown, endpoint: Endpoint): unknown {
+  if (!(error instanceof SyscallError) || error.code === 'LIMPID_CAPABILITY') return error
+  if (error.call !== 'bind' && error.call !== 'listen') return error
+  const taken = error.errno === EADDRINUSE
+  return new LimpidError('LIMPID_LISTEN', `cannot listen on ${formatEndpoint(endpoint)}: ${error.message}`, {
+    cure: taken
+      ? `choose another port, or see who has it: ss -Htlnp 'sport = :${endpoint.port}'`
+      : 'choose an address of this host (ip address)',
+    cause: error,
+  })
+}

@@ -1,0 +1,210 @@
+import { lookup } from 'node:dns/promises'
+import { EventEmitter } from 'node:events'
+import type { Config, ListenerConfig } from '../config/types.ts'
+import { LimpidError } from '../errors.ts'
+import { type Endpoint, familyOf, parseAddress } from '../net/address.ts'
+import { descriptorLimit } from '../sys/descriptors.ts'
+import { eventLoop } from '../sys/loop.ts'
+import { OwnAddresses } from '../sys/own-addresses.ts'
+import { PipePool } from '../sys/pipes.ts'
+import { MAX_WAITING_BYTES, PIPE_BYTES, planBudget } from './budget.ts'
+import type { ProxyContext } from './context.ts'
+import type { DialCounters } from './dial.ts'
+import { runFlow, type Target } from './flow.ts'
+import { TcpListener } from './listener.ts'
+import type { CloseReason, FlowRecord } from './record.ts'
+
+const IDLE_PIPES = 32
+const MIN_SWEEP_MS = 25
+const MAX_SWEEP_MS = 1_000
+
+/** Counters since the proxy was made, and gauges of this moment. */
+export interface ProxyStats extends DialCounters {
+  readonly flowsOpen: number
+  readonly flowsLimit: number
+  readonly flowsTotal: number
+  readonly endedBy: Readonly<Partial<Record<CloseReason, number>>>
+  readonly bytesClientToUpstream: number
+  readonly bytesUpstreamToClient: number
+  /** Bytes that wait in our memory for slow receivers. */
+  readonly waitingBytes: number
+  readonly pipesOpen: number
+  readonly acceptBackoffs: number
+}
+
+interface ProxyEvents {
+  /** Once for each flow, when it has ended. */
+  flow: [record: FlowRecord]
+}
+
+/** A transparent proxy in this process. It touches no kernel rules: those are the ruleset's (see installRuleset). */
+export class Proxy extends EventEmitter<ProxyEvents> {
+  readonly #config: Config
+  readonly #context: ProxyContext
+  readonly #pipes: PipePool
+  readonly #listeners: TcpListener[] = []
+  readonly #endedBy: Partial<Record<CloseReason, number>> = {}
+  #sweep: NodeJS.Timeout | undefined
+  #onDrained: (() => void) | undefined
+  #flowsTotal = 0
+  #bytesClientToUpstream = 0
+  #bytesUpstreamToClient = 0
+
+  constructor(config: Config) {
+    super()
+    this.#config = config
+    const budget = planBudget(config.limits, descriptorLimit())
+    this.#pipes = new PipePool({ limit: budget.pipes, keepIdle: IDLE_PIPES, capacity: PIPE_BYTES })
+    this.#context = {
+      resources: { loop: eventLoop, pipes: this.#pipes, waitingBytes: 0 },
+      budget,
+      limits: config.limits,
+      own: new OwnAddresses(),
+      counters: { dials: 0, sourcePortFallbacks: 0, sourcePortSearches: 0 },
+      mark: needsMark(config) ? config.rules.bypassMark : 0,
+      listening: [],
+      flows: new Set(),
+      flowsByClient: new Map(),
+      onFlowEnd: (record) => this.#onFlowEnd(record),
+    }
+  }
+
+  /**
+   * Resolves the names in the config and opens every listener, or none.
+   * @returns the addresses listened on, in the order of the config (a port 0 is filled in).
+   * @throws LimpidError LIMPID_LISTEN, LIMPID_CAPABILITY or LIMPID_HOST_NAME.
+   */
+  async listen(): Promise<readonly Endpoint[]> {
+    const targets = await Promise.all(this.#config.listeners.map(resolveTarget))
+    try {
+      this.#config.listeners.forEach((listener, index) => {
+        for (const endpoint of listener.listen) this.#openListener(listener, endpoint, targets[index])
+      })
+    } catch (error) {
+      this.#closeListeners()
+      throw error
+    }
+    this.#sweep = setInterval(() => this.#expireFlows(), sweepInterval(this.#config.listeners))
+    return this.#context.listening
+  }
+
+  /** Stops accepting, waits for the flows to end, and after `deadlineMs` ends those that are left. */
+  async drain(deadlineMs: number): Promise<void> {
+    this.#closeListeners()
+    if (this.#context.flows.size > 0 && deadlineMs > 0) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, deadlineMs)
+        this.#onDrained = () => {
+          clearTimeout(timer)
+          resolve()
+        }
+      })
+    }
+    await this.close()
+  }
+
+  /** Stops at once: every flow is reset. When it returns, each has had its record and no descriptor is left. */
+  async close(): Promise<void> {
+    this.#closeListeners()
+    clearInterval(this.#sweep)
+    for (const flow of this.#context.flows) {
+      flow.abandonDial?.()
+      flow.relay?.end('shutdown')
+    }
+    while (this.#context.flows.size > 0) await new Promise((resolve) => setImmediate(resolve))
+    this.#pipes.close()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  stats(): ProxyStats {
+    const { budget, counters, flows, resources } = this.#context
+    return {
+      ...counters,
+      flowsOpen: flows.size,
+      flowsLimit: budget.flows,
+      flowsTotal: this.#flowsTotal,
+      endedBy: { ...this.#endedBy },
+      bytesClientToUpstream: this.#bytesClientToUpstream,
+      bytesUpstreamToClient: this.#bytesUpstreamToClient,
+      waitingBytes: resources.waitingBytes,
+      pipesOpen: this.#pipes.open,
+      acceptBackoffs: this.#listeners.reduce((sum, listener) => sum + listener.backoffs, 0),
+    }
+  }
+
+  #openListener(listener: ListenerConfig, endpoint: Endpoint, target: Target | undefined): void {
+    const context = this.#context
+    const options = { listener, backlog: context.limits.backlog, mark: context.mark }
+    const opened = new TcpListener(
+      endpoint,
+      options,
+      context.resources.loop,
+      () => context.flows.size < context.budget.flows && context.resources.waitingBytes < MAX_WAITING_BYTES,
+      (accepted) => {
+        void runFlow(++this.#flowsTotal, accepted, listener, target, context)
+      },
+    )
+    this.#listeners.push(opened)
+    context.listening.push(opened.address)
+  }
+
+  #onFlowEnd(record: FlowRecord): void {
+    this.#endedBy[record.reason] = (this.#endedBy[record.reason] ?? 0) + 1
+    this.#bytesClientToUpstream += record.bytesClientToUpstream
+    this.#bytesUpstreamToClient += record.bytesUpstreamToClient
+    for (const listener of this.#listeners) listener.resume()
+    this.emit('flow', record)
+    if (this.#context.flows.size === 0) this.#onDrained?.()
+  }
+
+  #expireFlows(): void {
+    const now = performance.now()
+    for (const flow of this.#context.flows) flow.relay?.expire(now, flow.listener.timeouts)
+    // what waited for memory may go on now
+    for (const listener of this.#listeners) listener.resume()
+  }
+
+  #closeListeners(): void {
+    for (const listener of this.#listeners) listener.close()
+  }
+}
+
+/** The proxy of a config. Call `listen()`; flow records come as `flow` events. */
+export function createProxy(config: Config): Proxy {
+  return new Proxy(config)
+}
+
+/** A plain forwarder needs no mark, and so no capability. */
+function needsMark(config: Config): boolean {
+  return config.listeners.some((listener) => listener.intercept !== 'none' || listener.source !== 'proxy')
+}
+
+/** A quarter of the shortest timeout, so that none is exceeded by more than that. */
+function sweepInterval(listeners: readonly ListenerConfig[]): number {
+  const timeouts = listeners.flatMap(({ timeouts }) => [timeouts.idleMs, timeouts.halfCloseMs]).filter((ms) => ms > 0)
+  return Math.max(MIN_SWEEP_MS, Math.min(MAX_SWEEP_MS, ...timeouts.map((ms) => ms / 4)))
+}
+
+async function resolveTarget(listener: ListenerConfig): Promise<Target | undefined> {
+  if (listener.to === undefined) return undefined
+  const { host, port } = listener.to
+  const literal = parseAddress(host)
+  if (literal !== undefined) return { addresses: { [familyOf(literal)]: literal }, port }
+  try {
+    const found = await lookup(host, { all: true, verbatim: true })
+    const first = (family: 4 | 6): string | undefined => found.find((entry) => entry.family === family)?.address
+    return { addresses: { ...pick(4, first(4)), ...pick(6, first(6)) }, port }
+  } catch (cause) {
+    throw new LimpidError('LIMPID_HOST_NAME', `cannot resolve ${host} (listener ${listener.name})`, {
+      cure: 'write an address, or check the name with: getent hosts NAME',
+      cause,
+    })
+  }
+}
+
+function pick(family: 4 | 6, address: string | undefined): Target['addresses'] {
+  return address === undefined ? {} : { [family]: address }
+}

@@ -1,0 +1,54 @@
+import type { Endpoint } from '../net/address.ts'
+import type { RelayReason } from '../relay/reasons.ts'
+
+/** Why a flow was turned away before anything was dialled. */
+export type RefusalReason =
+  /** It was dialled to one of our own listeners, or to an address of this host: relaying it would dial ourselves. */
+  | 'loop'
+  /** Its source may not be lent: ours, loopback, multicast, the server's own, or not among the listener's sources. */
+  | 'source'
+  /** This client has as many flows as it may have. */
+  | 'client-limit'
+
+/** Why the upstream could not be opened. The client gets a reset. */
+export type DialReason =
+  | 'dial-refused'
+  | 'dial-timeout'
+  | 'dial-unreachable'
+  /** No local address, port or descriptor to dial with. */
+  | 'dial-failed'
+  /** The client was gone before the upstream answered. */
+  | 'client-gone'
+
+/** The closed list of reasons with which a flow ends. Exactly one is given. */
+export type CloseReason = RefusalReason | DialReason | RelayReason
+
+export const REFUSALS: Readonly<Record<RefusalReason, true>> = { loop: true, source: true, 'client-limit': true }
+
+/** Whose address the server sees. `client-port` that fell back is `client`. */
+export type SourceUsed = 'proxy' | 'client' | 'client-port' | 'address'
+
+/** One flow, as it is told when it has ended. Addresses are IP literals; durations are monotonic milliseconds. */
+export interface FlowRecord {
+  /** Counts up from 1 in each proxy. */
+  readonly id: number
+  readonly listener: string
+  readonly protocol: 'tcp'
+  readonly client: Endpoint
+  readonly originalDst: Endpoint
+  /** What was dialled; undefined for a flow that was refused before. */
+  readonly upstream: Endpoint | undefined
+  /** Our end towards the upstream, as the server sees it. */
+  readonly sourceAddr: Endpoint | undefined
+  readonly source: SourceUsed | undefined
+  readonly bytesClientToUpstream: number
+  readonly bytesUpstreamToClient: number
+  /** Wall clock, milliseconds since 1970; for people, never for arithmetic. */
+  readonly startedAt: number
+  /** From accept to the upstream's answer. */
+  readonly dialMs: number
+  /** From accept to the end. */
+  readonly durationMs: number
+  readonly reason: CloseReason
+  readonly refused: boolean
+}

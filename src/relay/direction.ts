@@ -1,0 +1,247 @@
+import { EAGAIN, ECONNRESET, EINTR, EPIPE } from '../sys/errno.ts'
+import { takeSocketError } from '../sys/options.ts'
+import type { Pipe } from '../sys/pipes.ts'
+import { finishWriting, receive, spliceBytes, transmit } from '../sys/socket.ts'
+import type { RelayReason } from './reasons.ts'
+import type { RelayResources } from './resources.ts'
+
+/** The most that one read takes: what a socket delivers in one go at gigabit rates, and the size of a default pipe. */
+const COPY_BYTES = 65_536
+/** Reads in a row that fill the buffer before a direction is taken for bulk and gets a pipe. */
+const FULL_READS_TO_SPLICE = 2
+/** Splices in a row that move little before a direction goes back to copying, which costs one call less per message. */
+const SMALL_SPLICES_TO_COPY = 8
+const SMALL_SPLICE_BYTES = 8_192
+/** Reads per turn; then the other flows have theirs. */
+const ROUNDS_PER_TURN = 16
+
+/** Every relay of the thread reads into this one; what cannot be written at once is copied out of it. */
+const copyBuffer = new Uint8Array(COPY_BYTES)
+
+type Peer = 'client' | 'upstream'
+
+/** What a direction tells the relay that it is part of. */
+export interface DirectionOwner {
+  readonly ended: boolean
+  /** When a byte was last moved, in the loop's monotonic milliseconds. */
+  lastActiveAt: number
+  /** The FIN was passed on. */
+  onDirectionFinished(): void
+  end(reason: RelayReason): void
+}
+
+/**
+ * One direction of a relay. Edge-triggered: `#readable` remembers that the sender may have bytes for us which we have
+ * not taken yet. Nothing is read while bytes wait for the receiver, so at most one read or one pipe waits, and the
+ * sender feels it.
+ */
+export class Direction {
+  readonly #relay: DirectionOwner
+  readonly #resources: RelayResources
+  readonly #from: number
+  readonly #to: number
+  readonly #sender: Peer
+  readonly #receiver: Peer
+  #readable = false
+  #finSeen = false
+  #eof = false
+  #urgent = false
+  #waiting: Uint8Array | undefined
+  #pipe: Pipe | undefined
+  #piped = 0
+  #splicing = false
+  #fullReads = 0
+  #smallSplices = 0
+  #resumes = false
+  /** The FIN was passed on: nothing more goes this way. */
+  finished = false
+  /** Bytes taken from the sender. */
+  bytes = 0
+
+  constructor(
+    relay: DirectionOwner,
+    from: number,
+    to: number,
+    sender: Peer,
+    receiver: Peer,
+    resources: RelayResources,
+  ) {
+    this.#relay = relay
+    this.#from = from
+    this.#to = to
+    this.#sender = sender
+    this.#receiver = receiver
+    this.#resources = resources
+  }
+
+  /** The sender has bytes, a FIN (`finSeen`) or an error for us. */
+  onReadable(finSeen: boolean): void {
+    this.#readable = true
+    if (finSeen) this.#finSeen = true
+    if (this.#piped === 0 && this.#waiting === undefined && !this.#resumes) this.#pump()
+  }
+
+  /** The receiver has room again. */
+  onWritable(): void {
+    if (this.#piped > 0 || this.#waiting !== undefined) this.#pump()
+  }
+
+  /** Urgent data is about: a read ends at its mark and splice cannot pass it, so copy, and read until EAGAIN. */
+  onUrgent(): void {
+    this.#urgent = true
+    this.#splicing = false
+    this.#readable = true
+  }
+
+  /** The sender's socket reports an error that no read has brought to light yet. */
+  onError(): void {
+    const errno = takeSocketError(this.#from)
+    if (errno !== 0) this.#fail(errno, this.#sender)
+  }
+
+  /** Gives back what the direction holds. Called once, when the relay ends. */
+  release(): void {
+    if (this.#pipe !== undefined) {
+      if (this.#piped > 0) this.#resources.pipes.discard(this.#pipe)
+      else this.#resources.pipes.give(this.#pipe)
+      this.#pipe = undefined
+    }
+    this.#setWaiting(undefined)
+  }
+
+  #pump(): void {
+    for (let round = 0; ; round++) {
+      if (!this.#flush()) return
+      if (this.#eof) {
+        this.#passFin()
+        return
+      }
+      if (!this.#readable) {
+        this.#returnPipe()
+        return
+      }
+      if (round >= ROUNDS_PER_TURN) {
+        this.#resumeLater()
+        return
+      }
+      if (this.#splicing) this.#spliceIn()
+      else this.#copy()
+      if (this.#relay.ended) return
+    }
+  }
+
+  #copy(): void {
+    const count = receive(this.#from, copyBuffer, COPY_BYTES)
+    if (count <= 0) {
+      this.#endOfInput(count)
+      return
+    }
+    this.bytes += count
+    this.#relay.lastActiveAt = this.#resources.loop.now
+    if (count < COPY_BYTES && !this.#urgent) {
+      // a short read has drained the socket (epoll(7)), and nothing comes after a FIN
+      this.#readable = false
+      if (this.#finSeen) this.#eof = true
+      this.#fullReads = 0
+    } else if (++this.#fullReads >= FULL_READS_TO_SPLICE && !this.#urgent) {
+      this.#splicing = true
+      this.#smallSplices = 0
+    }
+    const sent = transmit(this.#to, copyBuffer, count)
+    if (sent === count) return
+    if (sent >= 0 || sent === -EAGAIN || sent === -EINTR) this.#setWaiting(copyBuffer.slice(Math.max(0, sent), count))
+    else this.#fail(-sent, this.#receiver)
+  }
+
+  #spliceIn(): void {
+    this.#pipe ??= this.#resources.pipes.take()
+    if (this.#pipe === undefined) {
+      this.#stopSplicing()
+      return
+    }
+    const count = spliceBytes(this.#from, this.#pipe.writeFd, this.#pipe.capacity)
+    if (count <= 0) {
+      this.#endOfInput(count)
+      return
+    }
+    this.#piped = count
+    this.bytes += count
+    this.#relay.lastActiveAt = this.#resources.loop.now
+    if (count >= SMALL_SPLICE_BYTES) this.#smallSplices = 0
+    else if (++this.#smallSplices >= SMALL_SPLICES_TO_COPY) this.#stopSplicing()
+  }
+
+  /** Goes back to copying; what is in the pipe is flushed before the next read. */
+  #stopSplicing(): void {
+    this.#splicing = false
+    this.#fullReads = 0
+  }
+
+  /** `result`: 0 for FIN, or a negative errno of a read. */
+  #endOfInput(result: number): void {
+    if (result === 0) this.#eof = true
+    else if (result === -EAGAIN) this.#readable = false
+    else if (result !== -EINTR) this.#fail(-result, this.#sender)
+  }
+
+  /** Writes what waits; true when nothing waits any more. */
+  #flush(): boolean {
+    while (this.#piped > 0) {
+      const count = spliceBytes(this.#pipe!.readFd, this.#to, this.#piped)
+      if (count > 0) this.#piped -= count
+      else if (!this.#blocked(count)) return false
+    }
+    while (this.#waiting !== undefined) {
+      const count = transmit(this.#to, this.#waiting, this.#waiting.length)
+      if (count >= 0) this.#setWaiting(count === this.#waiting.length ? undefined : this.#waiting.subarray(count))
+      else if (!this.#blocked(count)) return false
+    }
+    return true
+  }
+
+  /** True when a failed write is to be tried again at once; false when it must wait, or the relay has ended. */
+  #blocked(result: number): boolean {
+    if (result === -EINTR) return true
+    if (result !== -EAGAIN) this.#fail(-result, this.#receiver)
+    return false
+  }
+
+  #setWaiting(bytes: Uint8Array | undefined): void {
+    this.#resources.waitingBytes += (bytes?.length ?? 0) - (this.#waiting?.length ?? 0)
+    this.#waiting = bytes
+  }
+
+  #passFin(): void {
+    if (this.finished) return
+    this.finished = true
+    this.#returnPipe()
+    finishWriting(this.#to)
+    this.#relay.onDirectionFinished()
+  }
+
+  #returnPipe(): void {
+    if (this.#pipe === undefined) return
+    this.#resources.pipes.give(this.#pipe)
+    this.#pipe = undefined
+  }
+
+  #resumeLater(): void {
+    this.#resumes = true
+    this.#resources.loop.later(() => {
+      this.#resumes = false
+      if (!this.#relay.ended) this.#pump()
+    })
+  }
+
+  #fail(errno: number, peer: Peer): void {
+    let cause = errno
+    // EPIPE says only that the socket is dead; its pending error, if any is left, says why
+    if (errno === EPIPE && peer === this.#receiver) cause = takeSocketError(this.#to) || errno
+    this.#relay.end(reasonOf(cause, peer))
+  }
+}
+
+function reasonOf(errno: number, peer: Peer): RelayReason {
+  if (errno === ECONNRESET || errno === EPIPE) return peer === 'client' ? 'client-reset' : 'upstream-reset'
+  return peer === 'client' ? 'client-lost' : 'upstream-lost'
+}

@@ -1,0 +1,103 @@
+import { createRequire } from 'node:module'
+import { LimpidError } from '../errors.ts'
+
+/**
+ * The FFI table: every libc function that Limpid calls, and nothing else. Raw: -1 and errno on failure, no checks.
+ * Only files of src/sys import it. Pointers are buffers or typed arrays, which must stay alive during the call
+ * (koffi passes their memory, it does not copy).
+ */
+
+/** Memory passed by address. */
+export type Memory = Uint8Array | Int32Array | Uint32Array | BigInt64Array
+
+export interface PollHandle {
+  close(): void
+  ref(): void
+  unref(): void
+}
+
+interface Koffi {
+  load(path: null): { func(prototype: string): unknown }
+  alias(name: string, type: string): unknown
+  errno(): number
+  errno(value: number): number
+  os: { errno: Record<string, number> }
+  node: { poll(fd: number, options: { readable: boolean }, callback: (status: number) => void): PollHandle }
+}
+
+function loadKoffi(): Koffi {
+  try {
+    return createRequire(import.meta.url)('koffi') as Koffi
+  } catch (cause) {
+    throw new LimpidError('LIMPID_FFI', `cannot load koffi for ${process.platform}-${process.arch}`, {
+      cure: 'install with optional dependencies (npm ci without --omit=optional), for this machine’s architecture',
+      cause,
+    })
+  }
+}
+
+const koffi = loadKoffi()
+koffi.alias('ssize_t', 'int64')
+const libc = koffi.load(null)
+const bind = <F>(prototype: string): F => libc.func(prototype) as F
+
+type Fd = number
+
+export const ffi = {
+  socket: bind<(domain: number, type: number, protocol: number) => number>('int socket(int, int, int)'),
+  bind: bind<(fd: Fd, address: Memory, length: number) => number>('int bind(int, const void *, uint32_t)'),
+  listen: bind<(fd: Fd, backlog: number) => number>('int listen(int, int)'),
+  accept4: bind<(fd: Fd, address: Memory, length: Memory, flags: number) => number>(
+    'int accept4(int, void *, void *, int)',
+  ),
+  connect: bind<(fd: Fd, address: Memory, length: number) => number>('int connect(int, const void *, uint32_t)'),
+  getsockname: bind<(fd: Fd, address: Memory, length: Memory) => number>('int getsockname(int, void *, void *)'),
+  getpeername: bind<(fd: Fd, address: Memory, length: Memory) => number>('int getpeername(int, void *, void *)'),
+  setsockopt: bind<(fd: Fd, level: number, name: number, value: Memory, length: number) => number>(
+    'int setsockopt(int, int, int, const void *, uint32_t)',
+  ),
+  getsockopt: bind<(fd: Fd, level: number, name: number, value: Memory, length: Memory) => number>(
+    'int getsockopt(int, int, int, void *, void *)',
+  ),
+  shutdown: bind<(fd: Fd, how: number) => number>('int shutdown(int, int)'),
+  close: bind<(fd: Fd) => number>('int close(int)'),
+  recv: bind<(fd: Fd, bytes: Memory, length: number, flags: number) => number>(
+    'ssize_t recv(int, void *, size_t, int)',
+  ),
+  send: bind<(fd: Fd, bytes: Memory, length: number, flags: number) => number>(
+    'ssize_t send(int, const void *, size_t, int)',
+  ),
+  splice: bind<(from: Fd, offIn: null, to: Fd, offOut: null, length: number, flags: number) => number>(
+    'ssize_t splice(int, void *, int, void *, size_t, uint32_t)',
+  ),
+  pipe2: bind<(fds: Memory, flags: number) => number>('int pipe2(void *, int)'),
+  fcntl: bind<(fd: Fd, command: number, argument: number) => number>('int fcntl(int, int, int)'),
+  epollCreate1: bind<(flags: number) => number>('int epoll_create1(int)'),
+  epollCtl: bind<(epoll: Fd, operation: number, fd: Fd, event: Memory) => number>(
+    'int epoll_ctl(int, int, int, void *)',
+  ),
+  epollWait: bind<(epoll: Fd, events: Memory, count: number, timeoutMs: number) => number>(
+    'int epoll_wait(int, void *, int, int)',
+  ),
+  sendto: bind<
+    (fd: Fd, bytes: Memory, length: number, flags: number, address: Memory, addressLength: number) => number
+  >('ssize_t sendto(int, const void *, size_t, int, const void *, uint32_t)'),
+  unshare: bind<(flags: number) => number>('int unshare(int)'),
+  setns: bind<(fd: Fd, kind: number) => number>('int setns(int, int)'),
+}
+
+/** errno of the last failed call of the table. */
+export function lastErrno(): number {
+  return koffi.errno()
+}
+
+/** errno names of this platform, e.g. `{ EPERM: 1, … }`. */
+export const ERRNO: Readonly<Record<string, number>> = koffi.os.errno
+
+/**
+ * Watches `fd` for readability in libuv's loop (uv_poll, level-triggered); the handle keeps the process alive until
+ * `unref()` or `close()`.
+ */
+export function pollReadable(fd: number, callback: () => void): PollHandle {
+  return koffi.node.poll(fd, { readable: true }, callback)
+}

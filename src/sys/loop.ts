@@ -1,0 +1,185 @@
+import { SyscallError } from './errno.ts'
+import { ffi, lastErrno, type PollHandle, pollReadable } from './ffi.ts'
+import { closeFd } from './socket.ts'
+
+// sys/epoll.h
+export const EPOLLIN = 0x1
+export const EPOLLPRI = 0x2
+export const EPOLLOUT = 0x4
+export const EPOLLERR = 0x8
+export const EPOLLHUP = 0x10
+export const EPOLLRDHUP = 0x2000
+export const EPOLLET = 0x8000_0000
+
+const EPOLL_CTL_ADD = 1
+const EPOLL_CTL_DEL = 2
+const EPOLL_CTL_MOD = 3
+const EPOLL_CLOEXEC = 0o2000000
+
+const BATCH = 256
+const BATCHES_PER_TURN = 4 // then timers, promises and other handles of libuv's loop have their turn
+
+// struct epoll_event is packed on x86-64 only (linux/eventpoll.h): u32 events, then u64 data
+const WORDS = process.arch === 'x64' ? 3 : 4
+const DATA_AT = WORDS - 2
+
+/** Receives the events of one watched descriptor. */
+export interface EventTarget {
+  /** `events`: EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLERR, EPOLLHUP, or'ed. Must not throw for a peer's misbehaviour. */
+  onEvents(events: number): void
+}
+
+/** A descriptor in the epoll set. `target` may be replaced at any time; it gets all events from then on. */
+export interface Watch {
+  readonly fd: number
+  target: EventTarget
+}
+
+class Slot implements Watch {
+  readonly fd: number
+  readonly index: number
+  readonly generation: number
+  target: EventTarget
+
+  constructor(fd: number, index: number, generation: number, target: EventTarget) {
+    this.fd = fd
+    this.index = index
+    this.generation = generation
+    this.target = target
+  }
+}
+
+/**
+ * An epoll set inside libuv's loop: its descriptor is watched by libuv, and when it becomes readable the set is drained
+ * with `epoll_wait(…, 0)` in batches. It keeps the process alive while anything is watched, and holds no descriptor
+ * when nothing is.
+ */
+export class EventLoop {
+  #epollFd = -1
+  #poll: PollHandle | undefined
+  readonly #slots: (Slot | undefined)[] = []
+  readonly #free: number[] = []
+  readonly #event = new Uint32Array(WORDS)
+  readonly #events = new Uint32Array(WORDS * BATCH)
+  #generation = 0
+  #watched = 0
+  #closing = false
+  #again: (() => void)[] = []
+  #againScheduled = false
+  /** Monotonic milliseconds, read once per batch of events. */
+  now = performance.now()
+
+  /** Watches `fd` for `events` (or EPOLLET in). The descriptor stays the caller's; `remove` before closing it. */
+  add(fd: number, events: number, target: EventTarget): Watch {
+    if (this.#epollFd < 0) this.#open()
+    const index = this.#free.pop() ?? this.#slots.length
+    this.#generation = (this.#generation + 1) >>> 0
+    const slot = new Slot(fd, index, this.#generation, target)
+    this.#control(EPOLL_CTL_ADD, slot, events)
+    this.#slots[index] = slot
+    this.#watched++
+    return slot
+  }
+
+  /** Changes the events that are watched for; 0 pauses (errors and hang-ups are still reported). */
+  modify(watch: Watch, events: number): void {
+    this.#control(EPOLL_CTL_MOD, watch as Slot, events)
+  }
+
+  /** Ends the watch: no event of it is delivered any more, not even one that was already fetched. */
+  remove(watch: Watch): void {
+    const slot = watch as Slot
+    if (this.#slots[slot.index] !== slot) return
+    this.#slots[slot.index] = undefined
+    this.#free.push(slot.index)
+    this.#watched--
+    ffi.epollCtl(this.#epollFd, EPOLL_CTL_DEL, slot.fd, this.#event)
+    if (this.#watched === 0) this.#closeSoon()
+  }
+
+  /** Runs `work` in the next turn of the loop: for one who stops before its descriptor is drained, so that others have their turn. */
+  later(work: () => void): void {
+    this.#again.push(work)
+    if (this.#againScheduled) return
+    this.#againScheduled = true
+    setImmediate(() => {
+      this.#againScheduled = false
+      const due = this.#again
+      this.#again = []
+      this.now = performance.now()
+      for (const run of due) this.#guard(run)
+    })
+  }
+
+  #open(): void {
+    const fd = ffi.epollCreate1(EPOLL_CLOEXEC)
+    if (fd < 0) throw new SyscallError('epoll_create1', lastErrno(), 'EPOLL_CLOEXEC')
+    this.#epollFd = fd
+    this.#poll = pollReadable(fd, () => this.#drain())
+  }
+
+  /** Not at once: a flow that ends is often followed by the next, and opening costs two system calls. */
+  #closeSoon(): void {
+    if (this.#closing) return
+    this.#closing = true
+    this.#poll?.unref()
+    setImmediate(() => {
+      this.#closing = false
+      if (this.#watched > 0) {
+        this.#poll?.ref()
+        return
+      }
+      this.#poll?.close()
+      this.#poll = undefined
+      closeFd(this.#epollFd)
+      this.#epollFd = -1
+    })
+  }
+
+  #control(operation: number, slot: Slot, events: number): void {
+    this.#event[0] = events
+    this.#event[DATA_AT] = slot.index
+    this.#event[DATA_AT + 1] = slot.generation
+    if (ffi.epollCtl(this.#epollFd, operation, slot.fd, this.#event) === 0) return
+    throw new SyscallError('epoll_ctl', lastErrno(), `operation ${operation}, fd ${slot.fd}`)
+  }
+
+  #drain(): void {
+    const events = this.#events
+    for (let batch = 0; batch < BATCHES_PER_TURN && this.#epollFd >= 0; batch++) {
+      const count = ffi.epollWait(this.#epollFd, events, BATCH, 0)
+      if (count <= 0) return
+      this.now = performance.now()
+      for (let i = 0; i < count; i++) {
+        const at = i * WORDS
+        const slot = this.#slots[events[at + DATA_AT]!]
+        // a slot may have been given to another descriptor since the event was fetched
+        if (slot === undefined || slot.generation !== events[at + DATA_AT + 1]) continue
+        try {
+          slot.target.onEvents(events[at]!)
+        } catch (error) {
+          this.#surface(error)
+        }
+      }
+      if (count < BATCH) return
+    }
+  }
+
+  #guard(run: () => void): void {
+    try {
+      run()
+    } catch (error) {
+      this.#surface(error)
+    }
+  }
+
+  /** A defect in one target must not cost the others their events: it surfaces as an uncaught exception of its own. */
+  #surface(error: unknown): void {
+    setImmediate(() => {
+      throw error
+    })
+  }
+}
+
+/** The thread's loop: one epoll set beside the one libuv loop. */
+export const eventLoop = new EventLoop()

@@ -1,0 +1,148 @@
+import type { Endpoint } from '../net/address.ts'
+import { type Family, formatEndpoint } from '../net/address.ts'
+import { EINVAL, ENOPROTOOPT, SyscallError } from './errno.ts'
+import { ffi, lastErrno } from './ffi.ts'
+import { decodeSockaddr, SOCKADDR_BYTES } from './sockaddr.ts'
+
+// Linux's numbers for x86, ARM, RISC-V, POWER (asm-generic/socket.h, linux/in.h, linux/in6.h, linux/tcp.h).
+const SOL_SOCKET = 1
+const SO_REUSEADDR = 2
+const SO_ERROR = 4
+const SO_KEEPALIVE = 9
+const SO_OOBINLINE = 10
+const SO_LINGER = 13
+const SO_REUSEPORT = 15
+const SO_MARK = 36
+const IPPROTO_IP = 0
+const IP_TRANSPARENT = 19
+const IP_BIND_ADDRESS_NO_PORT = 24
+const SO_ORIGINAL_DST = 80 // linux/netfilter_ipv4.h; the same number for IPv6 (netfilter_ipv6/ip6_tables.h)
+const IPPROTO_IPV6 = 41
+const IPV6_V6ONLY = 26
+const IPV6_TRANSPARENT = 75
+const IPPROTO_TCP = 6
+const TCP_NODELAY = 1
+const TCP_KEEPIDLE = 4
+const TCP_KEEPINTVL = 5
+const TCP_KEEPCNT = 6
+const TCP_DEFER_ACCEPT = 9
+const TCP_USER_TIMEOUT = 18
+const TCP_FASTOPEN = 23
+const TCP_FASTOPEN_CONNECT = 30
+
+const number = new Int32Array(1)
+const numberLength = new Uint32Array(1)
+
+function setNumber(fd: number, level: number, option: number, value: number, what: string, capability?: string): void {
+  number[0] = value
+  if (ffi.setsockopt(fd, level, option, number, 4) < 0) {
+    throw new SyscallError('setsockopt', lastErrno(), `${what}, ${value}`, capability)
+  }
+}
+
+/**
+ * Lets the socket bind to addresses that are not ours and accept flows that were intercepted (ip(7), IP_TRANSPARENT;
+ * IPV6_TRANSPARENT for IPv6). Needs CAP_NET_RAW or CAP_NET_ADMIN. Set before bind().
+ */
+export function setTransparent(fd: number, family: Family): void {
+  if (family === 4) setNumber(fd, IPPROTO_IP, IP_TRANSPARENT, 1, 'IP_TRANSPARENT', 'CAP_NET_RAW')
+  else setNumber(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1, 'IPV6_TRANSPARENT', 'CAP_NET_RAW')
+}
+
+/** fwmark of every packet that the socket sends. Needs CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17. Before connect(). */
+export function setMark(fd: number, mark: number): void {
+  setNumber(fd, SOL_SOCKET, SO_MARK, mark | 0, `SO_MARK 0x${mark.toString(16)}`, 'CAP_NET_ADMIN')
+}
+
+/** bind() fixes only the address; connect() picks a port that is free for that destination (ip(7)). */
+export function setBindAddressNoPort(fd: number): void {
+  setNumber(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1, 'IP_BIND_ADDRESS_NO_PORT')
+}
+
+export function setReuseAddress(fd: number): void {
+  setNumber(fd, SOL_SOCKET, SO_REUSEADDR, 1, 'SO_REUSEADDR')
+}
+
+export function setReusePort(fd: number): void {
+  setNumber(fd, SOL_SOCKET, SO_REUSEPORT, 1, 'SO_REUSEPORT')
+}
+
+export function setIpv6Only(fd: number): void {
+  setNumber(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1, 'IPV6_V6ONLY')
+}
+
+/** Urgent bytes stay where they stand in the stream instead of being taken out of it (RFC 6093 §2, socket(7)). */
+export function setUrgentInline(fd: number): void {
+  setNumber(fd, SOL_SOCKET, SO_OOBINLINE, 1, 'SO_OOBINLINE')
+}
+
+export function setNoDelay(fd: number): void {
+  setNumber(fd, IPPROTO_TCP, TCP_NODELAY, 1, 'TCP_NODELAY')
+}
+
+/** Accepts only once the client sent data, or after `seconds` (tcp(7)). */
+export function setDeferAccept(fd: number, seconds: number): void {
+  setNumber(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, seconds, 'TCP_DEFER_ACCEPT')
+}
+
+/** Fast Open on a listener (RFC 7413); `queue` bounds the connections whose handshake is not finished. */
+export function setFastOpen(fd: number, queue: number): void {
+  setNumber(fd, IPPROTO_TCP, TCP_FASTOPEN, queue, 'TCP_FASTOPEN')
+}
+
+/** connect() returns at once and the first write carries the SYN's data (tcp(7), Linux 4.11). */
+export function setFastOpenConnect(fd: number): void {
+  setNumber(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1, 'TCP_FASTOPEN_CONNECT')
+}
+
+const KEEPALIVE_PROBES = 3
+
+/**
+ * A peer that answers nothing for about `deadPeerMs` ends the connection with ETIMEDOUT, whether bytes are waiting for
+ * its acknowledgement (TCP_USER_TIMEOUT, RFC 5482) or the connection is idle (keepalive).
+ */
+export function setDeadPeerTimeout(fd: number, deadPeerMs: number): void {
+  const interval = Math.max(1, Math.floor(deadPeerMs / 1000 / (KEEPALIVE_PROBES * 2)))
+  const idle = Math.max(1, Math.floor(deadPeerMs / 1000) - interval * KEEPALIVE_PROBES)
+  setNumber(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, deadPeerMs, 'TCP_USER_TIMEOUT')
+  setNumber(fd, SOL_SOCKET, SO_KEEPALIVE, 1, 'SO_KEEPALIVE')
+  setNumber(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle, 'TCP_KEEPIDLE')
+  setNumber(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval, 'TCP_KEEPINTVL')
+  setNumber(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES, 'TCP_KEEPCNT')
+}
+
+const LINGER_ZERO = Int32Array.of(1, 0)
+
+/** close() will send RST instead of FIN, and drop what is still unsent (socket(7), SO_LINGER with 0 s). */
+export function setResetOnClose(fd: number): void {
+  // the result does not matter: the socket is about to be closed, and a dead one cannot be reset
+  ffi.setsockopt(fd, SOL_SOCKET, SO_LINGER, LINGER_ZERO, 8)
+}
+
+/** Takes the pending error of a socket and clears it; 0 when there is none (socket(7), SO_ERROR). */
+export function takeSocketError(fd: number): number {
+  number[0] = 0
+  numberLength[0] = 4
+  return ffi.getsockopt(fd, SOL_SOCKET, SO_ERROR, number, numberLength) < 0 ? lastErrno() : number[0]
+}
+
+/**
+ * Where the client dialled before REDIRECT or DNAT rewrote it (conntrack's original tuple). Only for sockets of those
+ * modes: on a transparent socket the answer may be garbage, getsockname() is right there.
+ * Returns undefined when conntrack knows nothing of the connection.
+ */
+export function originalDestination(fd: number, family: Family): Endpoint | undefined {
+  const sockaddr = new Uint8Array(SOCKADDR_BYTES)
+  numberLength[0] = family === 4 ? 16 : SOCKADDR_BYTES
+  const level = family === 4 ? IPPROTO_IP : IPPROTO_IPV6
+  if (ffi.getsockopt(fd, level, SO_ORIGINAL_DST, sockaddr, numberLength) === 0) return decodeSockaddr(sockaddr)
+  const errno = lastErrno()
+  const unknown = errno === 2 /* ENOENT: not in conntrack */ || errno === ENOPROTOOPT || errno === EINVAL
+  if (unknown) return undefined
+  throw new SyscallError('getsockopt', errno, `SO_ORIGINAL_DST of fd ${fd}`)
+}
+
+/** For error messages: `10.0.3.1:40000 → 10.0.4.2:80`. */
+export function formatPair(from: Endpoint, to: Endpoint): string {
+  return `${formatEndpoint(from)} → ${formatEndpoint(to)}`
+}

@@ -1,0 +1,62 @@
+import { addressBytes, type Endpoint, type Family } from '../net/address.ts'
+
+export const AF_INET = 2
+export const AF_INET6 = 10
+
+/** Room for any sockaddr that we ask for: struct sockaddr_in6 is 28 bytes (netinet/in.h). */
+export const SOCKADDR_BYTES = 28
+const SOCKADDR_IN_BYTES = 16
+const PORT_AT = 2
+const IN_ADDR_AT = 4
+const IN6_ADDR_AT = 8
+
+const littleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
+
+/** The address family constant of an IP version. */
+export function domainOf(family: Family): number {
+  return family === 4 ? AF_INET : AF_INET6
+}
+
+/** A sockaddr_in or sockaddr_in6; scope id 0, so a link-local address cannot be dialled by it. */
+export function encodeSockaddr(endpoint: Endpoint): Uint8Array {
+  const bytes = addressBytes(endpoint.address)
+  const v4 = bytes.length === 4
+  const sockaddr = new Uint8Array(v4 ? SOCKADDR_IN_BYTES : SOCKADDR_BYTES)
+  sockaddr[littleEndian ? 0 : 1] = v4 ? AF_INET : AF_INET6
+  sockaddr[PORT_AT] = endpoint.port >> 8
+  sockaddr[PORT_AT + 1] = endpoint.port & 0xff
+  sockaddr.set(bytes, v4 ? IN_ADDR_AT : IN6_ADDR_AT)
+  return sockaddr
+}
+
+/** Reads what accept4, getsockname or getpeername wrote. IPv4-mapped IPv6 comes back as IPv4. */
+export function decodeSockaddr(sockaddr: Uint8Array): Endpoint {
+  const port = (sockaddr[PORT_AT]! << 8) | sockaddr[PORT_AT + 1]!
+  if (sockaddr[littleEndian ? 0 : 1] === AF_INET) return { address: dotted(sockaddr, IN_ADDR_AT), port }
+  return { address: ipv6Text(sockaddr, IN6_ADDR_AT), port }
+}
+
+function dotted(bytes: Uint8Array, at: number): string {
+  return `${bytes[at]}.${bytes[at + 1]}.${bytes[at + 2]}.${bytes[at + 3]}`
+}
+
+/** RFC 5952: lower case, no leading zeros, the first longest run of two or more zero groups becomes `::`. */
+function ipv6Text(bytes: Uint8Array, at: number): string {
+  const groups: number[] = []
+  for (let i = 0; i < 16; i += 2) groups.push((bytes[at + i]! << 8) | bytes[at + i + 1]!)
+  if (groups[5] === 0xffff && groups.slice(0, 5).every((group) => group === 0)) return dotted(bytes, at + 12)
+  let bestStart = -1
+  let bestLength = 1
+  for (let start = 0; start < 8; start++) {
+    let end = start
+    while (end < 8 && groups[end] === 0) end++
+    if (end - start > bestLength) {
+      bestStart = start
+      bestLength = end - start
+    }
+    if (end > start) start = end
+  }
+  const text = (part: number[]): string => part.map((group) => group.toString(16)).join(':')
+  if (bestStart < 0) return text(groups)
+  return `${text(groups.slice(0, bestStart))}::${text(groups.slice(bestStart + bestLength))}`
+}

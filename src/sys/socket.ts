@@ -1,0 +1,108 @@
+import { type Endpoint, type Family, familyOf, formatEndpoint } from '../net/address.ts'
+import { EINPROGRESS, SyscallError } from './errno.ts'
+import { ffi, lastErrno } from './ffi.ts'
+import { decodeSockaddr, domainOf, encodeSockaddr, SOCKADDR_BYTES } from './sockaddr.ts'
+
+const SOCK_STREAM = 1
+const SOCK_NONBLOCK = 0o4000
+const SOCK_CLOEXEC = 0o2000000
+const NEW_SOCKET_FLAGS = SOCK_NONBLOCK | SOCK_CLOEXEC
+const MSG_NOSIGNAL = 0x4000
+const SHUT_WR = 1
+const SPLICE_FLAGS = 0x1 | 0x2 // SPLICE_F_MOVE | SPLICE_F_NONBLOCK
+
+const sockaddr = new Uint8Array(SOCKADDR_BYTES)
+const sockaddrLength = new Uint32Array(1)
+
+/** A new non-blocking TCP socket. The caller owns it. */
+export function openTcp(family: Family): number {
+  const fd = ffi.socket(domainOf(family), SOCK_STREAM | NEW_SOCKET_FLAGS, 0)
+  if (fd < 0) throw new SyscallError('socket', lastErrno(), `TCP over IPv${family}`)
+  return fd
+}
+
+/** Throws SyscallError; EADDRINUSE and EADDRNOTAVAIL are the caller's to judge by `errno`. */
+export function bindSocket(fd: number, endpoint: Endpoint): void {
+  const bytes = encodeSockaddr(endpoint)
+  if (ffi.bind(fd, bytes, bytes.length) < 0) {
+    throw new SyscallError('bind', lastErrno(), formatEndpoint(endpoint), 'CAP_NET_BIND_SERVICE')
+  }
+}
+
+export function listenSocket(fd: number, backlog: number): void {
+  if (ffi.listen(fd, backlog) < 0) throw new SyscallError('listen', lastErrno(), `backlog ${backlog}`)
+}
+
+/**
+ * Starts a connect; returns 0 when it is under way or done, else the errno (ECONNREFUSED, ENETUNREACH, EADDRNOTAVAIL …),
+ * which is an outcome, not an exception.
+ */
+export function startConnect(fd: number, endpoint: Endpoint): number {
+  const bytes = encodeSockaddr(endpoint)
+  if (ffi.connect(fd, bytes, bytes.length) === 0) return 0
+  const errno = lastErrno()
+  return errno === EINPROGRESS ? 0 : errno
+}
+
+export interface Accepted {
+  readonly fd: number
+  readonly clientAddr: Endpoint
+}
+
+/** Takes one connection out of the backlog: a non-blocking socket that the caller owns, or the negative errno. */
+export function acceptConnection(listenFd: number): Accepted | number {
+  sockaddrLength[0] = SOCKADDR_BYTES
+  const fd = ffi.accept4(listenFd, sockaddr, sockaddrLength, NEW_SOCKET_FLAGS)
+  return fd < 0 ? -lastErrno() : { fd, clientAddr: decodeSockaddr(sockaddr) }
+}
+
+/** Our end of the socket. On an intercepted (TPROXY) connection that is the original destination. */
+export function localEndpoint(fd: number): Endpoint {
+  sockaddrLength[0] = SOCKADDR_BYTES
+  if (ffi.getsockname(fd, sockaddr, sockaddrLength) < 0) throw new SyscallError('getsockname', lastErrno(), `fd ${fd}`)
+  return decodeSockaddr(sockaddr)
+}
+
+/** The other end, or undefined when the connection is gone. */
+export function peerEndpoint(fd: number): Endpoint | undefined {
+  sockaddrLength[0] = SOCKADDR_BYTES
+  return ffi.getpeername(fd, sockaddr, sockaddrLength) < 0 ? undefined : decodeSockaddr(sockaddr)
+}
+
+/** Bytes read into `bytes`, 0 at the peer's FIN, or the negative errno. */
+export function receive(fd: number, bytes: Uint8Array, length: number): number {
+  const count = ffi.recv(fd, bytes, length, 0)
+  return count < 0 ? -lastErrno() : count
+}
+
+/** Bytes taken by the kernel, or the negative errno. Never raises SIGPIPE. */
+export function transmit(fd: number, bytes: Uint8Array, length: number): number {
+  const count = ffi.send(fd, bytes, length, MSG_NOSIGNAL)
+  return count < 0 ? -lastErrno() : count
+}
+
+/** splice(2) between a socket and a pipe, either way: bytes moved, 0 at end of input, or the negative errno. */
+export function spliceBytes(from: number, to: number, length: number): number {
+  const count = ffi.splice(from, null, to, null, length, SPLICE_FLAGS)
+  return count < 0 ? -lastErrno() : count
+}
+
+/** Sends FIN after what was written. The result does not matter: on a dead connection there is nobody to tell. */
+export function finishWriting(fd: number): void {
+  ffi.shutdown(fd, SHUT_WR)
+}
+
+/** close(2) of a descriptor that we own; on Linux it is gone whatever close says. */
+export function closeFd(fd: number): void {
+  ffi.close(fd)
+}
+
+/** The wildcard address of a family. */
+export function anyAddress(family: Family): string {
+  return family === 4 ? '0.0.0.0' : '::'
+}
+
+/** True when both are of one family, so that one can be bound and the other dialled on the same socket. */
+export function sameFamily(a: string, b: string): boolean {
+  return familyOf(a) === familyOf(b)
+}
