@@ -38,7 +38,7 @@ interface ProxyEvents {
 }
 
 /** A transparent proxy in this process. It touches no kernel rules: those are the ruleset's (see installRuleset). */
-export class Proxy extends EventEmitter<ProxyEvents> {
+export class TransparentProxy extends EventEmitter<ProxyEvents> {
   readonly #config: Config
   readonly #context: ProxyContext
   readonly #pipes: PipePool
@@ -173,8 +173,8 @@ export class Proxy extends EventEmitter<ProxyEvents> {
 }
 
 /** The proxy of a config. Call `listen()`; flow records come as `flow` events. */
-export function createProxy(config: Config): Proxy {
-  return new Proxy(config)
+export function createProxy(config: Config): TransparentProxy {
+  return new TransparentProxy(config)
 }
 
 /** A plain forwarder needs no mark, and so no capability. */

@@ -1,0 +1,10 @@
+/** Limpid's public seam: transparent TCP sockets, and the proxy that is made of them. */
+export type { Config, ListenerConfig, OnDown, Source, Timeouts } from './config/types.ts'
+export { type ErrorCode, LimpidError } from './errors.ts'
+export type { Endpoint } from './net/address.ts'
+export { type DialTcpOptions, dialTcp, relayTcp } from './proxy/dial-tcp.ts'
+export { type ListenTcpOptions, listenTcp, type TcpAcceptor } from './proxy/listen-tcp.ts'
+export { createProxy, type ProxyStats, type TransparentProxy } from './proxy/proxy.ts'
+export type { CloseReason, FlowRecord, SourceUsed } from './proxy/record.ts'
+export { TcpSocket } from './proxy/tcp-socket.ts'
+export type { RelayReason } from './relay/reasons.ts'

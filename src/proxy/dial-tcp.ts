@@ -1,0 +1,99 @@
+import { DEFAULT_TIMEOUTS } from '../config/defaults.ts'
+import { type ErrorCode, LimpidError } from '../errors.ts'
+import { type Endpoint, formatEndpoint } from '../net/address.ts'
+import type { RelayReason } from '../relay/reasons.ts'
+import { RELAY_EVENTS, TcpRelay } from '../relay/tcp.ts'
+import { EADDRINUSE, EADDRNOTAVAIL, EPERM, errnoName } from '../sys/errno.ts'
+import { eventLoop } from '../sys/loop.ts'
+import { PipePool } from '../sys/pipes.ts'
+import { PIPE_BYTES } from './budget.ts'
+import { type DialFailure, dial } from './dial.ts'
+import type { DialReason } from './record.ts'
+import { TcpSocket } from './tcp-socket.ts'
+
+export interface DialTcpOptions {
+  /** The address that the server sees; need not be ours (IP_TRANSPARENT, needs CAP_NET_RAW). Port 0 or left out: any. */
+  source?: { address: string; port?: number }
+  /** fwmark (SO_MARK). */
+  mark?: number
+  /** 10,000 when left out; 0: as long as the kernel tries. */
+  timeoutMs?: number
+  fastOpen?: boolean
+  signal?: AbortSignal
+}
+
+const CODES: Readonly<Record<DialReason, ErrorCode>> = {
+  'dial-refused': 'LIMPID_DIAL_REFUSED',
+  'dial-timeout': 'LIMPID_DIAL_TIMEOUT',
+  'dial-unreachable': 'LIMPID_DIAL_UNREACHABLE',
+  'dial-failed': 'LIMPID_DIAL_FAILED',
+  'client-gone': 'LIMPID_DIAL_FAILED', // aborted by the caller's signal
+}
+
+/**
+ * Opens a TCP connection, from an address that need not be ours.
+ * @throws LimpidError LIMPID_DIAL_REFUSED, _TIMEOUT, _UNREACHABLE, _SOURCE (the source address or port cannot be had),
+ * _FAILED, LIMPID_CAPABILITY; or the signal's reason.
+ */
+export async function dialTcp(to: Endpoint, options: DialTcpOptions = {}): Promise<TcpSocket> {
+  const { signal, source, timeoutMs = DEFAULT_TIMEOUTS.connectMs } = options
+  signal?.throwIfAborted()
+  const bind = source === undefined ? undefined : { address: source.address, port: source.port ?? 0 }
+  const outcome = await dial(
+    to,
+    {
+      source: { kind: bind === undefined ? 'proxy' : 'address', bind },
+      mark: options.mark ?? 0,
+      connectMs: timeoutMs,
+      deadPeerMs: DEFAULT_TIMEOUTS.deadPeerMs,
+      fastOpen: options.fastOpen ?? false,
+      events: RELAY_EVENTS,
+    },
+    eventLoop,
+    { dials: 0, sourcePortFallbacks: 0, sourcePortSearches: 0 },
+    (abandon) => signal?.addEventListener('abort', abandon, { once: true }),
+  )
+  if (outcome.kind === 'failed') {
+    signal?.throwIfAborted()
+    throw dialError(to, bind, outcome, timeoutMs)
+  }
+  eventLoop.remove(outcome.watch)
+  return new TcpSocket(outcome.watch.fd, outcome.sourceAddr, to)
+}
+
+function dialError(to: Endpoint, bind: Endpoint | undefined, failure: DialFailure, timeoutMs: number): LimpidError {
+  const from = bind === undefined ? '' : ` from ${formatEndpoint(bind)}`
+  const what = `cannot dial ${formatEndpoint(to)}${from}`
+  if (failure.errno === EPERM) {
+    return new LimpidError('LIMPID_CAPABILITY', `${what}: CAP_NET_RAW is missing`, {
+      cure: 'run as root or with CAP_NET_RAW (and CAP_NET_ADMIN for a mark) as ambient capabilities',
+    })
+  }
+  if (bind !== undefined && (failure.errno === EADDRINUSE || failure.errno === EADDRNOTAVAIL)) {
+    return new LimpidError('LIMPID_DIAL_SOURCE', `${what}: ${errnoName(failure.errno)}`, {
+      cure: 'leave the port out, or take another source',
+    })
+  }
+  const why = failure.reason === 'dial-timeout' ? `no answer in ${timeoutMs} ms` : errnoName(failure.errno)
+  return new LimpidError(CODES[failure.reason], `${what}: ${why}`)
+}
+
+/**
+ * Relays between two sockets until both directions are closed, and takes both. Half-closes pass through, and so do
+ * resets. Resolves with why it ended and the bytes moved; does not throw.
+ */
+export function relayTcp(
+  client: TcpSocket,
+  upstream: TcpSocket,
+): Promise<{ reason: RelayReason; bytesClientToUpstream: number; bytesUpstreamToClient: number }> {
+  const pipes = new PipePool({ limit: 2, keepIdle: 0, capacity: PIPE_BYTES })
+  const pending = { onEvents: () => {} } // replaced before any event can come
+  const watch = (socket: TcpSocket) => ({ watch: eventLoop.add(socket.takeFd(), RELAY_EVENTS, pending), events: 0 })
+  const sides = [watch(client), watch(upstream)] as const
+  return new Promise((resolve) => {
+    const relay = new TcpRelay(...sides, { loop: eventLoop, pipes, waitingBytes: 0 }, (reason) => {
+      const { bytesClientToUpstream, bytesUpstreamToClient } = relay
+      resolve({ reason, bytesClientToUpstream, bytesUpstreamToClient })
+    })
+  })
+}

@@ -1,0 +1,93 @@
+import { DEFAULT_LIMITS, DEFAULT_TIMEOUTS } from '../config/defaults.ts'
+import type { Endpoint } from '../net/address.ts'
+import { eventLoop } from '../sys/loop.ts'
+import { localEndpoint } from '../sys/socket.ts'
+import { TcpListener } from './listener.ts'
+import { TcpSocket } from './tcp-socket.ts'
+
+/** Accepted connections that wait for the caller; further ones wait in the kernel's backlog. */
+const QUEUE_LIMIT = 64
+
+export interface ListenTcpOptions {
+  /** IP literal; 0.0.0.0 when left out. Need not be ours when `transparent`. */
+  address?: string
+  /** 0 or left out: one that is free. */
+  port?: number
+  /** IP_TRANSPARENT: accept what TPROXY rules bring, listen on addresses that are not ours. Needs CAP_NET_RAW. */
+  transparent?: boolean
+  backlog?: number
+  /** fwmark (SO_MARK) of the accepted sockets' packets. Needs CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17. */
+  mark?: number
+  fastOpen?: boolean
+  signal?: AbortSignal
+}
+
+/** A listening TCP socket; iterate it to accept: `for await (const socket of listener)`. */
+export class TcpAcceptor implements AsyncIterable<TcpSocket>, AsyncDisposable {
+  readonly #queue: TcpSocket[] = []
+  readonly #listener: TcpListener
+  #wake: (() => void) | undefined
+  #closed = false
+
+  constructor(endpoint: Endpoint, options: ListenTcpOptions) {
+    const listener = {
+      intercept: options.transparent === true ? ('tproxy' as const) : ('none' as const),
+      fastOpen: options.fastOpen ?? false,
+      timeouts: DEFAULT_TIMEOUTS,
+    }
+    const { backlog = DEFAULT_LIMITS.backlog, mark = 0 } = options
+    this.#listener = new TcpListener(
+      endpoint,
+      { listener, backlog, mark },
+      eventLoop,
+      () => this.#queue.length < QUEUE_LIMIT,
+      ({ fd, clientAddr }) => {
+        this.#queue.push(new TcpSocket(fd, localEndpoint(fd), clientAddr))
+        this.#wake?.()
+      },
+    )
+  }
+
+  /** What it listens on. */
+  get address(): Endpoint {
+    return this.#listener.address
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<TcpSocket, void, undefined> {
+    while (!this.#closed) {
+      const socket = this.#queue.shift()
+      if (socket === undefined) {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve
+        })
+      } else {
+        this.#listener.resume()
+        yield socket
+      }
+    }
+  }
+
+  /** Stops listening and ends the iteration; connections that nobody took are reset. */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#listener.close()
+    for (const socket of this.#queue.splice(0)) socket.reset()
+    this.#wake?.()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close()
+  }
+}
+
+/**
+ * Listens for TCP connections, also for such as were dialled to somebody else (ip(7), IP_TRANSPARENT).
+ * @throws LimpidError LIMPID_LISTEN when the address is taken, LIMPID_CAPABILITY when it may not be transparent.
+ */
+export async function listenTcp(options: ListenTcpOptions = {}): Promise<TcpAcceptor> {
+  options.signal?.throwIfAborted()
+  const acceptor = new TcpAcceptor({ address: options.address ?? '0.0.0.0', port: options.port ?? 0 }, options)
+  options.signal?.addEventListener('abort', () => acceptor.close(), { once: true })
+  return acceptor
+}
