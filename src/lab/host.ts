@@ -1,12 +1,17 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
-import { closeSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, writeFileSync } from 'node:fs'
 import { Server, Socket } from 'node:net'
+import { LimpidError } from '../errors.ts'
 import type { Endpoint } from '../net/address.ts'
 import { familyOf } from '../net/address.ts'
+import { readSysctl, sysctlPath } from '../sys/host.ts'
 import { enterNetNamespace, makeNetNamespace, openNetNamespace } from '../sys/namespace.ts'
 import { setIpv6Only, setReuseAddress } from '../sys/options.ts'
-import { mustRun } from '../sys/program.ts'
+import { findProgram, mustRun } from '../sys/program.ts'
 import { bindSocket, closeFd, listenSocket, openTcp } from '../sys/socket.ts'
+
+const RUN_TIMEOUT_MS = 20_000
+const DEFAULT_BACKLOG = 4096
 
 /**
  * One host of the lab: a network namespace, which exists as long as this object is open. Only Limpid's socket() call is
@@ -47,9 +52,9 @@ export class Host {
     }
   }
 
-  /** Starts a program on the host. It is killed when the host closes. */
+  /** Starts a program (a path, or a name for findProgram) on the host. It is killed when the host closes. */
   spawn(program: string, args: readonly string[], options: SpawnOptions = {}): ChildProcess {
-    const child = this.inside(() => spawn(program, args, options))
+    const child = this.inside(() => spawn(program.includes('/') ? program : findProgram(program), args, options))
     this.#children.add(child)
     child.once('exit', () => this.#children.delete(child))
     child.once('error', () => this.#children.delete(child))
@@ -58,7 +63,7 @@ export class Host {
 
   /** Runs a program on the host to its end; throws LIMPID_PROGRAM when it fails. Returns its stdout. */
   async run(program: string, args: readonly string[], options: { input?: string } = {}): Promise<string> {
-    return (await this.inside(() => mustRun(program, args, { ...options, timeoutMs: 20_000 }))).stdout
+    return await this.inside(() => mustRun(program, args, { ...options, timeoutMs: RUN_TIMEOUT_MS })) // spawns before its first await
   }
 
   /** Sets sysctls of the host's network namespace, by their dotted names. */
@@ -70,23 +75,26 @@ export class Host {
 
   /** Reads one sysctl of the host's network namespace. */
   sysctl(key: string): string {
-    return this.inside(() => readFileSync(sysctlPath(key), 'latin1').trim())
+    const value = this.inside(() => readSysctl(key))
+    if (value === undefined) throw new LimpidError('LIMPID_LAB', `${this.name} has no sysctl ${key}`)
+    return value
   }
 
-  /** A server socket of Node's own on this host. The caller closes it. */
+  /** A server socket of Node's own on this host, which listens when this returns. The caller closes it. */
   listen(endpoint: Endpoint, options: { allowHalfOpen?: boolean; backlog?: number } = {}): Server {
     const family = familyOf(endpoint.address)
     const fd = this.inside(() => openTcp(family))
     setReuseAddress(fd)
     if (family === 6) setIpv6Only(fd)
+    const backlog = options.backlog ?? DEFAULT_BACKLOG
     try {
       bindSocket(fd, endpoint)
-      listenSocket(fd, options.backlog ?? 4096)
+      listenSocket(fd, backlog)
     } catch (error) {
       closeFd(fd)
       throw error
     }
-    return new Server({ allowHalfOpen: options.allowHalfOpen ?? true }).listen({ fd })
+    return new Server({ allowHalfOpen: options.allowHalfOpen ?? true }).listen({ fd, backlog })
   }
 
   /** A client socket of Node's own on this host, connecting from `from` (any address and port when left out). */
@@ -94,7 +102,12 @@ export class Host {
     const fd = this.inside(() => openTcp(familyOf(to.address)))
     if (options.from !== undefined) {
       setReuseAddress(fd)
-      bindSocket(fd, options.from)
+      try {
+        bindSocket(fd, options.from)
+      } catch (error) {
+        closeFd(fd)
+        throw error
+      }
     }
     const socket = new Socket({ fd, allowHalfOpen: options.allowHalfOpen ?? true, readable: true, writable: true })
     return socket.connect({ port: to.port, host: to.address })
@@ -107,8 +120,4 @@ export class Host {
     await Promise.all(ended)
     closeSync(this.namespaceFd)
   }
-}
-
-function sysctlPath(key: string): string {
-  return `/proc/sys/${key.replaceAll('.', '/')}`
 }

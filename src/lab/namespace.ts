@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { constants } from 'node:os'
@@ -8,7 +8,11 @@ import { findProgram, run } from '../sys/program.ts'
 const INSIDE = 'LIMPID_LAB_INSIDE'
 const LIFELINE_FD = 3
 const UNSHARE = ['--user', '--map-root-user', '--net', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc']
-const EXIT_INTERRUPTED = 128 + constants.signals.SIGINT
+/** Pid 1 must reap what loses its parent, which Node does not do: else a killed program's child is a zombie for ever. */
+const REAPER = ['sh', '-c', '"$@"; exit "$?"', 'sh']
+const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+const GRACE_MS = 3_000 // for the inner program to end after a signal; it only has sockets to close
+const ORPHANED = 128 + constants.signals.SIGHUP
 
 /** What a person needs to enter the lab from outside. */
 export interface InsideFacts {
@@ -18,64 +22,85 @@ export interface InsideFacts {
 
 /**
  * Continues the calling program inside user, network, mount and pid namespaces of its own, as root of them; needs no
- * privilege outside. Outside it never returns: it runs the same program again inside, passes its standard streams on,
- * and exits with its exit code. Inside it returns at once.
+ * privilege outside. Outside it never returns: it runs the same program again inside, passes its standard streams and
+ * signals on, and exits with its exit code (128 + signal when it died of one). Inside it returns at once.
  *
- * Nothing is left behind whatever happens: the inner process is pid 1 of its namespace, so all that it started ends
- * with it, and it ends when its lifeline (a pipe from the outer process) closes, even if that was killed.
- * @throws LimpidError LIMPID_NAMESPACE when this user may not make namespaces.
+ * Nothing is left behind whatever happens. All processes of the lab end with pid 1 of its pid namespace
+ * (pid_namespaces(7)), which the kernel kills when the outer process dies (PR_SET_PDEATHSIG, outer → unshare → pid 1);
+ * namespaces and mounts go with the last process. The inner program also ends when its lifeline (a socket pair to the
+ * outer process) closes.
+ * @throws LimpidError LIMPID_NAMESPACE when this user may not make namespaces; LIMPID_PROGRAM when unshare is missing.
  */
 export async function enterNamespaces(): Promise<InsideFacts> {
   if (process.env[INSIDE] === '1') return prepareInside()
-  const unshare = findProgram('unshare')
-  const probe = await run(unshare, [...UNSHARE, '--', findProgram('true')], { timeoutMs: 10_000 })
+  const setpriv = findProgram('setpriv')
+  const makeNamespaces = ['--pdeathsig', 'KILL', '--', findProgram('unshare'), ...UNSHARE, '--']
+  const probe = await run(setpriv, [...makeNamespaces, findProgram('true')], { timeoutMs: 10_000 })
   if (probe.code !== 0) throw forbidden(probe.stderr)
-  const child = spawn(
-    unshare,
-    [...UNSHARE, '--', process.execPath, ...process.execArgv, process.argv[1]!, ...process.argv.slice(2)],
-    { stdio: ['inherit', 'inherit', 'inherit', 'pipe'], env: { ...process.env, [INSIDE]: '1' } },
-  )
+  const program = [process.execPath, ...process.execArgv, ...process.argv.slice(1)]
+  const child = spawn(setpriv, [...makeNamespaces, ...REAPER, ...program], {
+    stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
+    env: { ...process.env, [INSIDE]: '1' },
+  })
   const lifeline = child.stdio[LIFELINE_FD] as Socket
   lifeline.on('error', () => {}) // the inner process may be gone first
-  child.once('spawn', () => lifeline.write(`${JSON.stringify({ hostPid: innerPid(child.pid!) })}\n`))
-  let interrupted = false
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.on(signal, () => {
-      interrupted = true
-      lifeline.destroy()
-    })
-  }
+  lifeline.once('data', () => {
+    const hostPid = innerPid(child)
+    forwardSignals(child, hostPid)
+    lifeline.write(`${JSON.stringify({ hostPid } satisfies InsideFacts)}\n`)
+  })
   return new Promise<never>((_, reject) => {
     child.once('error', reject)
-    child.once('exit', (code) => process.exit(interrupted ? EXIT_INTERRUPTED : (code ?? 1)))
+    child.once('exit', (code, signal) => process.exit(code ?? 128 + constants.signals[signal ?? 'SIGKILL']))
   })
 }
 
-/** unshare waits for its one child, which may take a moment to appear. */
-function innerPid(unsharePid: number): number {
-  const until = performance.now() + 500
-  while (performance.now() < until) {
-    try {
-      const children = readFileSync(`/proc/${unsharePid}/task/${unsharePid}/children`, 'latin1').trim()
-      if (children !== '') return Number(children.split(' ')[0])
-    } catch {
-      return 0
-    }
+/** The program inside as seen from here: unshare (which setpriv became) → sh → program. 0 when /proc does not tell. */
+function innerPid(child: ChildProcess): number {
+  try {
+    return onlyChild(onlyChild(child.pid!))
+  } catch {
+    return 0
   }
-  return 0
+}
+
+function onlyChild(pid: number): number {
+  return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim())
+}
+
+/**
+ * A signal from the terminal reaches the inner program without us; one that was sent to us alone does not. So it may
+ * come twice. If it does not make the program end in time, the program is killed.
+ */
+function forwardSignals(child: ChildProcess, innerPid: number): void {
+  for (const signal of FORWARDED) {
+    process.on(signal, () => {
+      if (innerPid > 0) trySignal(innerPid, signal)
+      else child.kill('SIGKILL')
+      setTimeout(() => child.kill('SIGKILL'), GRACE_MS).unref()
+    })
+  }
+}
+
+function trySignal(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal)
+  } catch {
+    // it ended a moment ago
+  }
 }
 
 async function prepareInside(): Promise<InsideFacts> {
   delete process.env[INSIDE] // what we start is inside already and must not take itself for the lab
   const facts = await new Promise<InsideFacts>((resolve) => {
-    const lifeline = new Socket({ fd: LIFELINE_FD, readable: true, writable: false })
+    const lifeline = new Socket({ fd: LIFELINE_FD, readable: true, writable: true })
     lifeline.on('error', () => {})
-    lifeline.once('close', () => process.kill(process.pid, 'SIGKILL'))
-    lifeline.once('close', () => process.exit(EXIT_INTERRUPTED)) // pid 1 does not die of its own SIGKILL
+    lifeline.once('close', () => process.exit(ORPHANED))
     lifeline.once('data', (line) => {
       lifeline.unref()
       resolve(JSON.parse(line.toString()) as InsideFacts)
     })
+    lifeline.write('inside\n')
   })
   // state files of the programs under test go here, not to the host's /run
   const mounted = await run(findProgram('mount'), ['-t', 'tmpfs', 'tmpfs', '/run'], { timeoutMs: 5_000 })

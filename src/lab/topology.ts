@@ -26,6 +26,8 @@ export interface Topology {
  */
 export async function raiseTopology(): Promise<Topology> {
   const [x, y, z] = await Promise.all([Host.create('X'), Host.create('Y'), Host.create('Z')])
+  // duplicate address detection would keep every IPv6 address, also link-local, unusable for a second or two
+  for (const host of [x, y, z]) host.setSysctls({ 'net.ipv6.conf.default.accept_dad': '0' })
   await Promise.all([
     x.run('ip', ['link', 'add', X_TO_Y, 'type', 'veth', 'peer', 'name', 'y-x', 'netns', y.path]),
     x.run('ip', ['link', 'add', X_TO_Z, 'type', 'veth', 'peer', 'name', 'z-x', 'netns', z.path]),
@@ -54,14 +56,13 @@ export async function raiseTopology(): Promise<Topology> {
 }
 
 function interfaceLines(name: string, v4: string, v6: string): string[] {
-  // nodad: duplicate address detection would keep the IPv6 address unusable for a second
-  return [`address add ${v4} dev ${name}`, `address add ${v6} dev ${name} nodad`, `link set ${name} up`]
+  return [`address add ${v4} dev ${name}`, `address add ${v6} dev ${name}`, `link set ${name} up`]
 }
 
 function endHostLines(name: string, v4: string, v6: string, gateway4: string, gateway6: string): string {
   return [
     ...interfaceLines(name, v4, v6),
     `route add default via ${gateway4}`,
-    `-6 route add default via ${gateway6} dev ${name}`,
+    `route add default via ${gateway6} dev ${name}`,
   ].join('\n')
 }

@@ -33,6 +33,7 @@ export interface DialOptions {
   readonly mark: number
   /** 0: as long as the kernel tries (net.ipv4.tcp_syn_retries). */
   readonly connectMs: number
+  /** 0: not watched from the start. */
   readonly deadPeerMs: number
   readonly fastOpen: boolean
   /** epoll events that the connected socket is to be watched for; must include EPOLLOUT. */
@@ -132,9 +133,8 @@ class Attempt implements EventTarget {
     if (this.#settled) return
     this.#settled = true
     clearTimeout(this.#timer)
-    this.#loop.remove(this.#watch)
     setResetOnClose(this.#watch.fd)
-    closeFd(this.#watch.fd)
+    this.#loop.close(this.#watch)
     this.#done(errno, this.#watch)
   }
 }

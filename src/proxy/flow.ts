@@ -3,7 +3,7 @@ import { type Endpoint, familyOf } from '../net/address.ts'
 import type { RelayReason } from '../relay/reasons.ts'
 import { RELAY_EVENTS, TcpRelay } from '../relay/tcp.ts'
 import { EPOLLERR, type EventLoop, type Watch } from '../sys/loop.ts'
-import { setResetOnClose } from '../sys/options.ts'
+import { setDeadPeerTimeout, setResetOnClose } from '../sys/options.ts'
 import { type Accepted, closeFd, localEndpoint } from '../sys/socket.ts'
 import { refusalOf } from './admission.ts'
 import type { ProxyContext } from './context.ts'
@@ -32,6 +32,9 @@ export interface Flow {
   dialMs: number
   dialled: Dialled | undefined
   relay: TcpRelay | undefined
+  /** The upstream's silent death will be noticed. */
+  watchesPeer: boolean
+  stopping: boolean
   /** Ends a dial that is under way. */
   abandonDial: (() => void) | undefined
 }
@@ -53,7 +56,7 @@ export async function runFlow(
   if (refusal !== undefined) return resetClient(flow, refusal, context)
 
   const dialled = await dialUpstream(flow, client, context)
-  if (dialled.kind === 'failed') return resetClient(flow, dialled.reason, context)
+  if (dialled.kind === 'failed') return resetClient(flow, flow.stopping ? 'shutdown' : dialled.reason, context)
 
   const reason = await relayFlow(flow, client, dialled, context)
   closeFlow(flow, reason, context)
@@ -81,6 +84,8 @@ function openFlow(
     dialMs: 0,
     dialled: undefined,
     relay: undefined,
+    watchesPeer: false,
+    stopping: false,
     abandonDial: undefined,
   }
   context.flows.add(flow)
@@ -118,8 +123,9 @@ function watchClient(fd: number, client: ClientEvents, loop: EventLoop): Watch {
 
 async function dialUpstream(flow: Flow, client: ClientEvents, context: ProxyContext): Promise<Dialled | DialFailure> {
   const { timeouts, fastOpen } = flow.listener
-  const { connectMs, deadPeerMs } = timeouts
-  const options = { source: flow.source, mark: context.mark, connectMs, deadPeerMs, fastOpen, events: RELAY_EVENTS }
+  const { connectMs } = timeouts
+  // most flows end before a peer could be missed: sweepFlow() sets that timeout on those that do not
+  const options = { source: flow.source, mark: context.mark, connectMs, deadPeerMs: 0, fastOpen, events: RELAY_EVENTS }
   try {
     return await dial(flow.upstream, options, context.resources.loop, context.counters, (abandon) => {
       flow.abandonDial = abandon
@@ -138,14 +144,34 @@ function relayFlow(flow: Flow, client: ClientEvents, dialled: Dialled, context: 
     const clientSide = { watch: flow.watch, events: client.events }
     const upstreamSide = { watch: dialled.watch, events: dialled.events() }
     flow.relay = new TcpRelay(clientSide, upstreamSide, context.resources, resolve)
+    if (flow.stopping) flow.relay.end('shutdown')
   })
+}
+
+/** Ends the flow now, with a reset to both peers; its record follows. */
+export function stopFlow(flow: Flow): void {
+  flow.stopping = true
+  flow.abandonDial?.()
+  flow.relay?.end('shutdown')
+}
+
+/** How old a flow gets before its upstream is watched for a silent death: five system calls that short flows save. */
+const WATCH_PEER_AFTER_MS = 1_000
+
+/** To be called every second or more often: ends the flow when a timeout has passed. `now`: monotonic milliseconds. */
+export function sweepFlow(flow: Flow, now: number): void {
+  const { relay, dialled, listener } = flow
+  if (relay === undefined || dialled === undefined) return // a dial has its own timer
+  relay.expire(now, listener.timeouts)
+  if (flow.watchesPeer || relay.ended || now - flow.acceptedAt < WATCH_PEER_AFTER_MS) return
+  flow.watchesPeer = true // the client's socket has it from its listener
+  if (listener.timeouts.deadPeerMs > 0) setDeadPeerTimeout(dialled.watch.fd, listener.timeouts.deadPeerMs)
 }
 
 /** Ends a flow that has no upstream: the client is told by a reset, never by silence. */
 function resetClient(flow: Flow, reason: CloseReason, context: ProxyContext): void {
-  context.resources.loop.remove(flow.watch)
   setResetOnClose(flow.watch.fd)
-  closeFd(flow.watch.fd)
+  context.resources.loop.close(flow.watch)
   closeFlow(flow, reason, context)
 }
 

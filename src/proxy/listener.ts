@@ -95,8 +95,7 @@ export class TcpListener implements EventTarget {
     this.onEvents()
     this.#closed = true
     clearTimeout(this.#backoff)
-    this.#loop.remove(this.#watch)
-    closeFd(this.#watch.fd)
+    this.#loop.close(this.#watch)
   }
 
   #pause(): void {

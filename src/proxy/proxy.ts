@@ -10,7 +10,7 @@ import { PipePool } from '../sys/pipes.ts'
 import { MAX_WAITING_BYTES, PIPE_BYTES, planBudget } from './budget.ts'
 import type { ProxyContext } from './context.ts'
 import type { DialCounters } from './dial.ts'
-import { runFlow, type Target } from './flow.ts'
+import { runFlow, stopFlow, sweepFlow, type Target } from './flow.ts'
 import { TcpListener } from './listener.ts'
 import type { CloseReason, FlowRecord } from './record.ts'
 
@@ -107,10 +107,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   async close(): Promise<void> {
     this.#closeListeners()
     clearInterval(this.#sweep)
-    for (const flow of this.#context.flows) {
-      flow.abandonDial?.()
-      flow.relay?.end('shutdown')
-    }
+    for (const flow of this.#context.flows) stopFlow(flow)
     while (this.#context.flows.size > 0) await new Promise((resolve) => setImmediate(resolve))
     this.#pipes.close()
   }
@@ -162,7 +159,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
 
   #expireFlows(): void {
     const now = performance.now()
-    for (const flow of this.#context.flows) flow.relay?.expire(now, flow.listener.timeouts)
+    for (const flow of this.#context.flows) sweepFlow(flow, now)
     // what waited for memory may go on now
     for (const listener of this.#listeners) listener.resume()
   }

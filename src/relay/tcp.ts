@@ -1,7 +1,6 @@
 import type { Watch } from '../sys/loop.ts'
 import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP } from '../sys/loop.ts'
 import { setResetOnClose } from '../sys/options.ts'
-import { closeFd } from '../sys/socket.ts'
 import { Direction, type DirectionOwner } from './direction.ts'
 import type { RelayReason } from './reasons.ts'
 import type { RelayResources } from './resources.ts'
@@ -87,9 +86,8 @@ export class TcpRelay implements DirectionOwner {
     this.#clientToUpstream.release()
     this.#upstreamToClient.release()
     for (const watch of [this.#client, this.#upstream]) {
-      this.#resources.loop.remove(watch)
       if (reason !== 'closed') setResetOnClose(watch.fd)
-      closeFd(watch.fd)
+      this.#resources.loop.close(watch)
     }
     this.#onEnd(reason)
   }

@@ -88,13 +88,21 @@ export class EventLoop {
 
   /** Ends the watch: no event of it is delivered any more, not even one that was already fetched. */
   remove(watch: Watch): void {
-    const slot = watch as Slot
-    if (this.#slots[slot.index] !== slot) return
+    if (this.#forget(watch as Slot)) ffi.epollCtl(this.#epollFd, EPOLL_CTL_DEL, watch.fd, this.#event)
+  }
+
+  /** Ends the watch and closes its descriptor, which takes it out of the epoll set as well (epoll(7)). */
+  close(watch: Watch): void {
+    if (this.#forget(watch as Slot)) closeFd(watch.fd)
+  }
+
+  #forget(slot: Slot): boolean {
+    if (this.#slots[slot.index] !== slot) return false
     this.#slots[slot.index] = undefined
     this.#free.push(slot.index)
     this.#watched--
-    ffi.epollCtl(this.#epollFd, EPOLL_CTL_DEL, slot.fd, this.#event)
     if (this.#watched === 0) this.#closeSoon()
+    return true
   }
 
   /** Runs `work` in the next turn of the loop: for one who stops before its descriptor is drained, so that others have their turn. */

@@ -1,0 +1,45 @@
+// The programs that Limpid runs, and the Debian packages that have them.
+import { spawnSync } from 'node:child_process'
+import { accessSync, constants } from 'node:fs'
+import { stop, tell } from './say.mjs'
+
+/** Program → Debian package. */
+const FOR_START = { ip: 'iproute2', ss: 'iproute2', nft: 'nftables', unshare: 'util-linux', mount: 'mount' }
+const FOR_TEST = { ...FOR_START, setpriv: 'util-linux', tc: 'iproute2' }
+
+const SEARCHED = new Set([...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/usr/bin', '/sbin', '/bin'])
+
+/** Sees to it that the programs are there: installs them as root on Debian, else stops with the command to run. */
+export function ensurePrograms(purpose) {
+  const wanted = purpose === 'test' ? FOR_TEST : FOR_START
+  const missing = Object.keys(wanted).filter((program) => !isInstalled(program))
+  if (missing.length === 0) return
+  const packages = [...new Set(missing.map((program) => wanted[program]))]
+  const what = `${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} missing`
+  const install = ['install', '-y', '--no-install-recommends', ...packages]
+  if (!isInstalled('apt-get')) stop(`${what}; install ${packages.join(', ')} with your package manager`)
+  if (process.getuid() !== 0) stop(`${what}; run: sudo apt-get update && sudo apt-get ${install.join(' ')}`)
+  tell(`${what}: installing ${packages.join(', ')} …`)
+  apt(['update', '-q'], true)
+  apt(install, false)
+  const still = missing.filter((program) => !isInstalled(program))
+  if (still.length > 0) stop(`apt-get brought no ${still.join(', ')}; run: apt-get ${install.join(' ')}`)
+}
+
+function apt(args, mayFail) {
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+  const run = spawnSync('apt-get', args, { env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+  if (run.status === 0 || mayFail) return // lists from earlier may serve where a mirror does not answer
+  process.stderr.write(`${run.stdout}${run.stderr}`)
+  stop(`apt-get ${args.join(' ')} failed (above)`)
+}
+
+function isInstalled(program) {
+  for (const folder of SEARCHED) {
+    try {
+      accessSync(`${folder}/${program}`, constants.X_OK)
+      return true
+    } catch {} // not in this one
+  }
+  return false
+}

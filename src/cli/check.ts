@@ -1,0 +1,41 @@
+import type { Command } from 'commander'
+import { readConfig } from '../config/find.ts'
+import { parseConfig } from '../config/parse.ts'
+import { ConfigError } from '../config/problem.ts'
+import { fileSchema } from '../config/schema.ts'
+import { configFile } from './config-file.ts'
+import type { Invocation } from './invocation.ts'
+import { note, printJson, printLine } from './print.ts'
+
+interface CheckFlags {
+  config?: string
+  json?: true
+  schema?: true
+  quiet?: true
+}
+
+export function configure(command: Command, invocation: Invocation): void {
+  command
+    .argument('[file]', 'the configuration to check')
+    .option('-c, --config <file>', 'the same')
+    .option('--json', 'print the configuration with all defaults filled in')
+    .option('--schema', 'print the JSON Schema of limpid.yaml instead')
+    .option('-q, --quiet', 'print nothing when the file is good')
+    .action((file: string | undefined, flags: CheckFlags) => {
+      if (flags.schema) return printJson(fileSchema())
+      const path = configFile(file ?? flags.config)
+      try {
+        const config = parseConfig(readConfig(path), path)
+        if (flags.json) printJson(config)
+        else if (!flags.quiet) printLine(`${path}: good, ${plural(config.listeners.length, 'listener')}`)
+      } catch (error) {
+        if (!(error instanceof ConfigError)) throw error
+        for (const problem of error.problems) note(`${error.code}: ${problem}`)
+        invocation.exitCode = error.exitCode
+      }
+    })
+}
+
+function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`
+}

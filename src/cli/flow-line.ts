@@ -1,0 +1,47 @@
+import { formatDuration } from '../config/duration.ts'
+import { formatEndpoint } from '../net/address.ts'
+import type { FlowRecord } from '../proxy/record.ts'
+import type { Colour } from './colour.ts'
+
+const GOOD = new Set(['closed', 'shutdown'])
+
+/**
+ * Returns a function that tells one flow in one line: id, client → original destination, upstream, source used, bytes
+ * from the client and to it, time to dial and in all, close reason. Columns grow with what they have held, so that lines stay aligned.
+ */
+export function flowLineFormat(colour: Colour): (record: FlowRecord) => string {
+  const widths: number[] = []
+  const column = (index: number, text: string, end = false): string => {
+    const width = Math.max(widths[index] ?? 0, text.length)
+    widths[index] = width
+    return end ? text.padStart(width) : text.padEnd(width)
+  }
+  return (record) => {
+    const { sourceAddr, upstream } = record
+    const used = record.source === undefined ? 'nothing dialled' : record.source
+    const from = sourceAddr === undefined ? used : `${used} ${formatEndpoint(sourceAddr)}`
+    const reason = GOOD.has(record.reason) ? colour.green(record.reason) : colour.red(record.reason)
+    return [
+      column(0, `#${record.id}`),
+      `${column(1, formatEndpoint(record.client))} → ${column(2, formatEndpoint(record.originalDst))}`,
+      `upstream ${column(3, upstream === undefined ? '-' : formatEndpoint(upstream))}`,
+      `as ${column(4, from)}`,
+      `${column(5, formatBytes(record.bytesClientToUpstream), true)} up ${column(6, formatBytes(record.bytesUpstreamToClient), true)} down`,
+      colour.dim(
+        `dial ${column(7, formatDuration(record.dialMs), true)}  ${column(8, formatDuration(record.durationMs), true)}`,
+      ),
+      reason,
+    ].join('  ')
+  }
+}
+
+/** `0 B`, `999 B`, `1.2 kB`, `1.0 GB`: powers of ten, as networks count. */
+export function formatBytes(bytes: number): string {
+  if (bytes < 1000) return `${bytes} B`
+  let value = bytes
+  for (const unit of ['kB', 'MB', 'GB', 'TB']) {
+    value /= 1000
+    if (value < 999.95 || unit === 'TB') return `${value.toFixed(1)} ${unit}`
+  }
+  return `${bytes} B`
+}

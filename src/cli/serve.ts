@@ -1,0 +1,35 @@
+import type { Config } from '../config/types.ts'
+import { runDaemon } from '../daemon/run.ts'
+import { flowLineFormat, formatBytes } from './flow-line.ts'
+import type { Invocation } from './invocation.ts'
+import { LineWriter } from './line-writer.ts'
+import { note } from './print.ts'
+
+const FLUSH_MS = 1_000 // at the end, for a reader that is merely slow
+
+export interface ServeOptions {
+  readonly json: boolean
+  /** No flow lines. */
+  readonly quiet: boolean
+  readonly drainMs: number
+  /** Serve one connection, then end. */
+  readonly once: boolean
+}
+
+/** Runs the proxy in the foreground until it is told to stop; a line on stdout for each flow that ended. */
+export async function serve(config: Config, options: ServeOptions, invocation: Invocation): Promise<void> {
+  const lines = new LineWriter(process.stdout)
+  const format = options.json ? JSON.stringify : flowLineFormat(invocation.colour)
+  const stats = await runDaemon(config, {
+    drainMs: options.drainMs,
+    once: options.once,
+    onFlow: (record) => {
+      if (!options.quiet) lines.write(format(record))
+    },
+    note: (line) => note(`limpid: ${line}`),
+  })
+  await lines.flush(FLUSH_MS)
+  const moved = `${formatBytes(stats.bytesClientToUpstream)} up, ${formatBytes(stats.bytesUpstreamToClient)} down`
+  const dropped = lines.dropped > 0 ? `; ${lines.dropped} flow lines dropped, nobody read them` : ''
+  note(`limpid: stopped: ${stats.flowsTotal} flow${stats.flowsTotal === 1 ? '' : 's'}, ${moved}${dropped}`)
+}

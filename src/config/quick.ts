@@ -1,0 +1,58 @@
+import type { Family } from '../net/address.ts'
+import { buildListener, deepFreeze } from './build.ts'
+import { DEFAULT_LIMITS, DEFAULT_RULES } from './defaults.ts'
+import { flagValue, throwAsUsage } from './flags.ts'
+import type { Config } from './types.ts'
+import { FAMILY, INTERCEPT, INTERFACE, LISTEN, ON_DOWN, PORTS, SOURCE, TARGET } from './values.ts'
+
+/** The flags of `limpid run` without a file, as they were written. */
+export interface QuickOptions {
+  readonly intercept: string
+  readonly from?: readonly string[] | undefined
+  /** `80,443,8000-8100` or `all`. */
+  readonly ports?: string | undefined
+  readonly family?: string | undefined
+  readonly source?: string | undefined
+  readonly to?: string | undefined
+  readonly listen?: readonly string[] | undefined
+  readonly onDown?: string | undefined
+  /** false: `--no-rules`. */
+  readonly rules: boolean
+}
+
+const FLAG_OF: Readonly<Record<string, string>> = {
+  interfaces: '--from',
+  ports: '--ports',
+  family: '--family',
+  source: '--source',
+  to: '--to',
+  listen: '--listen',
+  onDown: '--on-down',
+}
+
+/**
+ * One listener from flags: all ports, both families, any interface but lo, when left out. Frozen.
+ * @throws LimpidError LIMPID_USAGE, with the flag that is wrong.
+ */
+export function quickConfig(options: QuickOptions, hostFamilies: readonly Family[] = [4, 6]): Config {
+  const intercept = flagValue('--intercept', INTERCEPT, options.intercept)
+  const listener = buildListener(
+    {
+      name: intercept,
+      intercept,
+      interfaces: options.from?.map((name) => flagValue('--from', INTERFACE, name)),
+      ports: options.ports?.split(',').map((text) => flagValue('--ports', PORTS, text.trim())),
+      family: flagValue('--family', FAMILY, options.family),
+      source: flagValue('--source', SOURCE, options.source),
+      to: flagValue('--to', TARGET, options.to),
+      listen: options.listen?.map((text) => flagValue('--listen', LISTEN, text)),
+      onDown: flagValue('--on-down', ON_DOWN, options.onDown),
+    },
+    { index: 0, hostFamilies, rulesInstalled: options.rules, report: throwAsUsage(FLAG_OF) },
+  )
+  return deepFreeze({
+    listeners: [listener],
+    limits: DEFAULT_LIMITS,
+    rules: { ...DEFAULT_RULES, install: options.rules },
+  })
+}

@@ -1,0 +1,137 @@
+import { z } from 'zod'
+import {
+  DURATION,
+  FAMILY,
+  INTERCEPT,
+  INTERFACE,
+  LISTEN,
+  ON_DOWN,
+  PORTS,
+  PREFIX,
+  SOURCE,
+  TARGET,
+  type ValueKind,
+} from './values.ts'
+
+// Every `error` text is what was expected; parse.ts makes `expected …, found …` of it.
+
+const MAX_LISTENERS = 256
+const MAX_LIST = 4096 // elements of one nft set that an operator writes by hand
+const U32_MAX = 0xffff_ffff
+
+function value<T>(kind: ValueKind<T>) {
+  return z.union([z.string(), z.number()], { error: kind.expected }).transform((written, context) => {
+    const parsed = kind.parse(String(written))
+    if (parsed !== undefined) return parsed
+    const suggestion = kind.suggest?.(String(written))
+    context.issues.push({ code: 'custom', message: kind.expected, params: { suggestion }, input: written })
+    return z.NEVER
+  })
+}
+
+/** One value or a list of them. */
+function values<T>(kind: ValueKind<T>) {
+  const element = z.any().meta({ type: ['string', 'number'] })
+  return z
+    .union([z.string(), z.number(), z.array(element)], { error: `${kind.expected}, or a list of such` })
+    .transform((written) => (Array.isArray(written) ? written : [written]))
+    .pipe(z.array(value(kind)).max(MAX_LIST, { error: `a list of at most ${MAX_LIST}` }))
+    .optional()
+}
+
+function integer(min: number, max: number, what: string) {
+  const error = `${what} from ${min} to ${max}`
+  return z.number({ error }).int({ error }).min(min, { error }).max(max, { error }).optional()
+}
+
+const flag = z.boolean({ error: 'true or false' }).optional()
+
+const MATCH = {
+  interfaces: values(INTERFACE).describe('Receiving interfaces; any but lo when left out.'),
+  sources: values(PREFIX).describe('Client addresses or prefixes.'),
+  destinations: values(PREFIX).describe('Original destinations: addresses or prefixes.'),
+  ports: values(PORTS).describe('Original destination ports: 80, 8000-8100 or all.'),
+}
+
+const TIMEOUTS = z.strictObject(
+  {
+    connect: value(DURATION).optional().describe('How long a dial may take.'),
+    idle: value(DURATION).optional().describe('How long a flow may move no byte.'),
+    halfClose: value(DURATION).optional().describe('The same, once one direction is closed.'),
+    deadPeer: value(DURATION).optional().describe('How long a silent peer is believed alive.'),
+  },
+  { error: 'a map of timeouts' },
+)
+
+const LISTENER = z.strictObject(
+  {
+    name: z
+      .string({ error: 'a name' })
+      .regex(/^[A-Za-z0-9][\w.-]{0,31}$/, { error: 'a name of at most 32 letters, digits, ".", "_" and "-"' })
+      .optional()
+      .describe('In flow lines and rule comments; listener-1 and so on when left out.'),
+    intercept: value(INTERCEPT).optional().describe('tproxy (the default), or none: clients dial the listener itself.'),
+    listen: values(LISTEN).describe('Where the listener waits, one address per family, or a port.'),
+    family: value(FAMILY).optional().describe('4, 6 or both.'),
+    ...MATCH,
+    exclude: z.strictObject(MATCH, { error: 'a map with interfaces, sources, destinations or ports' }).optional(),
+    interceptLocal: flag.describe('Also take what is addressed to this host itself; needs `to`.'),
+    source: value(SOURCE)
+      .optional()
+      .describe('Whose address the server sees: proxy, client, client-port or an address.'),
+    to: value(TARGET).optional().describe('Dial this instead of the original destination.'),
+    onDown: value(ON_DOWN)
+      .optional()
+      .describe('While Limpid is down, traffic passes by (open) or is dropped (closed).'),
+    fastOpen: flag.describe('TCP Fast Open on both sides.'),
+    timeouts: TIMEOUTS.optional(),
+  },
+  { error: 'a map with the keys of a listener' },
+)
+
+/** limpid.yaml as it is written; zod's output has the same keys with their values parsed. */
+export const FILE_SCHEMA = z.strictObject(
+  {
+    listeners: z
+      .array(LISTENER, { error: 'a list of listeners' })
+      .min(1, { error: 'at least one listener' })
+      .max(MAX_LISTENERS, { error: `at most ${MAX_LISTENERS} listeners` }),
+    limits: z
+      .strictObject(
+        {
+          flows: integer(0, 10_000_000, 'a number of flows').describe('At once; 0: what RLIMIT_NOFILE allows.'),
+          flowsPerClient: integer(0, 10_000_000, 'a number of flows').describe(
+            'At once from one address; 0: no bound.',
+          ),
+          backlog: integer(1, 1_000_000, 'a backlog').describe('Of listen(2).'),
+        },
+        { error: 'a map of limits' },
+      )
+      .optional(),
+    rules: z
+      .strictObject(
+        {
+          install: flag.describe('false: the kernel rules are the operator’s own.'),
+          nftTable: z
+            .string({ error: 'the name of an nft table' })
+            .regex(/^limpid[A-Za-z0-9_-]{0,24}$/, { error: 'an nft table name that begins with limpid' })
+            .optional(),
+          routeTable: integer(1, U32_MAX, 'a route table'),
+          rulePriority: integer(2, 32_764, 'a rule priority between local and main,'), // 0 and 32766, and one is left on each side
+          markMask: integer(1, U32_MAX, 'a 32-bit fwmark mask'),
+          interceptMark: integer(1, U32_MAX, 'a 32-bit fwmark'),
+          bypassMark: integer(1, U32_MAX, 'a 32-bit fwmark'),
+        },
+        { error: 'a map of rule settings' },
+      )
+      .optional(),
+  },
+  { error: 'a map with the key listeners' },
+)
+
+export type FileInput = z.output<typeof FILE_SCHEMA>
+
+/** The JSON Schema (2020-12) of limpid.yaml, for editors. */
+export function fileSchema(): object {
+  return { title: 'limpid.yaml', ...z.toJSONSchema(FILE_SCHEMA, { io: 'input' }) }
+}

@@ -1,0 +1,78 @@
+import type { Config } from '../config/types.ts'
+import { formatEndpoint } from '../net/address.ts'
+import { createProxy, type ProxyStats, type TransparentProxy } from '../proxy/proxy.ts'
+import type { FlowRecord } from '../proxy/record.ts'
+import { isEmptyPlan, planRuleset } from '../ruleset/plan.ts'
+import { type CapabilityName, requireCapabilities } from '../sys/capability.ts'
+import { hostFacts } from '../sys/host.ts'
+import { KeptRules } from './kept-rules.ts'
+import { StopSignals } from './stop-signals.ts'
+
+export interface DaemonOptions {
+  /** How long flows may go on once it is told to stop. */
+  readonly drainMs: number
+  /** End by itself after the first flow. */
+  readonly once: boolean
+  /** Once for each flow, when it has ended. */
+  onFlow(record: FlowRecord): void
+  /** One line for the operator. */
+  note(line: string): void
+}
+
+/**
+ * Serves a config in this process until SIGTERM, SIGINT or SIGHUP: checks, listens, installs the rules, drains, removes
+ * them. Whatever fails before "ready" leaves nothing changed. A second signal ends the drain at once; SIGUSR2 notes the
+ * counters.
+ * @throws LimpidError when it cannot start, or cannot keep the rules in place.
+ */
+export async function runDaemon(config: Config, options: DaemonOptions): Promise<ProxyStats> {
+  using signals = new StopSignals()
+  requireCapabilities(neededCapabilities(config), 'take traffic')
+  const plan = planRuleset(config, hostFacts()) // also without rules: it knows whether the interfaces are there
+  const rules = config.rules.install && !isEmptyPlan(plan) ? await KeptRules.prepare(plan, options.note) : undefined
+  const proxy = createProxy(config)
+  proxy.on('flow', (record) => options.onFlow(record))
+  if (options.once) proxy.once('flow', () => signals.request())
+  const onDump = (): void => options.note(JSON.stringify(proxy.stats()))
+  try {
+    const addresses = await proxy.listen() // before the rules: they would bring traffic that nobody takes
+    if (!signals.stop.aborted) {
+      await rules?.install()
+      process.on('SIGUSR2', onDump)
+      const where = addresses.map(formatEndpoint).join(' and ')
+      options.note(`ready: listening on ${where}${rules === undefined ? '' : `, ${rules.summary}`}`)
+      await Promise.race([aborted(signals.stop), ...(rules === undefined ? [] : [rules.failed])])
+    }
+    await drain(proxy, signals, options)
+    return proxy.stats()
+  } finally {
+    process.off('SIGUSR2', onDump)
+    await proxy.close()
+    await rules?.remove() // last: the flows that drain still need the divert rule
+  }
+}
+
+async function drain(proxy: TransparentProxy, signals: StopSignals, options: DaemonOptions): Promise<void> {
+  const { flowsOpen } = proxy.stats()
+  if (flowsOpen > 0)
+    options.note(`stopping: ${flowsOpen} flows may go on for ${options.drainMs} ms; a second signal ends them`)
+  const hurry = (): void => void proxy.close()
+  signals.stopNow.addEventListener('abort', hurry, { once: true })
+  await proxy.drain(signals.stopNow.aborted ? 0 : options.drainMs)
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}
+
+/** None for a plain forwarder. Foreign addresses need CAP_NET_RAW, rules and (before Linux 5.17) marks CAP_NET_ADMIN. */
+function neededCapabilities(config: Config): CapabilityName[] {
+  const needed: CapabilityName[] = []
+  if (config.rules.install) needed.push('CAP_NET_ADMIN')
+  const foreign = config.listeners.some(({ intercept, source }) => intercept !== 'none' || source !== 'proxy')
+  if (foreign) needed.push('CAP_NET_RAW')
+  return needed
+}

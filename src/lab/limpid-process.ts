@@ -1,0 +1,133 @@
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { readdirSync, readFileSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { LimpidError } from '../errors.ts'
+import type { FlowRecord } from '../proxy/record.ts'
+import type { Host } from './host.ts'
+
+/** The program as an operator starts it. */
+export const LIMPID_PROGRAM = fileURLToPath(new URL('../../bin/limpid', import.meta.url))
+
+const READY_MS = 10_000
+const STOP_MS = 15_000
+const KEPT_STDERR = 65_536
+
+/** `limpid run` or `limpid relay` on a host of the lab, as a process of its own, with `--json` flow lines. */
+export class LimpidProcess {
+  readonly child: ChildProcess
+  /** Flow records in the order in which they were printed. */
+  readonly records: FlowRecord[] = []
+  /** The last of what it said on stderr. */
+  stderr = ''
+  readonly #exited: Promise<number>
+  #taken = 0
+
+  private constructor(child: ChildProcess) {
+    this.child = child
+    this.#exited = once(child, 'exit').then(([code, signal]) => (signal === null ? (code as number) : -1))
+    createInterface({ input: child.stdout! }).on('line', (line) => this.records.push(JSON.parse(line) as FlowRecord))
+    child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr = (this.stderr + text).slice(-KEPT_STDERR)
+    })
+  }
+
+  /**
+   * Starts it, and returns when it says that it is ready. `wrapper`: a program with arguments that runs it, such as
+   * `['prlimit', '--nofile=256']`.
+   * @throws LimpidError LIMPID_LAB with its stderr when it ends before.
+   */
+  static async start(
+    host: Host,
+    args: readonly string[],
+    options: { wrapper?: readonly string[]; env?: Record<string, string> } = {},
+  ): Promise<LimpidProcess> {
+    const started = LimpidProcess.launch(host, args, options)
+    await started.ready()
+    return started
+  }
+
+  /** Starts it without waiting. */
+  static launch(
+    host: Host,
+    args: readonly string[],
+    options: { wrapper?: readonly string[]; env?: Record<string, string> } = {},
+  ): LimpidProcess {
+    const [program, ...rest] = [...(options.wrapper ?? []), process.execPath, LIMPID_PROGRAM, ...args, '--json']
+    const child = host.spawn(program!, rest, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...options.env },
+    })
+    return new LimpidProcess(child)
+  }
+
+  /** Waits for its "ready" line. */
+  async ready(): Promise<void> {
+    const deadlineAt = performance.now() + READY_MS
+    while (!/\bready\b/.test(this.stderr)) {
+      if (this.child.exitCode !== null || this.child.signalCode !== null || performance.now() > deadlineAt) {
+        this.child.kill('SIGKILL')
+        throw new LimpidError('LIMPID_LAB', `limpid did not get ready: ${this.stderr}`)
+      }
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+  }
+
+  get pid(): number {
+    return this.child.pid!
+  }
+
+  /** The next flow record, in order; waits for it. */
+  async nextRecord(withinMs = 10_000): Promise<FlowRecord> {
+    const index = this.#taken++
+    await this.recorded(index + 1, withinMs)
+    return this.records[index]!
+  }
+
+  /** Waits until `count` flows have ended. */
+  async recorded(count: number, withinMs = 10_000): Promise<void> {
+    const deadlineAt = performance.now() + withinMs
+    while (this.records.length < count) {
+      if (performance.now() > deadlineAt) {
+        throw new LimpidError(
+          'LIMPID_LAB',
+          `${this.records.length} of ${count} flow records within ${withinMs} ms: ${this.stderr}`,
+        )
+      }
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+  }
+
+  /** Its open descriptors. */
+  descriptors(): number {
+    return readdirSync(`/proc/${this.pid}/fd`).length
+  }
+
+  /** User and system CPU seconds that it has used. */
+  cpuSeconds(): number {
+    // fields 14 and 15 of /proc/PID/stat, counted behind the command's closing parenthesis (proc(5)), in USER_HZ (100)
+    const fields = readFileSync(`/proc/${this.pid}/stat`, 'latin1').split(') ')[1]!.split(' ')
+    return (Number(fields[11]) + Number(fields[12])) / 100
+  }
+
+  /** Resident bytes that are its own (private, not file-backed). */
+  anonymousBytes(): number {
+    const line = /^RssAnon:\s+(\d+) kB/m.exec(readFileSync(`/proc/${this.pid}/status`, 'latin1'))
+    return Number(line?.[1] ?? 0) * 1024
+  }
+
+  /** Signals it and waits for its exit code (-1 when a signal ended it). */
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number> {
+    const timer = setTimeout(() => this.child.kill('SIGKILL'), STOP_MS)
+    if (this.child.exitCode === null && this.child.signalCode === null) this.child.kill(signal)
+    const code = await this.#exited
+    clearTimeout(timer)
+    return code
+  }
+
+  /** Its exit code, when it ends by itself. */
+  get exited(): Promise<number> {
+    return this.#exited
+  }
+}

@@ -1,0 +1,50 @@
+import type { Endpoint, Family } from '../net/address.ts'
+import type { ScenarioName } from './scenarios.ts'
+import type { SocketRow } from './sockets.ts'
+
+/** What `limpid lab --json` prints. Fields are added, never changed, while `format` stays 1. */
+export interface LabReport {
+  readonly format: 1
+  /** Addresses of the three hosts by family; `xy` and `xz` are X's towards Y and towards Z. */
+  readonly topology: Readonly<Record<Family, Readonly<Record<'y' | 'xy' | 'xz' | 'z', string>>>>
+  /** One for each scenario and family, in the order in which they ran. */
+  readonly runs: readonly LabRun[]
+  readonly passed: boolean
+  /** Milliseconds from the start of the lab to the end of the last run. */
+  readonly durationMs: number
+  /** With `--keep`: the command that opens a shell on each host, while the lab stays up. */
+  readonly enter?: Readonly<Record<'X' | 'Y' | 'Z', string>>
+}
+
+/** One scenario over one family. What could not be observed is left out, and `differences` says why. */
+export interface LabRun {
+  readonly scenario: ScenarioName
+  readonly title: string
+  readonly family: Family
+  /** What an operator types on X. */
+  readonly command: string
+  /** Whom Y dialled. */
+  readonly dialled: Endpoint
+  /** X's sockets while the connection was open: those that listen, then those of the flow. */
+  readonly sockets: readonly SocketRow[]
+  /** Y's end of the connection, and the peers that both ends saw. */
+  readonly client?: Endpoint
+  readonly clientSees?: Endpoint
+  readonly serverSees?: Endpoint
+  readonly predicted: Knowledge
+  readonly observed?: Knowledge
+  /** Bytes that went to Z and came back unchanged, each way; FIN went through both ways too. */
+  readonly bytes?: number
+  /** Each way in which what was observed is not what was predicted; empty when it passed. */
+  readonly differences: readonly string[]
+  readonly passed: boolean
+  readonly durationMs: number
+}
+
+/** Who knows whom: `server`, `client` and `proxy` stand for Z, Y and X; anything else is an address of none of them. */
+export interface Knowledge {
+  readonly clientSees: string
+  /** `client:port` when it is also the client's port. */
+  readonly serverSees: string
+  readonly verdict: string
+}

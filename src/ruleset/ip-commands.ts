@@ -1,0 +1,128 @@
+import type { Family } from '../net/address.ts'
+import { firstLine, mustRun, run } from '../sys/program.ts'
+import { LimpidError } from '../errors.ts'
+import { type IpRule, ipRuleArgs, type LocalRoute, OUR_PROTOCOL, routeArgs } from './policy-routing.ts'
+
+/** An ip rule as the kernel has it, of whoever made it. */
+export interface FoundRule {
+  readonly family: Family
+  readonly priority: number
+  readonly mark: number | undefined
+  readonly mask: number | undefined
+  readonly table: number | undefined
+  readonly ours: boolean
+  /** As the arguments that would make it. */
+  readonly text: string
+}
+
+export interface FoundRoute {
+  readonly family: Family
+  readonly ours: boolean
+  readonly text: string
+}
+
+const FAMILIES: readonly Family[] = [4, 6]
+
+export function familySwitch(family: Family): '-4' | '-6' {
+  return family === 4 ? '-4' : '-6'
+}
+
+export async function addRule(rule: IpRule): Promise<void> {
+  await mustRun('ip', [familySwitch(rule.family), 'rule', 'add', ...ipRuleArgs(rule)])
+}
+
+export async function addRoute(route: LocalRoute): Promise<void> {
+  await mustRun('ip', [familySwitch(route.family), 'route', 'add', ...routeArgs(route)])
+}
+
+/** All ip rules of both families, in the kernel's order. */
+export async function listRules(): Promise<FoundRule[]> {
+  const lists = await Promise.all(FAMILIES.map(listFamilyRules))
+  return lists.flat()
+}
+
+async function listFamilyRules(family: Family): Promise<FoundRule[]> {
+  const found = await readJson(family, ['rule', 'show'])
+  return found.map((rule) => ({
+    family,
+    priority: Number(rule['priority']),
+    mark: asNumber(rule['fwmark']),
+    // no mask is shown when all bits count
+    mask: rule['fwmark'] === undefined ? undefined : (asNumber(rule['fwmask']) ?? 0xffff_ffff),
+    table: asNumber(rule['table']),
+    ours: rule['protocol'] === `${OUR_PROTOCOL}`,
+    text: ruleText(rule),
+  }))
+}
+
+/** The routes of one route table, both families; none when the route table does not exist. */
+export async function listRoutes(table: number): Promise<FoundRoute[]> {
+  const lists = await Promise.all(
+    FAMILIES.map(async (family) => {
+      const found = await readJson(family, ['route', 'show', 'table', `${table}`])
+      return found.map((route) => ({ family, ours: route['protocol'] === `${OUR_PROTOCOL}`, text: routeText(route, table) }))
+    }),
+  )
+  return lists.flat()
+}
+
+/** Removes the ip rules with our protocol number at these priorities, and no others. Says how many. */
+export async function deleteOurRules(priorities: readonly number[]): Promise<number> {
+  const ours = (await listRules()).filter((rule) => rule.ours && priorities.includes(rule.priority))
+  for (const rule of ours) {
+    await mustRun('ip', [familySwitch(rule.family), 'rule', 'del', ...rule.text.split(' ')])
+  }
+  return ours.length
+}
+
+/** Removes the routes with our protocol number from one route table, and no others. Says how many. */
+export async function deleteOurRoutes(table: number): Promise<number> {
+  const ours = (await listRoutes(table)).filter((route) => route.ours)
+  for (const { family } of ours) {
+    await mustRun('ip', [familySwitch(family), 'route', 'del', ...routeArgs({ family, table })])
+  }
+  return ours.length
+}
+
+type JsonRecord = Readonly<Record<string, unknown>>
+
+async function readJson(family: Family, args: readonly string[]): Promise<JsonRecord[]> {
+  // -N: numbers, since /etc/iproute2 may give our protocol or route table a name
+  const { code, stdout, stderr } = await run('ip', ['-N', '-j', familySwitch(family), ...args])
+  const missing = /FIB table does not exist|Address family not supported|Operation not supported/.test(stderr)
+  if (code !== 0 && !missing) {
+    throw new LimpidError('LIMPID_PROGRAM', `ip ${args.join(' ')}: ${firstLine(stderr) ?? `exit code ${code}`}`)
+  }
+  const text = stdout.trim()
+  return text === '' || text === '[' ? [] : ((JSON.parse(text) as JsonRecord[]) ?? [])
+}
+
+function asNumber(value: unknown): number | undefined {
+  return value === undefined ? undefined : Number(value)
+}
+
+function ruleText(rule: JsonRecord): string {
+  const words = ['pref', `${rule['priority']}`]
+  if (rule['not'] !== undefined) words.unshift('not')
+  for (const key of ['iif', 'oif', 'ipproto'] as const) if (rule[key] !== undefined) words.push(key, `${rule[key]}`)
+  if (rule['src'] !== undefined && rule['src'] !== 'all') words.push('from', withLength(rule['src'], rule['srclen']))
+  if (rule['dst'] !== undefined) words.push('to', withLength(rule['dst'], rule['dstlen']))
+  if (rule['fwmark'] !== undefined) words.push('fwmark', `${rule['fwmark']}${rule['fwmask'] ? `/${rule['fwmask']}` : ''}`)
+  if (rule['table'] !== undefined) words.push('lookup', `${rule['table']}`)
+  if (rule['goto'] !== undefined) words.push('goto', `${rule['goto']}`)
+  if (rule['nop'] !== undefined) words.push('nop')
+  if (rule['protocol'] !== undefined) words.push('protocol', `${rule['protocol']}`)
+  return words.join(' ')
+}
+
+function withLength(address: unknown, length: unknown): string {
+  return length === undefined ? `${address}` : `${address}/${length}`
+}
+
+function routeText(route: JsonRecord, table: number): string {
+  const words = [route['type'] ?? '', route['dst'] ?? '']
+  for (const key of ['gateway', 'dev', 'protocol', 'metric'] as const) {
+    if (route[key] !== undefined) words.push(key === 'gateway' ? 'via' : key === 'protocol' ? 'proto' : key, route[key])
+  }
+  return [...words.filter((word) => word !== ''), 'table', table].join(' ')
+}

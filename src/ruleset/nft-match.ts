@@ -1,0 +1,117 @@
+import type { Match } from '../config/types.ts'
+import { addressBytes, type Family } from '../net/address.ts'
+import { formatPortRange, isAllPorts, type PortRange } from '../net/ports.ts'
+import { formatPrefix, type Prefix, prefixContains } from '../net/prefix.ts'
+
+const INLINE_ELEMENTS = 8 // a longer list gets a name and stands above the chains, so that rules stay readable
+const ELEMENTS_PER_LINE = 4
+
+/** A named set of an nft table. */
+export interface NamedSet {
+  readonly name: string
+  readonly family: Family
+  readonly elements: readonly string[]
+}
+
+/** The named sets of one nft table, collected while its rules are written. Equal lists share one set. */
+export class NamedSets {
+  readonly #sets = new Map<string, NamedSet>()
+
+  /** What to write after `ip saddr`: one prefix, `{ a, b }`, or `@name`. */
+  expression(name: string, family: Family, prefixes: readonly Prefix[]): string {
+    const elements = withoutContained(prefixes).map(prefixText)
+    if (elements.length <= INLINE_ELEMENTS) return inlineSet(elements)
+    this.#sets.set(`${name}${family}`, { name: `${name}${family}`, family, elements })
+    return `@${name}${family}`
+  }
+
+  lines(): string[] {
+    return [...this.#sets.values()].flatMap(({ name, family, elements }) => [
+      `set ${name} {`,
+      `\ttype ipv${family}_addr`,
+      '\tflags interval',
+      '\telements = {',
+      ...chunks(elements, ELEMENTS_PER_LINE).map((chunk) => `\t\t${chunk.join(', ')},`),
+      '\t}',
+      '}',
+      '',
+    ])
+  }
+}
+
+/** `"a"` or `{ "a", "b" }` after `iifname`. */
+export function interfaceExpression(names: readonly string[]): string {
+  return inlineSet(names.map((name) => `"${name}"`))
+}
+
+/** `80` or `{ 80, 8000-8100 }` after `tcp dport`; undefined for all ports. */
+export function portExpression(ranges: readonly PortRange[]): string | undefined {
+  if (ranges.length === 0 || isAllPorts(ranges)) return undefined
+  return inlineSet(mergedRanges(ranges).map(formatPortRange))
+}
+
+/**
+ * The conditions of a match for packets from client to server, joined by "and"; undefined when no packet of that family
+ * can fulfil them. `name` prefixes the names of its sets.
+ */
+export function matchConditions(match: Match, family: Family, name: string, sets: NamedSets): string[] | undefined {
+  const conditions: string[] = []
+  if (match.interfaces.length > 0) conditions.push(`iifname ${interfaceExpression(match.interfaces)}`)
+  const sides = [
+    ['saddr', 'sources', match.sources],
+    ['daddr', 'destinations', match.destinations],
+  ] as const
+  for (const [field, word, prefixes] of sides) {
+    if (prefixes.length === 0) continue
+    const ofFamily = prefixes.filter((prefix) => prefix.family === family)
+    if (ofFamily.length === 0) return undefined
+    if (ofFamily.some((prefix) => prefix.length === 0)) continue
+    conditions.push(`${addressKeyword(family)} ${field} ${sets.expression(`${name}-${word}`, family, ofFamily)}`)
+  }
+  const ports = portExpression(match.ports)
+  if (ports !== undefined) conditions.push(`tcp dport ${ports}`)
+  return conditions
+}
+
+export function addressKeyword(family: Family): 'ip' | 'ip6' {
+  return family === 4 ? 'ip' : 'ip6'
+}
+
+/** Without those that lie within another one: the kernel refuses overlapping intervals in one set. Sorted by address. */
+export function withoutContained(prefixes: readonly Prefix[]): Prefix[] {
+  const sorted = prefixes
+    .map((prefix) => ({ prefix, key: Buffer.from(addressBytes(prefix.address)) }))
+    .sort((a, b) => a.key.compare(b.key) || a.prefix.length - b.prefix.length)
+  const kept: Prefix[] = []
+  for (const { prefix } of sorted) {
+    const last = kept.at(-1)
+    if (last === undefined || !prefixContains(last, prefix.address)) kept.push(prefix)
+  }
+  return kept
+}
+
+/** Sorted, with overlapping and adjacent ranges joined. */
+export function mergedRanges(ranges: readonly PortRange[]): PortRange[] {
+  const merged: PortRange[] = []
+  for (const range of [...ranges].sort((a, b) => a.from - b.from)) {
+    const last = merged.at(-1)
+    if (last !== undefined && range.from <= last.to + 1) {
+      merged[merged.length - 1] = { from: last.from, to: Math.max(last.to, range.to) }
+    } else {
+      merged.push(range)
+    }
+  }
+  return merged
+}
+
+function prefixText(prefix: Prefix): string {
+  return prefix.length === (prefix.family === 4 ? 32 : 128) ? prefix.address : formatPrefix(prefix)
+}
+
+function inlineSet(elements: readonly string[]): string {
+  return elements.length === 1 ? elements[0]! : `{ ${elements.join(', ')} }`
+}
+
+function chunks<T>(items: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, i) => items.slice(i * size, (i + 1) * size))
+}
