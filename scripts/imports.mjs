@@ -20,6 +20,7 @@ const RANKS = [
 const RANK_OF = new Map(RANKS.flatMap((names, rank) => names.map((name) => [name, rank])))
 const LAB_IMPORTERS = new Set(['lab', 'cli'])
 const IMPORT = /(?:\bfrom|\bimport)\s*\(?\s*['"](\.[^'"]+)['"]/g
+const TYPES_ONLY = /^(?:import|export) type [^'"]*from ['"][^'"]+['"]/gm // erased by the compiler
 const isTest = (file) => /\.(?:test|fixture)\.ts$/.test(file)
 
 /** `files`: path below src → text. Returns what is wrong, one line each. */
@@ -27,8 +28,9 @@ export function importProblems(files) {
   const graph = new Map()
   const problems = []
   for (const [file, text] of files) {
-    const imports = [...text.matchAll(IMPORT)].map((match) => join(dirname(file), match[1]))
-    graph.set(file, imports)
+    const importsOf = (source) => [...source.matchAll(IMPORT)].map((match) => join(dirname(file), match[1]))
+    const imports = importsOf(text)
+    graph.set(file, importsOf(text.replaceAll(TYPES_ONLY, '')))
     if (partOf(file) === undefined) problems.push(`${file}: its folder has no rank in scripts/imports.mjs`)
     for (const imported of imports) {
       if (!files.has(imported)) problems.push(`${file}: imports ${imported}, which is not there`)

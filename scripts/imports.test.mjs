@@ -40,6 +40,11 @@ test('a circle within a folder is found, also through a lazy import', () => {
   assert.deepEqual(problemsOf(files), ['circle: sys/a.ts → sys/b.ts → sys/a.ts'])
 })
 
+test('types may refer to each other, since nothing is left of that', () => {
+  const files = { 'sys/a.ts': "import type {\n  B,\n} from './b.ts'", 'sys/b.ts': "import { a } from './a.ts'" }
+  assert.deepEqual(problemsOf(files), [])
+})
+
 test('a folder without a rank, and an import of nothing, fail', () => {
   assert.equal(problemsOf({ 'helpers/a.ts': '' }).length, 1)
   assert.equal(problemsOf({ 'net/a.ts': "import './gone.ts'" }).length, 1)

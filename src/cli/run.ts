@@ -1,47 +1,13 @@
-import { type Command, Option } from 'commander'
+import type { Command } from 'commander'
 import { flagValue } from '../config/flags.ts'
-import { quickConfig } from '../config/quick.ts'
-import type { Config } from '../config/types.ts'
 import { DURATION } from '../config/values.ts'
-import { LimpidError } from '../errors.ts'
-import { loadConfig } from './config-file.ts'
-import { hostFamilies } from './host-families.ts'
+import { addConfigFlags, configOf, type QuickFlags } from './config-flags.ts'
 import type { Invocation } from './invocation.ts'
-
-export interface QuickFlags {
-  config?: string
-  intercept?: string
-  from?: string[]
-  ports?: string
-  family?: string
-  source?: string
-  to?: string
-  listen?: string[]
-  onDown?: string
-  rules: boolean
-}
 
 interface RunFlags extends QuickFlags {
   drain: string
   json?: true
   quiet?: true
-}
-
-const QUICK_ONLY = ['from', 'ports', 'family', 'source', 'to', 'listen', 'onDown'] as const
-
-/** The flags that `run`, `plan` and `rules` share: a file, or the quick form. */
-export function addConfigFlags(command: Command): Command {
-  return command
-    .option('-c, --config <file>', 'limpid.yaml; without it and --intercept the usual places are searched')
-    .option('--intercept <how>', 'instead of a file: tproxy, or none (clients dial the listener itself)')
-    .option('--from <iface...>', 'receiving interfaces (any but lo)')
-    .option('--ports <list>', 'original destination ports, such as 80,443,8000-8100 (all)')
-    .option('--family <family>', '4, 6 or both')
-    .option('--source <source>', 'whose address the server sees: proxy, client, client-port or an address (proxy)')
-    .option('--to <host:port>', 'dial this instead of the original destination')
-    .option('--listen <addr:port...>', 'where the listener waits (127.0.0.1:50080 and [::1]:50080)')
-    .option('--on-down <what>', 'while Limpid is down, traffic passes by (open) or is dropped (closed) (open)')
-    .addOption(new Option('--no-rules', 'leave the kernel rules to somebody else'))
 }
 
 export function configure(command: Command, invocation: Invocation): void {
@@ -55,25 +21,4 @@ export function configure(command: Command, invocation: Invocation): void {
       const { serve } = await import('./serve.ts')
       await serve(config, { json: flags.json === true, quiet: flags.quiet === true, drainMs, once: false }, invocation)
     })
-}
-
-/** The configuration that these flags ask for. @throws LimpidError LIMPID_USAGE or LIMPID_CONFIG. */
-export async function configOf(flags: QuickFlags): Promise<Config> {
-  if (flags.intercept === undefined) {
-    const stray = QUICK_ONLY.find((name) => flags[name] !== undefined)
-    if (stray !== undefined) {
-      const flag = stray === 'onDown' ? '--on-down' : `--${stray}`
-      throw new LimpidError('LIMPID_USAGE', `${flag} is part of the quick form, which begins with --intercept`, {
-        cure: flags.config === undefined ? 'add --intercept tproxy' : `write it into ${flags.config}`,
-      })
-    }
-    const config = await loadConfig(flags.config)
-    return flags.rules ? config : { ...config, rules: { ...config.rules, install: false } }
-  }
-  if (flags.config !== undefined) {
-    throw new LimpidError('LIMPID_USAGE', '-c and --intercept exclude each other', {
-      cure: `write the listener into ${flags.config}, or leave -c out`,
-    })
-  }
-  return quickConfig({ ...flags, intercept: flags.intercept }, hostFamilies())
 }

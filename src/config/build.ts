@@ -109,12 +109,12 @@ function chooseFamilies(input: ListenerInput, source: Source, context: BuildCont
   const bound = (input.listen ?? []).flatMap((value) => ('address' in value ? [familyOf(value.address)] : []))
   const listened = input.listen?.some((value) => !('address' in value)) ? [] : [...new Set(bound)].toSorted()
   if (input.family !== undefined) {
-    const missing = listened.length === 0 ? undefined : input.family.find((family) => !listened.includes(family))
-    if (missing !== undefined)
-      report({ path: ['listen'], message: `expected an IPv${missing} address too, for the family asked for` })
     const surplus = bound.find((family) => !input.family!.includes(family))
     if (surplus !== undefined)
       report({ path: ['listen'], message: `an IPv${surplus} address is outside the family asked for` })
+    const missing = listened.length === 0 ? undefined : input.family.find((family) => !listened.includes(family))
+    if (missing !== undefined && surplus === undefined)
+      report({ path: ['listen'], message: `expected an IPv${missing} address too, for the family asked for` })
     const unserved = only === undefined || onFixedTarget ? undefined : input.family.find((family) => family !== only)
     if (unserved !== undefined) {
       report({

@@ -29,7 +29,7 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
   using signals = new StopSignals()
   requireCapabilities(neededCapabilities(config), 'take traffic')
   const plan = planRuleset(config, hostFacts()) // also without rules: it knows whether the interfaces are there
-  const rules = config.rules.install && !isEmptyPlan(plan) ? await KeptRules.prepare(plan, options.note) : undefined
+  let rules: KeptRules | undefined
   const proxy = createProxy(config)
   proxy.on('flow', (record) => options.onFlow(record))
   if (options.once) proxy.once('flow', () => signals.request())
@@ -37,7 +37,7 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
   try {
     const addresses = await proxy.listen() // before the rules: they would bring traffic that nobody takes
     if (!signals.stop.aborted) {
-      await rules?.install()
+      if (config.rules.install && !isEmptyPlan(plan)) rules = await KeptRules.install(plan, options.note)
       process.on('SIGUSR2', onDump)
       const where = addresses.map(formatEndpoint).join(' and ')
       options.note(`ready: listening on ${where}${rules === undefined ? '' : `, ${rules.summary}`}`)

@@ -80,6 +80,11 @@ export class Host {
     return value
   }
 
+  /** False where the kernel has IPv6 switched off. */
+  get hasIpv6(): boolean {
+    return this.inside(() => readSysctl('net.ipv6.conf.lo.disable_ipv6')) === '0'
+  }
+
   /** A server socket of Node's own on this host, which listens when this returns. The caller closes it. */
   listen(endpoint: Endpoint, options: { allowHalfOpen?: boolean; backlog?: number } = {}): Server {
     const family = familyOf(endpoint.address)

@@ -1,7 +1,7 @@
 import { relayConfig } from '../config/relay.ts'
 import type { Config } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
-import type { Family } from '../net/address.ts'
+import type { Endpoint, Family } from '../net/address.ts'
 import { ADDRESSES } from './topology.ts'
 
 export type ScenarioName = 'S1' | 'S2' | 'S3' | 'S4'
@@ -24,8 +24,8 @@ export const SCENARIOS: readonly Scenario[] = [
 ]
 
 /** Where limpid listens on X, and where Z serves. */
-export const LISTEN_PORT = 50_080
-export const SERVER_PORT = 80
+const LISTEN_PORT = 50_080
+const SERVER_PORT = 80
 
 /** The scenarios by name, any case; all when `names` is left out or empty. @throws LimpidError LIMPID_USAGE */
 export function selectScenarios(names: readonly string[] = []): readonly Scenario[] {
@@ -55,4 +55,13 @@ export function scenarioConfig(scenario: Scenario, family: Family): Config {
     host: ADDRESSES[family].z,
     remotePort: String(SERVER_PORT),
   })
+}
+
+export function serverEndpoint(family: Family): Endpoint {
+  return { address: ADDRESSES[family].z, port: SERVER_PORT }
+}
+
+/** Whom the client dials: the server, where X takes its packets on the way; else X. */
+export function dialledEndpoint(scenario: Scenario, family: Family): Endpoint {
+  return scenario.intercepts ? serverEndpoint(family) : { address: ADDRESSES[family].xy, port: LISTEN_PORT }
 }

@@ -1,6 +1,6 @@
+import { LimpidError } from '../errors.ts'
 import type { Family } from '../net/address.ts'
 import { firstLine, mustRun, run } from '../sys/program.ts'
-import { LimpidError } from '../errors.ts'
 import { type IpRule, ipRuleArgs, type LocalRoute, OUR_PROTOCOL, routeArgs } from './policy-routing.ts'
 
 /** An ip rule as the kernel has it, of whoever made it. */
@@ -21,6 +21,8 @@ export interface FoundRoute {
   readonly text: string
 }
 
+const RTN_LOCAL = '2' // include/uapi/linux/rtnetlink.h; `ip -N` shows types as numbers
+const ROUTE_WORDS = { gateway: 'via', dev: 'dev', protocol: 'proto', metric: 'metric' }
 const FAMILIES: readonly Family[] = [4, 6]
 
 export function familySwitch(family: Family): '-4' | '-6' {
@@ -45,12 +47,12 @@ async function listFamilyRules(family: Family): Promise<FoundRule[]> {
   const found = await readJson(family, ['rule', 'show'])
   return found.map((rule) => ({
     family,
-    priority: Number(rule['priority']),
-    mark: asNumber(rule['fwmark']),
+    priority: Number(rule.priority),
+    mark: asNumber(rule.fwmark),
     // no mask is shown when all bits count
-    mask: rule['fwmark'] === undefined ? undefined : (asNumber(rule['fwmask']) ?? 0xffff_ffff),
-    table: asNumber(rule['table']),
-    ours: rule['protocol'] === `${OUR_PROTOCOL}`,
+    mask: rule.fwmark === undefined ? undefined : (asNumber(rule.fwmask) ?? 0xffff_ffff),
+    table: asNumber(rule.table),
+    ours: rule.protocol === `${OUR_PROTOCOL}`,
     text: ruleText(rule),
   }))
 }
@@ -60,7 +62,11 @@ export async function listRoutes(table: number): Promise<FoundRoute[]> {
   const lists = await Promise.all(
     FAMILIES.map(async (family) => {
       const found = await readJson(family, ['route', 'show', 'table', `${table}`])
-      return found.map((route) => ({ family, ours: route['protocol'] === `${OUR_PROTOCOL}`, text: routeText(route, table) }))
+      return found.map((route) => ({
+        family,
+        ours: route.protocol === `${OUR_PROTOCOL}`,
+        text: routeText(route, table),
+      }))
     }),
   )
   return lists.flat()
@@ -102,16 +108,16 @@ function asNumber(value: unknown): number | undefined {
 }
 
 function ruleText(rule: JsonRecord): string {
-  const words = ['pref', `${rule['priority']}`]
-  if (rule['not'] !== undefined) words.unshift('not')
+  const words = ['pref', `${rule.priority}`]
+  if (rule.not !== undefined) words.unshift('not')
   for (const key of ['iif', 'oif', 'ipproto'] as const) if (rule[key] !== undefined) words.push(key, `${rule[key]}`)
-  if (rule['src'] !== undefined && rule['src'] !== 'all') words.push('from', withLength(rule['src'], rule['srclen']))
-  if (rule['dst'] !== undefined) words.push('to', withLength(rule['dst'], rule['dstlen']))
-  if (rule['fwmark'] !== undefined) words.push('fwmark', `${rule['fwmark']}${rule['fwmask'] ? `/${rule['fwmask']}` : ''}`)
-  if (rule['table'] !== undefined) words.push('lookup', `${rule['table']}`)
-  if (rule['goto'] !== undefined) words.push('goto', `${rule['goto']}`)
-  if (rule['nop'] !== undefined) words.push('nop')
-  if (rule['protocol'] !== undefined) words.push('protocol', `${rule['protocol']}`)
+  if (rule.src !== undefined && rule.src !== 'all') words.push('from', withLength(rule.src, rule.srclen))
+  if (rule.dst !== undefined) words.push('to', withLength(rule.dst, rule.dstlen))
+  if (rule.fwmark !== undefined) words.push('fwmark', `${rule.fwmark}${rule.fwmask ? `/${rule.fwmask}` : ''}`)
+  if (rule.table !== undefined) words.push('lookup', `${rule.table}`)
+  if (rule.goto !== undefined) words.push('goto', `${rule.goto}`)
+  if (rule.nop !== undefined) words.push('nop')
+  if (rule.protocol !== undefined) words.push('protocol', `${rule.protocol}`)
   return words.join(' ')
 }
 
@@ -120,9 +126,10 @@ function withLength(address: unknown, length: unknown): string {
 }
 
 function routeText(route: JsonRecord, table: number): string {
-  const words = [route['type'] ?? '', route['dst'] ?? '']
+  const type = `${route.type ?? ''}`
+  const words = [type === RTN_LOCAL ? 'local' : type, `${route.dst ?? ''}`]
   for (const key of ['gateway', 'dev', 'protocol', 'metric'] as const) {
-    if (route[key] !== undefined) words.push(key === 'gateway' ? 'via' : key === 'protocol' ? 'proto' : key, route[key])
+    if (route[key] !== undefined) words.push(ROUTE_WORDS[key], `${route[key]}`)
   }
   return [...words.filter((word) => word !== ''), 'table', table].join(' ')
 }

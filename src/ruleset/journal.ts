@@ -93,9 +93,9 @@ export function startTime(pid: number): string | undefined {
 
 /** The folder for state files; made when it is missing. */
 export function stateFolder(): string {
-  const named = process.env['LIMPID_STATE_DIR']
+  const named = process.env.LIMPID_STATE_DIR
   const user = process.getuid?.() ?? 0
-  const runtime = process.env['XDG_RUNTIME_DIR']
+  const runtime = process.env.XDG_RUNTIME_DIR
   const candidates = named
     ? [named]
     : ['/run/limpid', ...(runtime ? [join(runtime, 'limpid')] : []), join(tmpdir(), `limpid-${user}`)]

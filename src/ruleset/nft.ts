@@ -157,12 +157,7 @@ class Listeners {
     const { exclude } = listener
     const name = `${setName(listener)}-not`
     const alone = (part: Partial<Match>) =>
-      matchConditions(
-        { interfaces: [], sources: [], destinations: [], ports: [], ...part },
-        family,
-        name,
-        this.#sets,
-      )
+      matchConditions({ interfaces: [], sources: [], destinations: [], ports: [], ...part }, family, name, this.#sets)
     const rules: string[] = []
     if (exclude.interfaces.length > 0 && first) {
       const names = interfaceExpression(exclude.interfaces)
@@ -177,7 +172,9 @@ class Listeners {
     }
     if (exclude.ports.length > 0 && first) {
       const ports = portExpression(exclude.ports)
-      rules.push(...(ports === undefined ? ['return'] : [`tcp dport ${ports} return`, `${NOT_SYN} tcp sport ${ports} return`]))
+      rules.push(
+        ...(ports === undefined ? ['return'] : [`tcp dport ${ports} return`, `${NOT_SYN} tcp sport ${ports} return`]),
+      )
     }
     return rules
   }

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { rmSync, writeFileSync } from 'node:fs'
+import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { LimpidError } from '../errors.ts'
 import { findProgram, firstLine } from '../sys/program.ts'
@@ -28,10 +29,15 @@ export class TableOwner {
    */
   static async start(text: string, table: string, onLost: (error: LimpidError) => void): Promise<TableOwner> {
     const file = join(stateFolder(), `owner-${process.pid}.nft`)
-    if (file.includes('"')) throw new LimpidError('LIMPID_PROGRAM', `nft cannot include a file with a quote in its name: ${file}`)
+    if (file.includes('"'))
+      throw new LimpidError('LIMPID_PROGRAM', `nft cannot include a file with a quote in its name: ${file}`)
     writeFileSync(file, text, { mode: 0o600 })
     // a session of its own: Ctrl-C on our terminal must not end nft before our flows have drained
-    const child = spawn(findProgram('nft'), ['-i'], { detached: true, stdio: 'pipe', env: { ...process.env, LC_ALL: 'C' } })
+    const child = spawn(findProgram('nft'), ['-i'], {
+      detached: true,
+      stdio: 'pipe',
+      env: { ...process.env, LC_ALL: 'C' },
+    })
     const owner = new TableOwner(child)
     try {
       await accepted(child, [`include "${file}"`, 'list tables inet'], `table inet ${table}`)
@@ -45,9 +51,16 @@ export class TableOwner {
     child.stderr?.resume()
     child.once('exit', (code, signal) => {
       if (owner.#closing) return
-      onLost(new LimpidError('LIMPID_RULES_FAILED', `the nft process that holds table inet ${table} ended (${signal ?? code})`))
+      onLost(
+        new LimpidError(
+          'LIMPID_RULES_FAILED',
+          `the nft process that holds table inet ${table} ended (${signal ?? code})`,
+        ),
+      )
     })
+    // the handles of a child and its pipes keep a process running that has nothing left to do; the kernel needs no more
     child.unref()
+    for (const stream of child.stdio) (stream as Socket | null)?.unref()
     return owner
   }
 

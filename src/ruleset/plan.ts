@@ -78,7 +78,8 @@ function servedFamilies(listener: ListenerConfig, facts: HostFacts, notes: strin
 function whyNotServed({ source, listen }: ListenerConfig, family: Family, facts: HostFacts): string | undefined {
   if (family === 6 && !facts.ipv6) return 'IPv6 is off on this host'
   if (!listen.some(({ address }) => familyOf(address) === family)) return `no IPv${family} address to listen on`
-  if (typeof source === 'object' && familyOf(source.address) !== family) return `the source ${source.address} is not IPv${family}`
+  if (typeof source === 'object' && familyOf(source.address) !== family)
+    return `the source ${source.address} is not IPv${family}`
   return undefined
 }
 

@@ -62,3 +62,8 @@ export function routeArgs({ table }: LocalRoute): string[] {
 export function hex(value: number): string {
   return `0x${(value >>> 0).toString(16)}`
 }
+
+/** The priorities that our ip rules take. */
+export function prioritiesOf(rules: RulesConfig): number[] {
+  return [rules.rulePriority - 1, rules.rulePriority, rules.rulePriority + 1]
+}

@@ -35,7 +35,7 @@ export interface KernelProbe {
  * @throws LimpidError LIMPID_KERNEL that names what is missing; LIMPID_CAPABILITY when this process may not ask.
  */
 export async function probeKernel(): Promise<KernelProbe> {
-  const simulated = (process.env['LIMPID_PROBE_FAIL'] ?? '').split(',')
+  const simulated = (process.env.LIMPID_PROBE_FAIL ?? '').split(',')
   const features = Object.keys(PROBES) as KernelFeature[]
   const answers = new Map<KernelFeature, string | undefined>()
   const all = simulated.some((name) => name !== '') ? 'simulated' : await checkText(probeText(features))

@@ -37,7 +37,7 @@ export interface RunOptions {
  * @throws LimpidError LIMPID_PROGRAM that names the Debian package and the command that installs it.
  */
 export function findProgram(name: string): string {
-  const folders = (process.env['PATH'] ?? '').split(delimiter).filter((folder) => folder !== '')
+  const folders = (process.env.PATH ?? '').split(delimiter).filter((folder) => folder !== '')
   for (const folder of [...folders, ...SYSTEM_FOLDERS]) {
     const path = join(folder, name)
     if (isExecutable(path)) return path

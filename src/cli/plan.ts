@@ -1,0 +1,16 @@
+import type { Command } from 'commander'
+import { planRuleset } from '../ruleset/plan.ts'
+import { printPlan } from '../ruleset/print.ts'
+import { hostFacts } from '../sys/host.ts'
+import { addConfigFlags, configOf, type QuickFlags } from './config-flags.ts'
+import { printJson } from './print.ts'
+
+export function configure(command: Command): void {
+  addConfigFlags(command)
+    .option('--json', 'the plan as JSON')
+    .action(async (flags: QuickFlags & { json?: true }) => {
+      const plan = planRuleset(await configOf(flags), hostFacts())
+      if (flags.json) printJson(plan)
+      else process.stdout.write(printPlan(plan))
+    })
+}

@@ -1,0 +1,81 @@
+import type { Command } from 'commander'
+import { DEFAULT_RULES } from '../config/defaults.ts'
+import { findConfig } from '../config/find.ts'
+import type { RulesConfig } from '../config/types.ts'
+import { describeDifference, installRuleset } from '../ruleset/install.ts'
+import { type Plan, planRuleset } from '../ruleset/plan.ts'
+import { formatRules, showRules } from '../ruleset/show.ts'
+import { removeRuleset } from '../ruleset/sweep.ts'
+import { verifyRuleset } from '../ruleset/verify.ts'
+import { requireCapabilities } from '../sys/capability.ts'
+import { hostFacts } from '../sys/host.ts'
+import { loadConfig } from './config-file.ts'
+import { addConfigFlags, configOf, type QuickFlags } from './config-flags.ts'
+import type { Invocation } from './invocation.ts'
+import { note, printJson, printLine } from './print.ts'
+
+const EXIT_DIFFERENT = 3
+
+interface NameFlags {
+  config?: string
+  json?: true
+}
+
+export function configure(command: Command, invocation: Invocation): void {
+  addNameFlags(command.command('show').description("print what of Limpid's is in the kernel now")).action(
+    async (flags: NameFlags) => {
+      requireCapabilities(['CAP_NET_ADMIN'], 'read the rules')
+      const shown = await showRules(await rulesOf(flags))
+      if (flags.json) printJson(shown)
+      else process.stdout.write(formatRules(shown))
+    },
+  )
+  addNameFlags(command.command('remove').description('remove them all, also what a killed run left behind')).action(
+    async (flags: NameFlags) => {
+      const removed = await removeRuleset(await rulesOf(flags))
+      if (flags.json) printJson({ removed })
+      else printLine(removed.length === 0 ? 'no rules of Limpid are installed' : `removed ${removed.join(', ')}`)
+    },
+  )
+  addConfigFlags(
+    command.command('install').description('install the rules to stay, for a listener that runs by itself'),
+  )
+    .option('--json', 'the outcome as JSON')
+    .action(async (flags: QuickFlags & { json?: true }) => {
+      const installed = await installRuleset(await planOf(flags), { owner: 'persistent' })
+      for (const notice of installed.notices) note(notice)
+      if (flags.json) printJson({ summary: installed.summary, already: installed.already })
+      else printLine(installed.summary)
+    })
+  addConfigFlags(
+    command
+      .command('verify')
+      .description('compare the rules in the kernel with the plan; exit code 3 when they differ'),
+  )
+    .option('--json', 'the differences as JSON')
+    .action(async (flags: QuickFlags & { json?: true }) => {
+      requireCapabilities(['CAP_NET_ADMIN'], 'read the rules')
+      const differences = await verifyRuleset(await planOf(flags))
+      if (flags.json) printJson(differences)
+      else
+        printLine(
+          differences.length === 0 ? 'the rules are as planned' : differences.map(describeDifference).join('\n'),
+        )
+      if (differences.length > 0) invocation.exitCode = EXIT_DIFFERENT
+    })
+}
+
+function addNameFlags(command: Command): Command {
+  return command
+    .option('-c, --config <file>', 'limpid.yaml, for the names of the nft table and the route table')
+    .option('--json', 'as JSON')
+}
+
+/** The names to look under: those of the file that `run` would take, else the defaults. */
+async function rulesOf(flags: NameFlags): Promise<RulesConfig> {
+  return findConfig(flags.config, process.env) === undefined ? DEFAULT_RULES : (await loadConfig(flags.config)).rules
+}
+
+async function planOf(flags: QuickFlags): Promise<Plan> {
+  return planRuleset(await configOf(flags), hostFacts())
+}

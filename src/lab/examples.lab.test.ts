@@ -1,0 +1,112 @@
+import assert from 'node:assert/strict'
+import { readdirSync, readFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import { after, before, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import type { Endpoint } from '../net/address.ts'
+import { LIMPID_PROGRAM } from './limpid-process.ts'
+import { enterNamespaces } from './namespace.ts'
+import { ADDRESSES, raiseTopology, type Topology } from './topology.ts'
+import { serve, until } from './traffic.fixture.ts'
+
+await enterNamespaces()
+
+const EXAMPLES = fileURLToPath(new URL('../../examples/', import.meta.url))
+const { y, z } = ADDRESSES[4]
+const web = { address: z, port: 80 }
+let lab: Topology
+const tested = new Set<string>()
+
+before(async () => {
+  lab = await raiseTopology()
+  await lab.x.run(process.execPath, [LIMPID_PROGRAM, 'rules', 'install', '--intercept', 'tproxy', '--ports', '80'])
+})
+
+after(async () => {
+  assert.deepEqual(readdirSync(EXAMPLES).toSorted(), [...tested].toSorted(), 'every example is run by a test')
+  await lab.x.run(process.execPath, [LIMPID_PROGRAM, 'rules', 'remove'])
+  await lab.close()
+})
+
+/** Runs an example on X while `work` goes on; gives its output. */
+async function withExample(
+  name: string,
+  args: readonly string[],
+  work: (output: () => string) => Promise<void>,
+): Promise<void> {
+  tested.add(name)
+  const child = lab.x.spawn(process.execPath, [`${EXAMPLES}${name}`, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  let output = ''
+  for (const stream of [child.stdout!, child.stderr!]) stream.setEncoding('utf8').on('data', (text) => (output += text))
+  try {
+    await work(() => output)
+  } catch (error) {
+    throw new Error(`${name}: ${output}`, { cause: error })
+  } finally {
+    child.kill()
+  }
+}
+
+const listening = (port: number): Promise<void> =>
+  until(() => lab.x.inside(() => isListening(port)), 5_000, `listener on ${port}`)
+
+function isListening(port: number): boolean {
+  // local_address is ADDRESS:PORT in hex, state 0A is LISTEN (proc_net_tcp, Documentation/networking)
+  const hex = port.toString(16).toUpperCase().padStart(4, '0')
+  return new RegExp(`:${hex} \\S+ 0A `).test(readFileSync('/proc/thread-self/net/tcp', 'latin1'))
+}
+
+async function ask(to: Endpoint, request: string): Promise<string> {
+  const socket = lab.y.connect(to)
+  socket.end(request)
+  let answer = ''
+  for await (const chunk of socket) answer += chunk
+  return answer
+}
+
+test('transparent-listener tells who dialled what', async () => {
+  await withExample('transparent-listener.mjs', [], async () => {
+    await listening(50_080)
+    assert.equal(await ask(web, ''), `${y} dialled ${z} port 80\n`)
+  })
+})
+
+test('interception-loop: the server sees the client, and the client its server', async () => {
+  await using server = await serve(lab.z, web, (socket) => socket.pipe(socket))
+  await withExample('interception-loop.mjs', [], async (output) => {
+    await listening(50_080)
+    assert.equal(await ask(web, 'hello'), 'hello')
+    await until(() => output() === 'closed 5\n', 2_000, 'what the example prints')
+    assert.equal(server.peers[0]?.address, y)
+  })
+})
+
+test('http-on-intercepted answers for a site that does not exist', async () => {
+  await withExample('http-on-intercepted.mjs', [], async () => {
+    await listening(50_080)
+    const answer = await ask(web, 'GET /page HTTP/1.1\r\nHost: any.example\r\nConnection: close\r\n\r\n')
+    assert.match(answer, /no any\.example\/page here/)
+  })
+})
+
+test("foreign-listener takes connections to somebody else's address without a rule for the port", async () => {
+  await withExample('foreign-listener.mjs', [z, '2121'], async () => {
+    await listening(2121)
+    assert.equal(await ask({ address: z, port: 2121 }, ''), `this is not ${z}\n`)
+  })
+})
+
+test('foreign-source: the server sees an address that is not ours', async () => {
+  const listener = lab.z.listen(web)
+  let peer = ''
+  const http = createServer((request, response) => {
+    peer = request.socket.remoteAddress!
+    response.end('found')
+  })
+  listener.on('connection', (socket) => http.emit('connection', socket))
+  await withExample('foreign-source.mjs', ['10.0.3.77', z, '80'], async (output) => {
+    await until(() => output().endsWith('found'), 5_000, 'answer')
+    assert.equal(peer, '10.0.3.77')
+  })
+  listener.close()
+})

@@ -1,0 +1,137 @@
+import { once } from 'node:events'
+import { styleText } from 'node:util'
+import { LimpidError } from '../errors.ts'
+import type { Family } from '../net/address.ts'
+import { predictKnows } from '../ruleset/knows.ts'
+import type { Host } from './host.ts'
+import { enterNamespaces, type InsideFacts } from './namespace.ts'
+import { observe, type Predict } from './observe.ts'
+import { type Progress, progressOn } from './progress.ts'
+import { type Paint, renderRun, renderScenario, renderSummary, renderTopology } from './render.ts'
+import type { LabReport, LabRun } from './report.ts'
+import { type Scenario, selectScenarios } from './scenarios.ts'
+import { ADDRESSES, raiseTopology, type Topology } from './topology.ts'
+
+export interface LabOptions {
+  /** `S1` … `S4`, also several with commas; all when left out. */
+  readonly scenarios?: readonly string[] | undefined
+  /** One LabReport as JSON on stdout instead of the text. */
+  readonly json?: boolean | undefined
+  /** Stay up after the run until SIGINT or SIGTERM. */
+  readonly keep?: boolean | undefined
+  /** Colour on stdout: on a terminal without NO_COLOR, when left out. */
+  readonly colour?: boolean | undefined
+  /** No progress on stderr. */
+  readonly quiet?: boolean | undefined
+  /** Both when left out; IPv4 alone where the kernel has no IPv6. */
+  readonly families?: readonly Family[] | undefined
+  /** Says what is expected; a test puts a wrong prophet here. */
+  readonly predict?: Predict | undefined
+}
+
+const ALL_FAMILIES: readonly Family[] = [4, 6]
+
+/**
+ * Raises the reference topology in namespaces of its own, runs the scenarios with the real program, and prints what was
+ * seen beside what was predicted. It calls enterNamespaces, so what the caller did before is done again inside.
+ * @returns the exit code: 0 when all was as predicted, else 1.
+ * @throws LimpidError LIMPID_USAGE, LIMPID_NAMESPACE, LIMPID_PROGRAM, LIMPID_LAB
+ */
+export async function runLab(options: LabOptions = {}): Promise<number> {
+  const scenarios = selectScenarios(options.scenarios)
+  const facts = await enterNamespaces()
+  const startedAt = performance.now()
+  const progress = progressOn(process.stderr, options.quiet === true)
+  progress.step('raising the hosts Y, X and Z')
+  const topology = await raiseTopology()
+  try {
+    const families = servedFamilies(topology.x, options.families)
+    const printed = options.json === true ? undefined : new PrintedReport(paintOf(options.colour), progress)
+    printed?.print(['', ...renderTopology(printed.paint), ''])
+    const runs = await runAll(topology, scenarios, families, options.predict ?? predictKnows, progress, printed)
+    progress.clear()
+    const report: LabReport = {
+      format: 1,
+      topology: ADDRESSES,
+      runs,
+      passed: runs.every((run) => run.passed),
+      durationMs: performance.now() - startedAt,
+      ...(options.keep === true ? { enter: enterCommands(topology, facts) } : {}),
+    }
+    if (printed === undefined) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`)
+    else printed.print([...renderSummary(report, printed.paint), ''])
+    if (options.keep === true) await stayUp(report.enter!)
+    return report.passed ? 0 : 1
+  } finally {
+    progress.clear()
+    await topology.close()
+  }
+}
+
+async function runAll(
+  topology: Topology,
+  scenarios: readonly Scenario[],
+  families: readonly Family[],
+  predict: Predict,
+  progress: Progress,
+  printed: PrintedReport | undefined,
+): Promise<LabRun[]> {
+  const runs: LabRun[] = []
+  const total = scenarios.length * families.length
+  for (const scenario of scenarios) {
+    for (const family of families) {
+      progress.step(`[${runs.length + 1}/${total}] ${scenario.name} over IPv${family}: ${scenario.title}`)
+      const run = await observe(topology, scenario, family, predict)
+      runs.push(run)
+      if (printed === undefined) continue
+      if (family === families[0]) printed.print(renderScenario(run, printed.paint))
+      printed.print([...renderRun(run, printed.paint), ''])
+    }
+  }
+  return runs
+}
+
+/** The text report, written as it becomes known. */
+class PrintedReport {
+  readonly paint: Paint
+  readonly #progress: Progress
+
+  constructor(paint: Paint, progress: Progress) {
+    this.paint = paint
+    this.#progress = progress
+  }
+
+  print(lines: readonly string[]): void {
+    this.#progress.clear()
+    process.stdout.write(`${lines.join('\n')}\n`)
+  }
+}
+
+function paintOf(colour: boolean | undefined): Paint {
+  const on = colour ?? (process.stdout.isTTY === true && process.env.TERM !== 'dumb')
+  return on && (process.env.NO_COLOR ?? '') === '' ? styleText : (_, text) => text
+}
+
+function servedFamilies(x: Host, wanted: readonly Family[] = ALL_FAMILIES): readonly Family[] {
+  const families = wanted.filter((family) => family === 4 || x.hasIpv6)
+  if (families.length === 0) {
+    throw new LimpidError('LIMPID_LAB', 'this kernel has no IPv6', { cure: 'boot without ipv6.disable=1' })
+  }
+  return families
+}
+
+/** The command that opens a shell on each host, from outside; it needs to be the user who started the lab, or root. */
+function enterCommands(topology: Topology, { hostPid }: InsideFacts): Readonly<Record<'X' | 'Y' | 'Z', string>> {
+  const command = ({ namespaceFd }: Host): string =>
+    `nsenter --target ${hostPid} --preserve-credentials --user --mount --pid --net=/proc/${hostPid}/fd/${namespaceFd}`
+  return { X: command(topology.x), Y: command(topology.y), Z: command(topology.z) }
+}
+
+async function stayUp(enter: Readonly<Record<'X' | 'Y' | 'Z', string>>): Promise<void> {
+  const lines = Object.entries(enter).map(([name, command]) => `  ${name}  ${command}`)
+  const text = ['The lab stays up until Ctrl-C. To enter a host, in another terminal:', ...lines, '']
+  process.stderr.write(`${text.join('\n')}\n`)
+  const keepAlive = setInterval(() => {}, 1 << 30)
+  await Promise.race((['SIGINT', 'SIGTERM', 'SIGHUP'] as const).map((signal) => once(process, signal)))
+  clearInterval(keepAlive)
+}

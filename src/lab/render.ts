@@ -1,0 +1,142 @@
+import { formatEndpoint, sameEndpoint } from '../net/address.ts'
+import { hostName, listensOn, X_ADDRESSES } from './judge.ts'
+import type { LabReport, LabRun } from './report.ts'
+import type { SocketRow } from './sockets.ts'
+import { ADDRESSES } from './topology.ts'
+
+export type Style = 'bold' | 'dim' | 'green' | 'red' | 'yellow' | 'cyan'
+
+/** Puts text into a style, or returns it as it is where there is no colour. */
+export type Paint = (style: Style, text: string) => string
+
+/** The reference topology as a picture. */
+export function renderTopology(paint: Paint): string[] {
+  const rows = ([4, 6] as const).map((family) => ADDRESSES[family])
+  const boxes = [
+    box(
+      'Y  client',
+      rows.map(({ y }) => y),
+      paint,
+    ),
+    box(
+      'X  limpid',
+      rows.map(({ xy, xz }) => `${xy.padEnd(13)}${xz}`),
+      paint,
+    ),
+    box(
+      'Z  server',
+      rows.map(({ z }) => z),
+      paint,
+    ),
+  ]
+  const wires = ['       ', '       ', '───────', '       ', '       ']
+  return wires.map((wire, line) => `  ${boxes.map((lines) => lines[line]).join(wire)}`)
+}
+
+function box(title: string, lines: readonly string[], paint: Paint): string[] {
+  const width = Math.max(title.length, ...lines.map((line) => line.length))
+  const row = (text: string, shown = text): string => `│ ${shown}${' '.repeat(width - text.length)} │`
+  return [
+    `┌${'─'.repeat(width + 2)}┐`,
+    row(title, paint('bold', title)),
+    ...lines.map((line) => row(line)),
+    `└${'─'.repeat(width + 2)}┘`,
+  ]
+}
+
+/** The heading of a scenario. */
+export function renderScenario(run: LabRun, paint: Paint): string[] {
+  return [paint('bold', `${run.scenario}  ${run.title}`)]
+}
+
+/** One scenario over one family: the command, the sockets, what both ends saw, and the verdict. */
+export function renderRun(run: LabRun, paint: Paint): string[] {
+  const label = (text: string): string => paint('dim', text.padEnd(11))
+  const lines = [
+    `  ${paint('cyan', `IPv${run.family}`)}  ${label('on X')}$ ${paint('bold', run.command)}`,
+    `        ${label('Y dials')}${formatEndpoint(run.dialled)}`,
+  ]
+  const rows = socketLines(run, paint)
+  rows.forEach((row, index) => {
+    lines.push(`        ${label(index === 0 ? 'ss on X' : '')}${row}`)
+  })
+  if (run.clientSees !== undefined && run.serverSees !== undefined && run.observed !== undefined) {
+    const [y, z] = [formatEndpoint(run.clientSees), formatEndpoint(run.serverSees)]
+    const width = Math.max(y.length, z.length)
+    lines.push(`        ${label('Y sees')}${y.padEnd(width)}  ${hostName(run.observed.clientSees)}`)
+    lines.push(`        ${label('Z sees')}${z.padEnd(width)}  ${hostName(run.observed.serverSees)}`)
+    lines.push(`        ${label('observed')}${run.observed.verdict}`)
+  }
+  lines.push(
+    `        ${label('predicted')}${run.predicted.verdict}  ${run.passed ? paint('green', '✓ the same') : paint('red', '✗')}`,
+  )
+  for (const difference of run.differences) {
+    const [first, ...more] = difference.split('\n')
+    lines.push(
+      `        ${paint('red', `difference ${first}`)}`,
+      ...more.map((line) => `        ${' '.repeat(11)}${line}`),
+    )
+  }
+  return lines
+}
+
+function socketLines(run: LabRun, paint: Paint): string[] {
+  const cells = run.sockets.map((row) => [
+    row.state,
+    formatEndpoint(row.local),
+    row.peer.port === 0 ? '*' : formatEndpoint(row.peer),
+    row.program ?? '',
+  ])
+  const widths = columnWidths(cells)
+  const lines = cells.map((cell, index) => {
+    const [state, local, peer, program] = cell.map((text, column) => text.padEnd(widths[column]!))
+    const row = run.sockets[index]!
+    const foreign = row.state !== 'LISTEN' && !X_ADDRESSES.has(row.local.address)
+    return `${state}  ${foreign ? paint('yellow', local!) : local}  ${peer}  ${program}  ${paint('dim', remark(run, row))}`.trimEnd()
+  })
+  const intercepted = run.dialled.address === ADDRESSES[run.family].z
+  if (intercepted && cells.length > 0 && !listensOn(run.sockets, run.dialled.port)) {
+    lines.push(paint('dim', `(nothing listens on port ${run.dialled.port})`))
+  }
+  return lines
+}
+
+function columnWidths(cells: readonly (readonly string[])[]): number[] {
+  return (cells[0] ?? []).map((_, column) => Math.max(...cells.map((cell) => cell[column]!.length)))
+}
+
+/** What a socket is for, and whose address it has when that is not X's own. */
+function remark(run: LabRun, row: SocketRow): string {
+  if (row.state === 'LISTEN') return ''
+  const side = run.client !== undefined && sameEndpoint(row.peer, run.client) ? 'towards Y' : 'towards Z'
+  if (X_ADDRESSES.has(row.local.address)) return side
+  return `${side}, ${row.local.address === ADDRESSES[run.family].y ? 'as if it were Y' : 'as if it were Z'}`
+}
+
+/** Scenario × family with its verdict, and the total. */
+export function renderSummary(report: LabReport, paint: Paint): string[] {
+  const cells = report.runs.map((run) => [
+    `${run.scenario}  IPv${run.family}`,
+    `relay ${run.command
+      .split(' ')
+      .slice(2)
+      .filter((word) => word.startsWith('-'))
+      .join(' ')}`,
+    run.observed?.verdict ?? 'nothing observed',
+  ])
+  const widths = columnWidths(cells)
+  const lines = report.runs.map((run, index) => {
+    const text = cells[index]!.map((cell, column) => cell.padEnd(widths[column]!)).join('   ')
+    return `  ${text}   ${run.passed ? paint('green', '✓ as predicted') : paint('red', '✗ not as predicted')}`
+  })
+  const good = report.runs.filter((run) => run.passed).length
+  const total = `${good} of ${report.runs.length} as predicted`
+  const bytes = report.runs.map((run) => run.bytes ?? 0)
+  const whole = bytes.every((count) => count > 0) ? `; each carried ${bytes[0]} bytes to Z and back unchanged` : ''
+  return [
+    paint('bold', 'Who knows whom'),
+    ...lines,
+    '',
+    `${paint(report.passed ? 'green' : 'red', total)}${whole}; ${(report.durationMs / 1000).toFixed(1)} s in all`,
+  ]
+}

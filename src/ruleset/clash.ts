@@ -1,0 +1,70 @@
+import type { RulesConfig } from '../config/types.ts'
+import { LimpidError } from '../errors.ts'
+import { type FoundRule, listRoutes, listRules } from './ip-commands.ts'
+import { guardTable } from './nft.ts'
+import { isOurs, listTable } from './nft-commands.ts'
+import type { Plan } from './plan.ts'
+import { hex, prioritiesOf } from './policy-routing.ts'
+
+const ALL_BITS = 0xffff_ffff
+
+/**
+ * Looks for things of others that our rules would collide with. Reads only.
+ * @throws LimpidError LIMPID_RULES_CLASH, which says what is there and which key of the config to change.
+ */
+export async function refuseClashes(plan: Plan): Promise<void> {
+  const { rules } = plan
+  const [table, guard, routes, ipRules] = await Promise.all([
+    listTable(rules.nftTable),
+    listTable(guardTable(rules)),
+    listRoutes(rules.routeTable),
+    listRules(),
+  ])
+  for (const [name, listing] of [
+    [rules.nftTable, table],
+    [guardTable(rules), plan.guardText === undefined ? undefined : guard],
+  ] as const) {
+    if (listing !== undefined && !isOurs(listing)) {
+      throw clash(`an nft table inet ${name} of somebody else is there`, 'rules.nftTable', 'another name')
+    }
+  }
+  const route = routes.find(({ ours }) => !ours)
+  if (route !== undefined) {
+    throw clash(
+      `route table ${rules.routeTable} holds a route of somebody else (${route.text})`,
+      'rules.routeTable',
+      'a free number',
+    )
+  }
+  for (const rule of ipRules.filter(({ ours }) => !ours)) {
+    const shown = `ip -${rule.family} rule: ${rule.text}`
+    if (prioritiesOf(rules).includes(rule.priority)) {
+      throw clash(
+        `priority ${rule.priority} is taken by a rule of somebody else (${shown})`,
+        'rules.rulePriority',
+        'a free priority',
+      )
+    }
+    if (usesOurBits(rule, rules)) {
+      throw clash(
+        `a rule of somebody else uses mark bits of ${hex(rules.markMask)} (${shown})`,
+        'rules.markMask',
+        'free bits',
+      )
+    }
+  }
+}
+
+/**
+ * A rule that compares all 32 bits with a value outside our bits is no clash: it never matches a packet with our mark.
+ * `wg-quick` makes such a rule (`not fwmark 0xca6c`).
+ */
+export function usesOurBits({ mark, mask }: Pick<FoundRule, 'mark' | 'mask'>, rules: RulesConfig): boolean {
+  if (mark === undefined || mask === undefined) return false
+  if ((mark & rules.markMask) !== 0) return true
+  return mask !== ALL_BITS && (mask & rules.markMask) !== 0
+}
+
+function clash(what: string, key: string, other: string): LimpidError {
+  return new LimpidError('LIMPID_RULES_CLASH', `cannot install the rules: ${what}`, { cure: `set ${key} to ${other}` })
+}

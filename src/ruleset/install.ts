@@ -1,0 +1,208 @@
+import { writeFileSync } from 'node:fs'
+import { LimpidError } from '../errors.ts'
+import { requireCapabilities } from '../sys/capability.ts'
+import { readSysctl, sysctlPath } from '../sys/host.ts'
+import { refuseClashes } from './clash.ts'
+import { addRoute, addRule, deleteOurRoutes, deleteOurRules, familySwitch } from './ip-commands.ts'
+import { JournalFile, journalOf, type Owner } from './journal.ts'
+import { guardTable, ownedText } from './nft.ts'
+import { countRules, deleteTable, listTable, loadText, nftVersion } from './nft-commands.ts'
+import { TableOwner } from './owner.ts'
+import { isEmptyPlan, type Plan } from './plan.ts'
+import { ipRuleArgs, prioritiesOf, routeArgs } from './policy-routing.ts'
+import { probeKernel } from './probe.ts'
+import { readState } from './state.ts'
+import { removeRuleset, restoreSysctls, sweep } from './sweep.ts'
+import { type Difference, verifyRuleset } from './verify.ts'
+
+export interface InstallOptions {
+  /** `process`: the rules go when this process does, however it ends. `persistent`: they stay until they are removed. */
+  readonly owner: Owner
+  /** Called once when the nft table is lost although `remove` was not called. */
+  readonly onLost?: (error: LimpidError) => void
+}
+
+export interface InstalledRuleset {
+  /** `ruleset installed (nft table inet limpid, 7 rules)`, or `already installed`, or `no rules needed`. */
+  readonly summary: string
+  /** The same rules were there to stay before this call; then a `process` leaves them there. */
+  readonly already: boolean
+  readonly notices: readonly string[]
+  verify(): Promise<Difference[]>
+  /** Takes everything back: nft table, ip rules, routes, sysctls, guard, journal. A second call does nothing. */
+  remove(): Promise<void>
+}
+
+interface Step {
+  readonly name: string
+  readonly apply: () => Promise<void>
+  readonly undo: () => Promise<unknown>
+}
+
+/**
+ * Puts a plan into the kernel of the calling thread's network namespace: all of it, or nothing. Sweeps first what a killed
+ * run left behind. Nothing is changed when the kernel lacks a feature or something of somebody else is in the way.
+ * @throws LimpidError LIMPID_CAPABILITY, LIMPID_KERNEL, LIMPID_PROGRAM, LIMPID_RULES_HELD, LIMPID_RULES_CLASH before any
+ *   change; LIMPID_RULES_FAILED, which names the step, when the kernel refuses one: all steps before it are undone then.
+ */
+export async function installRuleset(plan: Plan, options: InstallOptions): Promise<InstalledRuleset> {
+  if (isEmptyPlan(plan)) return nothingToInstall()
+  requireCapabilities(['CAP_NET_ADMIN'], 'install rules')
+  const { owner: canOwn } = await probeKernel()
+  const { rules } = plan
+  await sweep(rules, { keepGuard: plan.guardText !== undefined })
+  const before = await readState(rules)
+  if (before.persistent) return await alreadyInstalled(plan, options.owner)
+  await refuseClashes(plan)
+
+  const owned = options.owner === 'process' && canOwn
+  const notices = [...plan.notes]
+  if (options.owner === 'process' && !canOwn) {
+    notices.push(
+      'this kernel cannot tie an nft table to a process (Linux 5.12 can): after a kill the rules stay until the next start',
+    )
+  }
+  const file = new JournalFile()
+  const sysctls = plan.sysctls.map((change) => ({ ...change, former: readSysctl(change.key) ?? change.former }))
+  // 'persistent' only when all is done: an install that was killed half-way is to be swept
+  const journal = journalOf('process', rules, sysctls)
+  let tableOwner: TableOwner | undefined
+  const steps: Step[] = [
+    { name: `journal ${file.path}`, apply: async () => file.write(journal), undo: async () => file.remove() },
+    ...(plan.guardText === undefined ? [] : [guardStep(guardTable(rules), plan.guardText)]),
+    ...plan.routes.map((route) => ({
+      name: `ip ${familySwitch(route.family)} route add ${routeArgs(route).join(' ')}`,
+      apply: () => addRoute(route),
+      undo: () => deleteOurRoutes(rules.routeTable),
+    })),
+    ...plan.ipRules.map((rule) => ({
+      name: `ip ${familySwitch(rule.family)} rule add ${ipRuleArgs(rule).join(' ')}`,
+      apply: () => addRule(rule),
+      undo: () => deleteOurRules(prioritiesOf(rules)),
+    })),
+    ...sysctls.map((change) => ({
+      name: `sysctl ${change.key}=${change.value}`,
+      apply: async () => writeFileSync(sysctlPath(change.key), change.value),
+      undo: async () => restoreSysctls([change]),
+    })),
+    {
+      name: `nft table inet ${rules.nftTable}`,
+      apply: async () => {
+        if (!owned) return await loadText(plan.nftText)
+        tableOwner = await TableOwner.start(ownedText(plan.nftText), rules.nftTable, (error) => options.onLost?.(error))
+      },
+      undo: async () => (tableOwner === undefined ? await deleteTable(rules.nftTable) : await tableOwner.close()),
+    },
+    {
+      name: 'reading the rules back',
+      apply: async () => {
+        const [nft, tableListing, guardListing] = await Promise.all([
+          nftVersion(),
+          listTable(rules.nftTable),
+          listTable(guardTable(rules)),
+        ])
+        if (tableListing === undefined) throw new Error(`there is no nft table inet ${rules.nftTable}`)
+        file.write({ ...journal, owner: options.owner, nftVersion: nft, tableListing, guardListing: guardListing ?? '' })
+        const differences = await verifyRuleset(plan)
+        const [first] = differences
+        if (first !== undefined) throw new Error(describeDifference(first))
+      },
+      undo: async () => {},
+    },
+  ]
+  await applyAll(steps)
+  let removing: Promise<void> | undefined
+  return {
+    summary: `ruleset installed (${await describeTable(rules.nftTable)})`,
+    already: false,
+    notices,
+    verify: () => verifyRuleset(plan),
+    remove: () => {
+      removing ??= undoAll(removalOrder(steps))
+      return removing
+    },
+  }
+}
+
+/** `nft table inet limpid: missing "…"`. */
+export function describeDifference({ what, expected, found }: Difference): string {
+  if (found === undefined) return `${what}: missing: ${expected}`
+  return expected === undefined ? `${what}: not planned: ${found}` : `${what}: ${found} instead of ${expected}`
+}
+
+function guardStep(name: string, text: string): Step {
+  // declared, deleted and made again in one transaction: a guard that a killed run left never opens in between
+  const replace = `table inet ${name}\ndelete table inet ${name}\n${text}`
+  return { name: `nft table inet ${name}`, apply: () => loadText(replace), undo: () => deleteTable(name) }
+}
+
+/** The nft table, ip rules, routes and sysctls first; the guard only when nothing is taken any more; the journal last. */
+function removalOrder(steps: readonly Step[]): Step[] {
+  const [journal, ...others] = steps
+  return [...others.reverse(), journal!]
+}
+
+async function applyAll(steps: readonly Step[]): Promise<void> {
+  const done: Step[] = []
+  for (const step of steps) {
+    done.unshift(step)
+    try {
+      await step.apply()
+    } catch (error) {
+      const undone = await undoAll(done).then(
+        () => 'everything before it is undone',
+        (failure: Error) => `and then could not be undone: ${failure.message}`,
+      )
+      throw new LimpidError(
+        'LIMPID_RULES_FAILED',
+        `cannot install the rules: ${step.name}: ${(error as Error).message}`,
+        {
+          cause: error,
+          cure: undone,
+        },
+      )
+    }
+  }
+}
+
+/** Undoes every step, in the order given, whatever fails on the way; then throws the first failure. */
+async function undoAll(steps: readonly Step[]): Promise<void> {
+  const failures: unknown[] = []
+  for (const step of steps) await step.undo().catch((error: unknown) => failures.push(error))
+  if (failures.length > 0) throw failures[0]
+}
+
+async function alreadyInstalled(plan: Plan, owner: Owner): Promise<InstalledRuleset> {
+  const [difference] = await verifyRuleset(plan)
+  if (difference !== undefined) {
+    throw new LimpidError(
+      'LIMPID_RULES_CLASH',
+      `cannot install the rules: other rules of Limpid are installed to stay (${describeDifference(difference)})`,
+      { cure: 'remove them first: limpid rules remove' },
+    )
+  }
+  return {
+    summary: `ruleset already installed (${await describeTable(plan.rules.nftTable)})`,
+    already: true,
+    notices: plan.notes,
+    verify: () => verifyRuleset(plan),
+    remove: async () => {
+      if (owner === 'persistent') await removeRuleset(plan.rules)
+    },
+  }
+}
+
+function nothingToInstall(): InstalledRuleset {
+  return {
+    summary: 'no rules needed',
+    already: false,
+    notices: [],
+    verify: async () => [],
+    remove: async () => {},
+  }
+}
+
+async function describeTable(name: string): Promise<string> {
+  const listing = await listTable(name)
+  return `nft table inet ${name}, ${countRules(listing ?? '')} rules`
+}
