@@ -1,24 +1,26 @@
 import type { Command } from 'commander'
+import { flagValue } from '../config/flags.ts'
+import { FAMILY } from '../config/values.ts'
 import type { Invocation } from './invocation.ts'
 
 interface LabFlags {
   scenario?: string[]
+  family?: string
   json?: true
   keep?: true
+  quiet?: true
 }
 
 export function configure(command: Command, invocation: Invocation): void {
   command
-    .option('--scenario <name...>', 'only these: S1, S2, S3, S4')
+    .option('--scenario <name...>', 'only these of S1, S2, S3 and S4')
+    .option('--family <family>', '4, 6 or both (both)')
     .option('--json', 'the report as JSON')
     .option('--keep', 'stay up afterwards, and print how to enter each host')
+    .option('-q, --quiet', 'no progress')
     .action(async (flags: LabFlags) => {
+      const families = flagValue('--family', FAMILY, flags.family)
       const { runLab } = await import('../lab/lab.ts')
-      invocation.exitCode = await runLab({
-        scenarios: flags.scenario,
-        json: flags.json === true,
-        keep: flags.keep === true,
-        colour: process.stdout.isTTY === true,
-      })
+      invocation.exitCode = await runLab({ ...flags, families, scenarios: flags.scenario })
     })
 }

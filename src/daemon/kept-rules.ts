@@ -2,7 +2,7 @@ import { LimpidError } from '../errors.ts'
 import { type InstalledRuleset, installRuleset } from '../ruleset/install.ts'
 import type { Plan } from '../ruleset/plan.ts'
 
-/** Rules that are lost again within this time are not ours to keep: somebody removes them on purpose. */
+/** Rules that are lost again so soon after they were brought back: somebody does that on purpose. */
 const MIN_KEPT_MS = 10_000
 
 /** The rules of a running proxy: installed, and installed again when their nft process is killed. */
@@ -10,7 +10,7 @@ export class KeptRules {
   readonly #plan: Plan
   readonly #note: (line: string) => void
   #installed: InstalledRuleset | undefined
-  #installedAt = 0
+  #repairedAt = Number.NEGATIVE_INFINITY
   #repair: Promise<void> | undefined
   #isRemoved = false
   #fail: (error: unknown) => void = () => {}
@@ -47,18 +47,15 @@ export class KeptRules {
 
   async #install(): Promise<void> {
     this.#installed = await installRuleset(this.#plan, { owner: 'process', onLost: (error) => this.#onLost(error) })
-    this.#installedAt = performance.now()
   }
 
   #onLost(error: LimpidError): void {
     if (this.#isRemoved) return
-    if (performance.now() - this.#installedAt < MIN_KEPT_MS) {
+    if (performance.now() - this.#repairedAt < MIN_KEPT_MS) {
       this.#fail(
-        new LimpidError(
-          'LIMPID_RULES_FAILED',
-          `${error.message}, ${MIN_KEPT_MS / 1000} s or less after they were installed`,
-          { cause: error },
-        ),
+        new LimpidError('LIMPID_RULES_FAILED', `${error.message}, again within ${MIN_KEPT_MS / 1000} s`, {
+          cause: error,
+        }),
       )
       return
     }
@@ -72,5 +69,6 @@ export class KeptRules {
   async #reinstall(): Promise<void> {
     await this.#installed?.remove() // what is left besides the table: ip rules, routes, the journal
     await this.#install()
+    this.#repairedAt = performance.now()
   }
 }

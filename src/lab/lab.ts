@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import { styleText } from 'node:util'
 import { LimpidError } from '../errors.ts'
 import type { Family } from '../net/address.ts'
@@ -29,7 +28,10 @@ export interface LabOptions {
   readonly predict?: Predict | undefined
 }
 
-const ALL_FAMILIES: readonly Family[] = [4, 6]
+const INTRODUCTION = [
+  '  Three hosts, in namespaces of their own; nothing outside is touched. Y dials, limpid on X takes the',
+  '  connection and dials Z, and both ends tell which peer they see. Who knows whom?',
+]
 
 /**
  * Raises the reference topology in namespaces of its own, runs the scenarios with the real program, and prints what was
@@ -47,7 +49,7 @@ export async function runLab(options: LabOptions = {}): Promise<number> {
   try {
     const families = servedFamilies(topology.x, options.families)
     const printed = options.json === true ? undefined : new PrintedReport(paintOf(options.colour), progress)
-    printed?.print(['', ...renderTopology(printed.paint), ''])
+    printed?.print(['', ...renderTopology(printed.paint), '', ...INTRODUCTION, ''])
     const runs = await runAll(topology, scenarios, families, options.predict ?? predictKnows, progress, printed)
     progress.clear()
     const report: LabReport = {
@@ -107,17 +109,20 @@ class PrintedReport {
   }
 }
 
-function paintOf(colour: boolean | undefined): Paint {
-  const on = colour ?? (process.stdout.isTTY === true && process.env.TERM !== 'dumb')
-  return on && (process.env.NO_COLOR ?? '') === '' ? styleText : (_, text) => text
+/** No colour where NO_COLOR (no-color.org) or a dumb terminal says so, whatever was asked for. */
+function paintOf(wanted = process.stdout.isTTY === true): Paint {
+  const on = wanted && (process.env.NO_COLOR ?? '') === '' && process.env.TERM !== 'dumb'
+  return on ? styleText : (_, text) => text
 }
 
-function servedFamilies(x: Host, wanted: readonly Family[] = ALL_FAMILIES): readonly Family[] {
-  const families = wanted.filter((family) => family === 4 || x.hasIpv6)
-  if (families.length === 0) {
-    throw new LimpidError('LIMPID_LAB', 'this kernel has no IPv6', { cure: 'boot without ipv6.disable=1' })
+/** @throws LimpidError LIMPID_LAB when IPv6 was asked for by name where there is none. */
+function servedFamilies(x: Host, wanted: readonly Family[] | undefined): readonly Family[] {
+  if (x.hasIpv6) return wanted ?? [4, 6]
+  if (wanted?.includes(6)) {
+    throw new LimpidError('LIMPID_LAB', 'this kernel has IPv6 switched off', { cure: 'boot without ipv6.disable=1' })
   }
-  return families
+  process.stderr.write('limpid lab: this kernel has IPv6 switched off (ipv6.disable=1): IPv4 alone is shown\n')
+  return [4]
 }
 
 /** The command that opens a shell on each host, from outside; it needs to be the user who started the lab, or root. */
@@ -132,6 +137,9 @@ async function stayUp(enter: Readonly<Record<'X' | 'Y' | 'Z', string>>): Promise
   const text = ['The lab stays up until Ctrl-C. To enter a host, in another terminal:', ...lines, '']
   process.stderr.write(`${text.join('\n')}\n`)
   const keepAlive = setInterval(() => {}, 1 << 30)
-  await Promise.race((['SIGINT', 'SIGTERM', 'SIGHUP'] as const).map((signal) => once(process, signal)))
+  await new Promise<void>((resolve) => {
+    // they stay: Ctrl-C comes from the terminal and from the outer process
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => resolve())
+  })
   clearInterval(keepAlive)
 }

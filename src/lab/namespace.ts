@@ -8,8 +8,11 @@ import { findProgram, run } from '../sys/program.ts'
 const INSIDE = 'LIMPID_LAB_INSIDE'
 const LIFELINE_FD = 3
 const UNSHARE = ['--user', '--map-root-user', '--net', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc']
-/** Pid 1 must reap what loses its parent, which Node does not do: else a killed program's child is a zombie for ever. */
-const REAPER = ['sh', '-c', '"$@"; exit "$?"', 'sh']
+/**
+ * Pid 1 must reap what loses its parent, which Node does not do: else a killed program's child is a zombie for ever.
+ * The trap leaves Ctrl-C to the program.
+ */
+const REAPER = ['sh', '-c', 'trap : INT; "$@"; exit "$?"', 'sh']
 const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 const GRACE_MS = 3_000 // for the inner program to end after a signal; it only has sockets to close
 const ORPHANED = 128 + constants.signals.SIGHUP

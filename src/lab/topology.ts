@@ -22,28 +22,27 @@ export interface Topology {
  *
  *     Y 10.0.3.1/24, fd00:3::1/64 — 10.0.3.101, fd00:3::101 X 10.0.4.1, fd00:4::1 — 10.0.4.2/24, fd00:4::2/64 Z
  *
- * X forwards (it is a gateway with or without Limpid); Y and Z have their default route through X.
+ * X forwards (it is a gateway with or without Limpid); Y and Z have their default route through X. Where the kernel has
+ * no IPv6 there is IPv4 alone.
  */
 export async function raiseTopology(): Promise<Topology> {
   const [x, y, z] = await Promise.all([Host.create('X'), Host.create('Y'), Host.create('Z')])
   // duplicate address detection would keep every IPv6 address, also link-local, unusable for a second or two
-  for (const host of [x, y, z]) host.setSysctls({ 'net.ipv6.conf.default.accept_dad': '0' })
+  for (const host of [x, y, z]) if (host.hasIpv6) host.setSysctls({ 'net.ipv6.conf.default.accept_dad': '0' })
   await Promise.all([
     x.run('ip', ['link', 'add', X_TO_Y, 'type', 'veth', 'peer', 'name', 'y-x', 'netns', y.path]),
     x.run('ip', ['link', 'add', X_TO_Z, 'type', 'veth', 'peer', 'name', 'z-x', 'netns', z.path]),
   ])
   const a4 = ADDRESSES[4]
   const a6 = ADDRESSES[6]
-  x.setSysctls({ 'net.ipv4.ip_forward': '1', 'net.ipv6.conf.all.forwarding': '1' })
+  x.setSysctls({ 'net.ipv4.ip_forward': '1', ...(x.hasIpv6 ? { 'net.ipv6.conf.all.forwarding': '1' } : {}) })
   await Promise.all([
-    x.run('ip', ['-batch', '-'], {
-      input: [
-        ...interfaceLines(X_TO_Y, `${a4.xy}/24`, `${a6.xy}/64`),
-        ...interfaceLines(X_TO_Z, `${a4.xz}/24`, `${a6.xz}/64`),
-      ].join('\n'),
-    }),
-    y.run('ip', ['-batch', '-'], { input: endHostLines('y-x', `${a4.y}/24`, `${a6.y}/64`, a4.xy, a6.xy) }),
-    z.run('ip', ['-batch', '-'], { input: endHostLines('z-x', `${a4.z}/24`, `${a6.z}/64`, a4.xz, a6.xz) }),
+    configure(x, [
+      ...interfaceLines(X_TO_Y, `${a4.xy}/24`, `${a6.xy}/64`),
+      ...interfaceLines(X_TO_Z, `${a4.xz}/24`, `${a6.xz}/64`),
+    ]),
+    configure(y, endHostLines('y-x', `${a4.y}/24`, `${a6.y}/64`, a4.xy, a6.xy)),
+    configure(z, endHostLines('z-x', `${a4.z}/24`, `${a6.z}/64`, a4.xz, a6.xz)),
   ])
   return {
     x,
@@ -55,14 +54,20 @@ export async function raiseTopology(): Promise<Topology> {
   }
 }
 
+/** Runs lines of `ip -batch`, those with an IPv6 address only where there is IPv6. */
+async function configure(host: Host, lines: readonly string[]): Promise<void> {
+  const usable = host.hasIpv6 ? lines : lines.filter((line) => !line.includes(':'))
+  await host.run('ip', ['-batch', '-'], { input: usable.join('\n') })
+}
+
 function interfaceLines(name: string, v4: string, v6: string): string[] {
   return [`address add ${v4} dev ${name}`, `address add ${v6} dev ${name}`, `link set ${name} up`]
 }
 
-function endHostLines(name: string, v4: string, v6: string, gateway4: string, gateway6: string): string {
+function endHostLines(name: string, v4: string, v6: string, gateway4: string, gateway6: string): string[] {
   return [
     ...interfaceLines(name, v4, v6),
     `route add default via ${gateway4}`,
     `route add default via ${gateway6} dev ${name}`,
-  ].join('\n')
+  ]
 }

@@ -83,7 +83,7 @@ export function patternHash(seed: number, size: number): string {
 export async function sendPattern(socket: Socket, seed: number, size: number): Promise<void> {
   for (const chunk of pattern(seed, size)) {
     if (socket.destroyed) return
-    if (!socket.write(chunk)) await Promise.race([once(socket, 'drain').catch(() => {}), once(socket, 'close')])
+    if (!socket.write(chunk)) await Promise.race([once(socket, 'drain'), once(socket, 'close')]).catch(() => {})
   }
 }
 

@@ -27,6 +27,7 @@ const CODES: Readonly<Record<DialReason, ErrorCode>> = {
   'dial-timeout': 'LIMPID_DIAL_TIMEOUT',
   'dial-unreachable': 'LIMPID_DIAL_UNREACHABLE',
   'dial-failed': 'LIMPID_DIAL_FAILED',
+  'upstream-reset': 'LIMPID_DIAL_FAILED',
   'client-gone': 'LIMPID_DIAL_FAILED', // aborted by the caller's signal
 }
 

@@ -210,7 +210,7 @@ function failure(errno: number): DialFailure {
 
 const REASONS: ReadonlyMap<number, DialReason> = new Map([
   [ECONNREFUSED, 'dial-refused'],
-  [ECONNRESET, 'dial-refused'],
+  [ECONNRESET, 'upstream-reset'], // it had answered already
   [ETIMEDOUT, 'dial-timeout'],
   [ENETUNREACH, 'dial-unreachable'],
   [EHOSTUNREACH, 'dial-unreachable'],

@@ -17,6 +17,8 @@ export type DialReason =
   | 'dial-unreachable'
   /** No local address, port or descriptor to dial with. */
   | 'dial-failed'
+  /** The upstream answered, and reset at once. */
+  | 'upstream-reset'
   /** The client was gone before the upstream answered. */
   | 'client-gone'
 

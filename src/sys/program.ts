@@ -32,13 +32,19 @@ export interface RunOptions {
   readonly timeoutMs?: number | undefined
 }
 
+/** LIMPID_PATH, where it is set, is all there is. */
+function searchedFolders(): string[] {
+  const { PATH = '', LIMPID_PATH } = process.env
+  const folders = (LIMPID_PATH ?? PATH).split(delimiter).filter((folder) => folder !== '')
+  return LIMPID_PATH === undefined ? [...folders, ...SYSTEM_FOLDERS] : folders
+}
+
 /**
  * The full path of a program: PATH first, then where Debian keeps system programs.
  * @throws LimpidError LIMPID_PROGRAM that names the Debian package and the command that installs it.
  */
 export function findProgram(name: string): string {
-  const folders = (process.env.PATH ?? '').split(delimiter).filter((folder) => folder !== '')
-  for (const folder of [...folders, ...SYSTEM_FOLDERS]) {
+  for (const folder of searchedFolders()) {
     const path = join(folder, name)
     if (isExecutable(path)) return path
   }

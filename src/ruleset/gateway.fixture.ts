@@ -1,0 +1,138 @@
+import { writeFileSync } from 'node:fs'
+import { type AddressInfo, Server, type Socket } from 'node:net'
+import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_TIMEOUTS, MATCH_ANY } from '../config/defaults.ts'
+import type { Config, ListenerConfig } from '../config/types.ts'
+import { Host } from '../lab/host.ts'
+import { type Endpoint, familyOf, formatEndpoint } from '../net/address.ts'
+import { sysctlPath } from '../sys/host.ts'
+import { setIpv6Only, setReuseAddress, setTransparent } from '../sys/options.ts'
+import { mustRun } from '../sys/program.ts'
+import { bindSocket, listenSocket, openTcp } from '../sys/socket.ts'
+
+export const SERVER = { 4: '10.0.4.2', 6: 'fd00:4::2' } as const
+export const CLIENT = { 4: '10.0.3.1', 6: 'fd00:3::1' } as const
+export const PROXY = { 4: '10.0.3.101', 6: 'fd00:3::101' } as const
+export const FAMILIES = [4, 6] as const
+
+const ANSWER_TIMEOUT_MS = 700 // a packet that is dropped is sent again after a second
+
+/** A tproxy listener that takes everything of both families, with some of its keys changed. */
+export function listener(changes: Partial<ListenerConfig> = {}): ListenerConfig {
+  return {
+    name: 'all',
+    intercept: 'tproxy',
+    listen: [
+      { address: '127.0.0.1', port: 50_080 },
+      { address: '::1', port: 50_080 },
+    ],
+    families: [4, 6],
+    match: MATCH_ANY,
+    exclude: MATCH_ANY,
+    interceptLocal: false,
+    source: 'proxy',
+    to: undefined,
+    onDown: 'open',
+    fastOpen: false,
+    timeouts: DEFAULT_TIMEOUTS,
+    ...changes,
+  }
+}
+
+export function configOf(...listeners: ListenerConfig[]): Config {
+  return { listeners, limits: DEFAULT_LIMITS, rules: DEFAULT_RULES }
+}
+
+export function setSysctl(key: string, value: string): void {
+  writeFileSync(sysctlPath(key), value)
+}
+
+/** The two neighbours of this process's own network namespace, which is the gateway between them and forwards. */
+export interface Gateway {
+  readonly y: Host
+  readonly z: Host
+  close(): Promise<void>
+}
+
+/** Y 10.0.3.1 — 10.0.3.101 (y) here (z) 10.0.4.1 — 10.0.4.2 Z; on every port from 80 to 81 Z answers `server saw PEER`. */
+export async function raiseGateway(): Promise<Gateway> {
+  const [y, z] = await Promise.all([Host.create('Y'), Host.create('Z')])
+  const here = ['link set lo up']
+  for (const [name, host, net] of [
+    ['y', y, 3],
+    ['z', z, 4],
+  ] as const) {
+    const [mine, theirs] = net === 3 ? ['101', '1'] : ['1', '2']
+    await mustRun('ip', ['link', 'add', name, 'type', 'veth', 'peer', 'name', 'x', 'netns', host.path])
+    here.push(`address add 10.0.${net}.${mine}/24 dev ${name}`, `address add fd00:${net}::${mine}/64 dev ${name} nodad`)
+    here.push(`link set ${name} up`)
+    const there = [
+      `address add 10.0.${net}.${theirs}/24 dev x`,
+      `address add fd00:${net}::${theirs}/64 dev x nodad`,
+      'link set x up',
+      `route add default via 10.0.${net}.${mine}`,
+      `route add default via fd00:${net}::${mine} dev x`,
+    ]
+    await host.run('ip', ['-batch', '-'], { input: there.join('\n') })
+  }
+  await mustRun('ip', ['-batch', '-'], { input: here.join('\n') })
+  setSysctl('net.ipv4.ip_forward', '1')
+  setSysctl('net.ipv6.conf.all.forwarding', '1')
+  const servers = [80, 81].flatMap((port) => ['0.0.0.0', '::'].map((address) => z.listen({ address, port })))
+  for (const server of servers) {
+    server.on('connection', (socket) => {
+      socket.on('error', () => {})
+      socket.end(`server saw ${formatEndpoint(peerOf(socket))}`)
+    })
+  }
+  return {
+    y,
+    z,
+    close: async () => {
+      for (const server of servers) server.close()
+      await Promise.all([y.close(), z.close()])
+    },
+  }
+}
+
+/** A transparent listener here, which answers `intercepted DESTINATION`. */
+export function listenTransparent(endpoint: Endpoint): Server {
+  const family = familyOf(endpoint.address)
+  const fd = openTcp(family)
+  setReuseAddress(fd)
+  setTransparent(fd, family)
+  if (family === 6) setIpv6Only(fd)
+  bindSocket(fd, endpoint)
+  listenSocket(fd, 64)
+  const server = new Server((socket) => {
+    socket.on('error', () => {})
+    socket.end(`intercepted ${formatEndpoint({ address: socket.localAddress!, port: socket.localPort! })}`)
+  })
+  return server.listen({ fd })
+}
+
+/** What the other end says until it closes; or the errno's name; or `silence` when nothing comes. */
+export function ask(socket: Socket, waitMs = ANSWER_TIMEOUT_MS): Promise<string> {
+  return new Promise((resolve) => {
+    let said = ''
+    const settle = (answer: string) => {
+      clearTimeout(timer)
+      socket.destroy()
+      resolve(answer)
+    }
+    const timer = setTimeout(() => settle('silence'), waitMs)
+    socket.on('data', (bytes) => {
+      said += bytes.toString()
+    })
+    socket.once('end', () => settle(said))
+    socket.once('error', (error: NodeJS.ErrnoException) => settle(error.code ?? error.message))
+  })
+}
+
+function peerOf(socket: Socket): Endpoint {
+  const { remoteAddress, remotePort } = socket
+  return { address: remoteAddress ?? '', port: remotePort ?? 0 }
+}
+
+export function portOf(server: Server): number {
+  return (server.address() as AddressInfo).port
+}
