@@ -6,5 +6,8 @@ for await (const client of await listenTcp({ address: '127.0.0.1', port: 50_080,
   dialTcp(client.originalDst, { source: { address: client.clientAddr.address } })
     .then((server) => relayTcp(client, server))
     .then(({ reason, bytesUpstreamToClient }) => console.log(reason, bytesUpstreamToClient))
-    .catch(() => client.reset())
+    .catch((error) => {
+      console.error(`${error}`)
+      client.reset()
+    })
 }

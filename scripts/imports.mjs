@@ -14,11 +14,11 @@ const RANKS = [
   ['proxy'],
   ['daemon'],
   ['lab'],
-  ['cli'],
+  ['cli', 'bench'],
   ['index'],
 ]
 const RANK_OF = new Map(RANKS.flatMap((names, rank) => names.map((name) => [name, rank])))
-const LAB_IMPORTERS = new Set(['lab', 'cli'])
+const LAB_IMPORTERS = new Set(['lab', 'cli', 'bench'])
 const IMPORT = /(?:\bfrom|\bimport)\s*\(?\s*['"](\.[^'"]+)['"]/g
 const TYPES_ONLY = /^(?:import|export) type [^'"]*from ['"][^'"]+['"]/gm // erased by the compiler
 const isTest = (file) => /\.(?:test|fixture)\.ts$/.test(file)

@@ -1,5 +1,8 @@
 import { LimpidError } from '../errors.ts'
 
+/** Problems of one file that are reported; a file with more is another kind of file. */
+export const MAX_PROBLEMS = 50
+
 /** One thing that is wrong with a configuration: where in it, and what. */
 export interface Problem {
   /** Keys and list positions that lead to the value: `['listeners', 0, 'to']`. */

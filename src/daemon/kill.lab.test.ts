@@ -122,9 +122,19 @@ for (const onDown of ['open', 'closed'] as const) {
 
 test("T26: another's nft table, ip rules and routes are bit-identical after install and remove", async () => {
   await lab.x.run('nft', ['-f', '-'], {
-    input: `table inet others { set s { type ipv4_addr; flags interval; elements = { 192.0.2.0/24 } }
-      chain c { type filter hook prerouting priority -150; policy accept; ip saddr @s meta mark set 0x1 ; } }
-      table ip nat { chain post { type nat hook postrouting priority 100; oifname "x-z" ip saddr 192.0.2.0/24 masquerade; }; }`,
+    input: `table inet others {
+        set s { type ipv4_addr; flags interval; elements = { 192.0.2.0/24 }
+        }
+        chain c { type filter hook prerouting priority -150; policy accept;
+          ip saddr @s meta mark set 0x1
+        }
+      }
+      table ip nat {
+        chain post { type nat hook postrouting priority 100;
+          oifname "x-z" ip saddr 192.0.2.0/24 masquerade
+        }
+      }
+`,
   })
   await lab.x.run('ip', ['rule', 'add', 'pref', '5000', 'fwmark', '0x1/0xff', 'lookup', '100'])
   await lab.x.run('ip', ['route', 'add', '192.0.2.0/24', 'via', ADDRESSES[4].z, 'table', '100'])

@@ -41,7 +41,7 @@ async function withExample(
   try {
     await work(() => output)
   } catch (error) {
-    throw new Error(`${name}: ${output}`, { cause: error })
+    throw new Error(`${name}: ${(error as Error).message}: ${output}`, { cause: error })
   } finally {
     child.kill()
   }

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import type { Server, Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { LimpidError } from '../errors.ts'
 import { type Endpoint, formatEndpoint, parseEndpoint } from '../net/address.ts'
 import type { Host } from './host.ts'
@@ -10,13 +10,27 @@ const PAYLOAD_BYTES = 65_536
 const GREETING = /^you are (\S+)\n/
 const MAX_GREETING_BYTES = 128
 
+export interface GreetingServer {
+  /** Stops listening, and resets connections that are still open. */
+  close(): void
+}
+
 /** A server that tells each peer which address it sees, then sends back what it gets, and closes after the peer did. */
-export function greetingServer(host: Host, endpoint: Endpoint): Server {
-  return host.listen(endpoint).on('connection', (socket: Socket) => {
+export function greetingServer(host: Host, endpoint: Endpoint): GreetingServer {
+  const connections = new Set<Socket>()
+  const server = host.listen(endpoint).on('connection', (socket: Socket) => {
+    connections.add(socket)
     socket.on('error', () => {}) // the client is told by its own side
+    socket.once('close', () => connections.delete(socket))
     socket.write(`you are ${formatEndpoint({ address: socket.remoteAddress!, port: socket.remotePort! })}\n`)
     socket.pipe(socket)
   })
+  return {
+    close: () => {
+      server.close()
+      for (const socket of connections) socket.resetAndDestroy()
+    },
+  }
 }
 
 /** What both ends saw of a connection that is open. */
@@ -42,6 +56,7 @@ export class Exchange {
   /** @throws LimpidError LIMPID_LAB when there is no connection and greeting in time. */
   static async open(host: Host, to: Endpoint): Promise<Exchange> {
     const socket = host.connect(to)
+    socket.on('error', () => {}) // whoever waits for something is told
     try {
       const greeting = await inTime(firstLine(socket), `an answer from ${formatEndpoint(to)} to ${host.name}`)
       const serverSees = parseEndpoint(GREETING.exec(greeting)?.[1] ?? '')

@@ -11,6 +11,8 @@ import type { LabReport } from './report.ts'
 
 const LAB_MS = 60_000
 const AS_NOBODY = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--']
+/** Root needs CAP_SETFCAP to become root of a user namespace (user_namespaces(7)); it gives no other right here. */
+const WITHOUT_CAPABILITIES = ['setpriv', '--bounding-set=-all,+setfcap', '--inh-caps=-all', '--']
 const PLANTED = fileURLToPath(new URL('./planted.fixture.js', import.meta.url))
 
 interface Outcome {
@@ -19,9 +21,10 @@ interface Outcome {
   readonly stderr: string
 }
 
-function runToEnd(command: readonly string[]): Promise<Outcome> {
+function runToEnd(command: readonly string[], env: Record<string, string> = {}): Promise<Outcome> {
+  const options = { timeout: LAB_MS, killSignal: 'SIGKILL' as const, env: { ...process.env, ...env } }
   return new Promise((resolve) => {
-    execFile(command[0]!, command.slice(1), { timeout: LAB_MS, killSignal: 'SIGKILL' }, (error, stdout, stderr) => {
+    execFile(command[0]!, command.slice(1), options, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : Number(error.code ?? -1), stdout, stderr })
     })
   })
@@ -38,10 +41,17 @@ test('S1–S4 over IPv4 and IPv6 are as predicted, and the report is one JSON do
 })
 
 test('an ordinary user gets the same', async () => {
-  const { code, stdout, stderr } = await runToEnd([...(process.getuid?.() === 0 ? AS_NOBODY : []), ...lab('--json')])
+  const { code, stdout, stderr } = await runToEnd([...(await asOrdinaryUser()), ...lab('--json')])
   assert.equal(code, 0, stdout + stderr)
   assertAllPassed(JSON.parse(stdout) as LabReport)
 })
+
+/** What makes a command run without privilege: nothing when we have none; nobody, unless it may not read our files. */
+async function asOrdinaryUser(): Promise<string[]> {
+  if (process.getuid?.() !== 0) return []
+  const readable = await runToEnd([...AS_NOBODY, process.execPath, LIMPID_PROGRAM, 'version'])
+  return readable.code === 0 ? AS_NOBODY : WITHOUT_CAPABILITIES
+}
 
 function assertAllPassed(report: LabReport): void {
   assert.equal(report.format, 1)
@@ -85,6 +95,13 @@ test('a difference between predicted and observed is printed and exits 1', async
   assert.match(stdout, /difference Z sees X: \[fd00:4::1\]:\d+; predicted: Y$/m)
   assert.match(stdout, /✗ not as predicted/)
   assert.match(stdout, /0 of 2 as predicted/)
+})
+
+test('when limpid does not start, the report shows what it said', async () => {
+  const { code, stdout } = await runToEnd(lab('--scenario', 'S3'), { LIMPID_STATE_DIR: '/dev/null/state' })
+  assert.equal(code, 1)
+  assert.match(stdout, /difference limpid did not get ready: LIMPID_\w+: .*\/dev\/null\/state/)
+  assert.match(stdout, /nothing observed/)
 })
 
 test('an unknown scenario is one line and exit code 2', async () => {

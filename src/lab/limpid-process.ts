@@ -12,6 +12,7 @@ export const LIMPID_PROGRAM = fileURLToPath(new URL('../../bin/limpid', import.m
 
 const READY_MS = 10_000
 const STOP_MS = 15_000
+const LAST_WORDS_MS = 500
 const KEPT_STDERR = 65_536
 
 /** `limpid run` or `limpid relay` on a host of the lab, as a process of its own, with `--json` flow lines. */
@@ -68,10 +69,19 @@ export class LimpidProcess {
     while (!/\bready\b/.test(this.stderr)) {
       if (this.child.exitCode !== null || this.child.signalCode !== null || performance.now() > deadlineAt) {
         this.child.kill('SIGKILL')
+        await this.#lastWords()
         throw new LimpidError('LIMPID_LAB', `limpid did not get ready: ${this.stderr}`)
       }
       await new Promise((resolve) => setTimeout(resolve, 5))
     }
+  }
+
+  /** What it wrote before it ended may still be in the pipe. */
+  async #lastWords(): Promise<void> {
+    const { stderr } = this.child
+    if (stderr === null || stderr.readableEnded) return
+    const enough = AbortSignal.timeout(LAST_WORDS_MS)
+    await once(stderr, 'end', { signal: enough }).catch(() => {}) // a child of its own may hold the pipe
   }
 
   get pid(): number {

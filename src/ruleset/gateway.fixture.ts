@@ -57,6 +57,9 @@ export interface Gateway {
 export async function raiseGateway(): Promise<Gateway> {
   const [y, z] = await Promise.all([Host.create('Y'), Host.create('Z')])
   const here = ['link set lo up']
+  // duplicate address detection would keep IPv6 neighbours silent for a second
+  setSysctl('net.ipv6.conf.default.accept_dad', '0')
+  for (const host of [y, z]) host.setSysctls({ 'net.ipv6.conf.default.accept_dad': '0' })
   for (const [name, host, net] of [
     ['y', y, 3],
     ['z', z, 4],
@@ -84,6 +87,7 @@ export async function raiseGateway(): Promise<Gateway> {
       socket.end(`server saw ${formatEndpoint(peerOf(socket))}`)
     })
   }
+  for (const family of FAMILIES) await untilAnswers(() => y.connect({ address: SERVER[family], port: 80 }))
   return {
     y,
     z,
@@ -126,6 +130,12 @@ export function ask(socket: Socket, waitMs = ANSWER_TIMEOUT_MS): Promise<string>
     socket.once('end', () => settle(said))
     socket.once('error', (error: NodeJS.ErrnoException) => settle(error.code ?? error.message))
   })
+}
+
+/** The first packets after links come up may be lost, while neighbours do not know each other yet. */
+async function untilAnswers(dial: () => Socket): Promise<void> {
+  for (let i = 0; i < 10; i++) if ((await ask(dial())).startsWith('server saw')) return
+  throw new Error('the server does not answer through the gateway')
 }
 
 function peerOf(socket: Socket): Endpoint {

@@ -102,7 +102,13 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
           listTable(guardTable(rules)),
         ])
         if (tableListing === undefined) throw new Error(`there is no nft table inet ${rules.nftTable}`)
-        file.write({ ...journal, owner: options.owner, nftVersion: nft, tableListing, guardListing: guardListing ?? '' })
+        file.write({
+          ...journal,
+          owner: options.owner,
+          nftVersion: nft,
+          tableListing,
+          guardListing: guardListing ?? '',
+        })
         const differences = await verifyRuleset(plan)
         const [first] = differences
         if (first !== undefined) throw new Error(describeDifference(first))
@@ -150,17 +156,12 @@ async function applyAll(steps: readonly Step[]): Promise<void> {
       await step.apply()
     } catch (error) {
       const undone = await undoAll(done).then(
-        () => 'everything before it is undone',
-        (failure: Error) => `and then could not be undone: ${failure.message}`,
+        () => 'nothing is left of it',
+        (failure: Error) => `undoing the rest failed too: ${failure.message}`,
       )
-      throw new LimpidError(
-        'LIMPID_RULES_FAILED',
-        `cannot install the rules: ${step.name}: ${(error as Error).message}`,
-        {
-          cause: error,
-          cure: undone,
-        },
-      )
+      const cure = error instanceof LimpidError ? error.cure : undefined
+      const what = `cannot install the rules: ${step.name}: ${(error as Error).message} (${undone})`
+      throw new LimpidError('LIMPID_RULES_FAILED', what, { cause: error, cure })
     }
   }
 }

@@ -32,9 +32,14 @@ export interface Journal {
  */
 export class JournalFile {
   readonly path: string
+  /** Where the text lies while nft reads it. */
+  readonly textPath: string
+  readonly #nextPath: string
 
   constructor(folder = stateFolder(), namespace = netNamespaceInode()) {
     this.path = join(folder, `rules-${namespace}.json`)
+    this.textPath = join(folder, `rules-${namespace}.nft`)
+    this.#nextPath = `${this.path}.next`
   }
 
   /** The journal there is; undefined for none, one of an earlier boot, or one that cannot be understood. */
@@ -49,13 +54,13 @@ export class JournalFile {
 
   /** Replaces it in one step, so that whoever reads it finds the old one or the new one. */
   write(journal: Journal): void {
-    const next = `${this.path}.${process.pid}`
-    writeFileSync(next, JSON.stringify(journal), { mode: 0o600 })
-    renameSync(next, this.path)
+    writeFileSync(this.#nextPath, JSON.stringify(journal), { mode: 0o600 })
+    renameSync(this.#nextPath, this.path)
   }
 
+  /** Removes it, and what a killed process may have left beside it. */
   remove(): void {
-    rmSync(this.path, { force: true })
+    for (const path of [this.#nextPath, this.textPath, this.path]) rmSync(path, { force: true })
   }
 }
 

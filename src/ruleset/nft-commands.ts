@@ -4,14 +4,26 @@ import { TABLE_COMMENT } from './nft.ts'
 
 const NFT_TIMEOUT_MS = 20_000 // 10 000 prefixes load in a tenth of a second
 
-/** What `nft -s list table` (so without counters) says about an inet table; undefined when there is none. */
+/**
+ * What nft says about an inet table without what changes by itself (counters, elements of dynamic sets); undefined when
+ * there is none. The elements of its other named sets follow, in the order of their names.
+ */
 export async function listTable(name: string): Promise<string | undefined> {
-  return await list(['-s', 'list', 'table', 'inet', name])
+  const table = await list(['-s', '-t', 'list', 'table', 'inet', name])
+  if (table === undefined) return undefined
+  const sets = await Promise.all(staticSets(table).map((set) => list(['-s', 'list', 'set', 'inet', name, set])))
+  return [table, ...sets.map((set) => set ?? '')].join('')
 }
 
-/** The same with counters. */
+/** For people: with counters, without the elements of named sets. */
 export async function listTableWithCounters(name: string): Promise<string | undefined> {
-  return await list(['list', 'table', 'inet', name])
+  return await list(['-t', 'list', 'table', 'inet', name])
+}
+
+/** The named sets of a listing that do not fill themselves. */
+function staticSets(listing: string): string[] {
+  const sets = [...listing.matchAll(/^\tset (\S+) \{\n([\s\S]*?)^\t\}/gm)]
+  return sets.filter(([, , body]) => !/\bdynamic\b/.test(body!)).map(([, name]) => name!)
 }
 
 async function list(args: readonly string[]): Promise<string | undefined> {
@@ -55,10 +67,15 @@ export function isOwned(listing: string): boolean {
 }
 
 export function countRules(listing: string): number {
-  const inChains = listing.split('\n').filter((line) => line.startsWith('\t\t') && !line.startsWith('\t\t\t'))
-  return inChains.filter((line) => !/^\t\t(type|flags|elements|auto-merge|size|timeout|policy)\b/.test(line)).length
+  const chains = [...listing.matchAll(/^\tchain \S+ \{\n([\s\S]*?)^\t\}/gm)].map(([, body]) => body!)
+  return chains.flatMap((body) => body.split('\n')).filter((line) => /^\t\t(?!type .*hook)/.test(line)).length
 }
 
 function nftError(args: string, stderr: string): LimpidError {
-  return new LimpidError('LIMPID_PROGRAM', `nft ${args}: ${firstLine(stderr) ?? 'failed without a word'}`)
+  const why = firstLine(stderr) ?? 'failed without a word'
+  // nft goes beyond this bound only with CAP_NET_ADMIN outside all user namespaces (socket(7), SO_SNDBUFFORCE)
+  const cure = why.includes('Message too long')
+    ? 'raise net.core.wmem_max on the host, or list fewer prefixes'
+    : undefined
+  return new LimpidError('LIMPID_PROGRAM', `nft ${args}: ${why}`, { cure })
 }

@@ -57,20 +57,45 @@ export function portExpression(ranges: readonly PortRange[]): string | undefined
 export function matchConditions(match: Match, family: Family, name: string, sets: NamedSets): string[] | undefined {
   const conditions: string[] = []
   if (match.interfaces.length > 0) conditions.push(`iifname ${interfaceExpression(match.interfaces)}`)
-  const sides = [
-    ['saddr', 'sources', match.sources],
-    ['daddr', 'destinations', match.destinations],
-  ] as const
-  for (const [field, word, prefixes] of sides) {
+  for (const [field, word, prefixes] of addressLists(match)) {
     if (prefixes.length === 0) continue
     const ofFamily = prefixes.filter((prefix) => prefix.family === family)
     if (ofFamily.length === 0) return undefined
-    if (ofFamily.some((prefix) => prefix.length === 0)) continue
+    if (coversAll(ofFamily)) continue
     conditions.push(`${addressKeyword(family)} ${field} ${sets.expression(`${name}-${word}`, family, ofFamily)}`)
   }
   const ports = portExpression(match.ports)
   if (ports !== undefined) conditions.push(`tcp dport ${ports}`)
   return conditions
+}
+
+/** The conditions of not being excluded. Each list excludes by itself; undefined when one of them excludes everything. */
+export function withoutConditions(exclude: Match, family: Family, name: string, sets: NamedSets): string[] | undefined {
+  const conditions: string[] = []
+  if (exclude.interfaces.length > 0) conditions.push(`iifname != ${interfaceExpression(exclude.interfaces)}`)
+  for (const [field, word, prefixes] of addressLists(exclude)) {
+    const ofFamily = prefixes.filter((prefix) => prefix.family === family)
+    if (ofFamily.length === 0) continue
+    if (coversAll(ofFamily)) return undefined
+    conditions.push(`${addressKeyword(family)} ${field} != ${sets.expression(`${name}-${word}`, family, ofFamily)}`)
+  }
+  if (exclude.ports.length > 0) {
+    const ports = portExpression(exclude.ports)
+    if (ports === undefined) return undefined
+    conditions.push(`tcp dport != ${ports}`)
+  }
+  return conditions
+}
+
+function addressLists(match: Match) {
+  return [
+    ['saddr', 'sources', match.sources],
+    ['daddr', 'destinations', match.destinations],
+  ] as const
+}
+
+function coversAll(prefixes: readonly Prefix[]): boolean {
+  return prefixes.some((prefix) => prefix.length === 0)
 }
 
 export function addressKeyword(family: Family): 'ip' | 'ip6' {

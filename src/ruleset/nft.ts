@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
-import type { ListenerConfig, Match, RulesConfig } from '../config/types.ts'
+import type { ListenerConfig, RulesConfig } from '../config/types.ts'
 import { type Endpoint, type Family, formatEndpoint } from '../net/address.ts'
-import { addressKeyword, interfaceExpression, matchConditions, NamedSets, portExpression } from './nft-match.ts'
+import { addressKeyword, matchConditions, NamedSets, portExpression, withoutConditions } from './nft-match.ts'
 import { hex } from './policy-routing.ts'
 
 /** The packets of one family that one listener takes, and the socket address they go to. */
@@ -11,23 +11,55 @@ export interface Interception {
   readonly to: Endpoint
 }
 
-const NOT_SYN = 'tcp flags & (syn|ack) != syn'
 const SYN = 'tcp flags & (syn|ack) == syn'
-const OURS = 'socket transparent 1 socket wildcard 0'
+const NOT_SYN = 'tcp flags & (syn|ack) != syn'
 const COMMENT_LENGTH = 100 // nft takes 128 bytes at most
+const BEGUN_SECONDS = 10 // a client's ACK follows our SYN-ACK within a round trip
+const BEGUN_SIZE = 262_144 // 26 000 new flows/s; at 100 bytes each a SYN flood can pin 26 MB of kernel memory
 
 /** Every table of ours has a comment that begins like this, followed by a digest of the table's text. */
 export const TABLE_COMMENT = 'limpid'
 
-/** The nft table that brings packets to listeners. With no interceptions it only diverts to transparent sockets. */
+/**
+ * The nft table that brings packets to listeners. With no interceptions it only diverts to transparent sockets.
+ *
+ * A flow is taken by its SYN, and its other packets by the socket that came of it. So what is forwarded past us keeps
+ * working: the answers of a connection made from the other side, flows older than the rules, and what is excluded. Under a
+ * SYN flood the kernel keeps no socket before the handshake's last packet (SYN cookies); that one is known by a set of
+ * the flows that have just begun.
+ */
 export function nftText(rules: RulesConfig, interceptions: readonly Interception[]): string {
   const sets = new NamedSets()
-  const writer = new Listeners(sets, ({ family, to }) => [
-    `tproxy ${addressKeyword(family)} to ${formatEndpoint(to)} meta mark set ${markIn(rules)} counter accept`,
-  ])
   const anywhere = interceptions.filter(({ listener }) => listener.interceptLocal)
   const elsewhere = interceptions.filter(({ listener }) => !listener.interceptLocal)
-  const chain = [
+  const end = ({ family, to }: Interception) =>
+    `tproxy ${addressKeyword(family)} to ${formatEndpoint(to)} counter goto take`
+  const families = [...new Set(interceptions.map(({ family }) => family))].sort()
+  const listenerRules = [
+    ...listenerLines(anywhere, sets, end),
+    '',
+    '# addressed to this host',
+    'fib daddr type local return',
+    ...listenerLines(elsewhere, sets, end),
+  ]
+  const judge = [
+    '',
+    '# of what has no socket, only the beginning of a flow is taken',
+    ...families.map((family) => `${NOT_SYN} ${flowTuple(family)} != @begun${family} return`),
+    '',
+    ...neverIntercepted(),
+    ...listenerRules,
+  ]
+  return table(rules.nftTable, 'Brings intercepted TCP flows to their listeners.', [
+    ...sets.lines(),
+    ...families.flatMap(begunSet),
+    ...(families.length === 0 ? [] : takeChain(rules, families)),
+    'chain divert {',
+    '\t# a socket that listens on all addresses is not meant for those of somebody else',
+    '\tsocket wildcard 1 return',
+    `\tmeta mark set ${markIn(rules)} counter accept`,
+    '}',
+    '',
     'chain prerouting {',
     '\ttype filter hook prerouting priority mangle; policy accept;',
     '',
@@ -37,29 +69,14 @@ export function nftText(rules: RulesConfig, interceptions: readonly Interception
     "\t# Limpid's own packets",
     `\tmeta mark & ${hex(rules.markMask)} == ${hex(rules.bypassMark)} return`,
     '',
-    '\t# packets of flows that have a transparent socket here; a new SYN may find the old one in TIME_WAIT, hence not SYNs',
-    `\t${NOT_SYN} ${OURS} goto divert`,
+    '\t# packets of flows that have a socket here; a SYN may find that of an older flow, so it comes last',
+    `\t${NOT_SYN} socket transparent 1 jump divert`,
+    ...(interceptions.length === 0 ? [] : indent(judge)),
     '',
-    ...indent(neverIntercepted()),
-    ...indent(writer.rules(anywhere)),
-    '',
-    '\t# addressed to this host',
-    '\tfib daddr type local return',
-    ...indent(writer.rules(elsewhere)),
-    '',
-    '\t# new flows to a transparent socket that listens on an address of somebody else',
-    `\t${SYN} ${OURS} goto divert`,
-    '}',
-    '',
-    'chain divert {',
-    `\tmeta mark set ${markIn(rules)} counter accept`,
+    '\t# new flows to a socket that listens on an address of somebody else',
+    `\t${SYN} socket transparent 1 jump divert`,
     '}',
     ...inputChain(rules, interceptions),
-  ]
-  return table(rules.nftTable, 'Brings intercepted TCP flows to their listeners.', [
-    ...sets.lines(),
-    ...writer.chains(),
-    ...chain,
   ])
 }
 
@@ -68,28 +85,24 @@ export function guardText(rules: RulesConfig, interceptions: readonly Intercepti
   const closed = interceptions.filter(({ listener }) => listener.onDown === 'closed')
   if (closed.length === 0) return undefined
   const sets = new NamedSets()
-  // answers to this host's own connections are addressed to it as well, so only new flows can be told apart
-  const writer = new Listeners(sets, ({ listener }) =>
-    listener.interceptLocal
-      ? ['fib daddr type != local counter drop', `${SYN} counter drop`]
-      : ['fib daddr type != local counter drop'],
+  const listenerRules = listenerLines(closed, sets, ({ listener }) =>
+    listener.interceptLocal ? 'counter drop' : 'fib daddr type != local counter drop',
   )
-  const chain = [
+  return table(guardTable(rules), 'Drops what closed listeners did not take, also while Limpid is down.', [
+    ...sets.lines(),
     'chain prerouting {',
     '\ttype filter hook prerouting priority mangle + 1; policy accept;',
     '',
     '\tiifname "lo" return',
-    '\tmeta l4proto != tcp return',
     `\tmeta mark & ${hex(rules.markMask)} != 0 return`,
     '',
+    '\t# no flow comes to be without its SYN',
+    '\tmeta l4proto != tcp return',
+    `\t${NOT_SYN} return`,
+    '',
     ...indent(neverIntercepted()),
-    ...indent(writer.rules(closed)),
+    ...indent(listenerRules),
     '}',
-  ]
-  return table(guardTable(rules), 'Drops what closed listeners did not take, also while Limpid is down.', [
-    ...sets.lines(),
-    ...writer.chains(),
-    ...chain,
   ])
 }
 
@@ -107,84 +120,64 @@ export function tableDigest(text: string): string | undefined {
   return new RegExp(`^\\tcomment "${TABLE_COMMENT} ([0-9a-f]+)"`, 'm').exec(text)?.[1]
 }
 
-/** Writes the rules of listeners: straight into a chain, or as a chain of their own when they have exclusions. */
-class Listeners {
-  readonly #sets: NamedSets
-  /** What to do with a packet of the interception that matches, as the ends of one or more rules. */
-  readonly #statements: (interception: Interception) => readonly string[]
-  readonly #chains: string[] = []
-  readonly #chainNames = new Set<string>()
+/** The rules of listeners: one for each family, with a heading. `end`: what to do with a packet that matches. */
+function listenerLines(
+  interceptions: readonly Interception[],
+  sets: NamedSets,
+  end: (interception: Interception) => string,
+): string[] {
+  let previous: ListenerConfig | undefined
+  return interceptions.flatMap((interception) => {
+    const { listener } = interception
+    const heading = listener === previous ? [] : ['', `# listener ${commentText(listener.name)}`]
+    previous = listener
+    const conditions = listenerConditions(interception, sets)
+    if (conditions === undefined) return heading
+    return [
+      ...heading,
+      `${[...conditions, end(interception)].join(' ')} comment "listener ${commentText(listener.name)}"`,
+    ]
+  })
+}
 
-  constructor(sets: NamedSets, statements: (interception: Interception) => readonly string[]) {
-    this.#sets = sets
-    this.#statements = statements
-  }
+/** Undefined when no packet of the family can fulfil them. */
+function listenerConditions({ listener, family }: Interception, sets: NamedSets): string[] | undefined {
+  const wanted = matchConditions(listener.match, family, setName(listener), sets)
+  const unwanted = withoutConditions(listener.exclude, family, `${setName(listener)}-not`, sets)
+  if (wanted === undefined || unwanted === undefined) return undefined
+  const conditions = [...wanted, ...unwanted]
+  if (!conditions.some((condition) => /^ip6? /.test(condition))) conditions.unshift(`meta nfproto ipv${family}`)
+  // nft wants to see it in each rule with tproxy
+  if (!conditions.some((condition) => condition.startsWith('tcp '))) conditions.push('meta l4proto tcp')
+  return conditions
+}
 
-  rules(interceptions: readonly Interception[]): string[] {
-    return [...new Set(interceptions.map(({ listener }) => listener))].flatMap((listener) => {
-      const ofListener = interceptions.filter((interception) => interception.listener === listener)
-      const rules = ofListener.flatMap((interception) => this.#intercept(interception))
-      const exclusions = ofListener.flatMap(({ family }, i) => this.#exclude(listener, family, i === 0))
-      const heading = ['', `# listener ${commentText(listener.name)}`]
-      if (exclusions.length === 0) return [...heading, ...rules]
-      const chain = this.#uniqueName(setName(listener))
-      this.#chains.push(`chain ${chain} {`, ...indent([...exclusions, ...rules]), '}', '')
-      return [...heading, `jump ${chain}`]
-    })
-  }
+/** Marks a packet that tproxy has given to a listener, so that it is routed here, and notes the flow. */
+function takeChain(rules: RulesConfig, families: readonly Family[]): string[] {
+  return [
+    'chain take {',
+    ...families.map((family) => `\t${SYN} update @begun${family} { ${flowTuple(family)} }`),
+    `\tmeta mark set ${markIn(rules)} accept`,
+    '}',
+    '',
+  ]
+}
 
-  chains(): string[] {
-    return this.#chains
-  }
+function begunSet(family: Family): string[] {
+  return [
+    `set begun${family} {`,
+    `\ttype ipv${family}_addr . inet_service . ipv${family}_addr . inet_service`,
+    '\tflags dynamic,timeout',
+    `\ttimeout ${BEGUN_SECONDS}s`,
+    `\tsize ${BEGUN_SIZE}`,
+    '}',
+    '',
+  ]
+}
 
-  #intercept(interception: Interception): string[] {
-    const { listener, family } = interception
-    const conditions = matchConditions(listener.match, family, setName(listener), this.#sets)
-    if (conditions === undefined) return []
-    const hasFamily = conditions.some((condition) => /^ip6? /.test(condition))
-    const hasPorts = conditions.some((condition) => condition.startsWith('tcp '))
-    if (!hasFamily) conditions.unshift(`meta nfproto ipv${family}`)
-    const protocol = hasPorts ? [] : ['meta l4proto tcp'] // nft wants to see it in each rule with tproxy
-    const comment = `comment "listener ${commentText(listener.name)}"`
-    return this.#statements(interception).map((end) => [...conditions, ...protocol, end, comment].join(' '))
-  }
-
-  /**
-   * Each list of `exclude` excludes by itself. The packets back from the server come this way too when the listener
-   * takes from any interface; they are known by the same list with source and destination exchanged.
-   */
-  #exclude(listener: ListenerConfig, family: Family, first: boolean): string[] {
-    const { exclude } = listener
-    const name = `${setName(listener)}-not`
-    const alone = (part: Partial<Match>) =>
-      matchConditions({ interfaces: [], sources: [], destinations: [], ports: [], ...part }, family, name, this.#sets)
-    const rules: string[] = []
-    if (exclude.interfaces.length > 0 && first) {
-      const names = interfaceExpression(exclude.interfaces)
-      rules.push(`iifname ${names} return`, `${NOT_SYN} fib daddr oifname ${names} return`)
-    }
-    for (const key of ['sources', 'destinations'] as const) {
-      const conditions = exclude[key].length === 0 ? undefined : alone({ [key]: exclude[key] })
-      if (conditions === undefined) continue
-      const there = [...conditions, ...(conditions.length === 0 ? [`meta nfproto ipv${family}`] : [])].join(' ')
-      const back = there.replace(/ ([sd])addr /, (_, side) => (side === 's' ? ' daddr ' : ' saddr '))
-      rules.push(`${there} return`, `${NOT_SYN} ${back} return`)
-    }
-    if (exclude.ports.length > 0 && first) {
-      const ports = portExpression(exclude.ports)
-      rules.push(
-        ...(ports === undefined ? ['return'] : [`tcp dport ${ports} return`, `${NOT_SYN} tcp sport ${ports} return`]),
-      )
-    }
-    return rules
-  }
-
-  #uniqueName(name: string): string {
-    let unique = name
-    for (let i = 2; this.#chainNames.has(unique); i++) unique = `${name}-${i}`
-    this.#chainNames.add(unique)
-    return unique
-  }
+function flowTuple(family: Family): string {
+  const ip = addressKeyword(family)
+  return `${ip} saddr . tcp sport . ${ip} daddr . tcp dport`
 }
 
 /** Addresses that no router may pass on, and those that reach many hosts. */
@@ -226,7 +219,7 @@ function table(name: string, purpose: string, body: readonly string[]): string {
   return `# ${purpose}\ntable inet ${name} {\n\tcomment "${TABLE_COMMENT} ${digest}"\n\n${lines}\n}\n`
 }
 
-/** A listener's name as a name of nft: letters, digits and dashes, never one of our own chains. */
+/** A listener's name as the beginning of names of nft sets: letters, digits and dashes. */
 function setName(listener: ListenerConfig): string {
   return `listener-${listener.name.replaceAll(/[^A-Za-z0-9]+/g, '-')}`
 }

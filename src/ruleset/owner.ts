@@ -1,10 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { rmSync, writeFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
-import { join } from 'node:path'
 import { LimpidError } from '../errors.ts'
 import { findProgram, firstLine } from '../sys/program.ts'
-import { stateFolder } from './journal.ts'
+import { JournalFile } from './journal.ts'
 
 const ACCEPT_TIMEOUT_MS = 20_000
 const EXIT_TIMEOUT_MS = 2_000
@@ -28,7 +27,7 @@ export class TableOwner {
    * @throws LimpidError LIMPID_PROGRAM with nft's own words when the kernel refuses.
    */
   static async start(text: string, table: string, onLost: (error: LimpidError) => void): Promise<TableOwner> {
-    const file = join(stateFolder(), `owner-${process.pid}.nft`)
+    const file = new JournalFile().textPath
     if (file.includes('"'))
       throw new LimpidError('LIMPID_PROGRAM', `nft cannot include a file with a quote in its name: ${file}`)
     writeFileSync(file, text, { mode: 0o600 })

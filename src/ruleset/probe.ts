@@ -13,8 +13,8 @@ const PROBES: Record<KernelFeature, { readonly flags?: string; readonly rules: r
       'meta nfproto ipv6 meta l4proto tcp tproxy ip6 to [::1]:1 meta mark set 1 accept',
     ],
   },
-  socket: { rules: ['socket transparent 1 socket wildcard 0 accept'] },
-  fib: { rules: ['fib daddr type local return', 'fib daddr oifname "lo" return'] },
+  socket: { rules: ['socket transparent 1 socket wildcard 1 accept'] },
+  fib: { rules: ['fib daddr type local return'] },
   owner: { flags: 'flags owner', rules: [] },
 }
 

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { Socket } from 'node:net'
 import { after, before, test } from 'node:test'
 import { MATCH_ANY } from '../config/defaults.ts'
 import type { Config } from '../config/types.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { parsePrefix } from '../net/prefix.ts'
-import { hostFacts } from '../sys/host.ts'
+import { hostFacts, readSysctl } from '../sys/host.ts'
 import { setReuseAddress, setTransparent } from '../sys/options.ts'
 import { bindSocket, openTcp } from '../sys/socket.ts'
 import {
@@ -97,8 +98,51 @@ for (const values of [
   })
 }
 
+test('under SYN cookies, when no socket remembers a SYN, flows are taken all the same', async () => {
+  const former = readSysctl('net.ipv4.tcp_syncookies')!
+  setSysctl('net.ipv4.tcp_syncookies', '2') // for every connection (ip-sysctl.rst)
+  await withRules(configOf(listener()), async () => {
+    for (const family of FAMILIES) assert.match(await fromY(SERVER[family]), /^intercepted/)
+  })
+  setSysctl('net.ipv4.tcp_syncookies', former)
+})
+
+test('a connection made from the other side passes, both ways, by a listener for one interface', async () => {
+  const inside = gateway.y.listen({ address: '0.0.0.0', port: 25 })
+  inside.on('connection', (socket) => socket.end('from inside'))
+  const config = configOf(listener({ match: { ...MATCH_ANY, interfaces: ['y'] }, onDown: 'closed' }))
+  await withRules(config, async () => {
+    assert.equal(await ask(gateway.z.connect({ address: CLIENT[4], port: 25 })), 'from inside')
+    assert.match(await fromY(SERVER[4]), /^intercepted/)
+  })
+  inside.close()
+})
+
+test('a flow that is older than the rules goes on past the listener', async () => {
+  const echo = gateway.z.listen({ address: '0.0.0.0', port: 7 })
+  echo.on('connection', (socket) => socket.pipe(socket))
+  const socket = gateway.y.connect({ address: SERVER[4], port: 7 })
+  const say = async (text: string) => {
+    socket.write(text)
+    assert.equal(`${(await once(socket, 'data'))[0]}`, text)
+  }
+  await say('before')
+  await withRules(configOf(listener({ onDown: 'closed' })), async () => {
+    await say('under the rules')
+    assert.match(await fromY(SERVER[4]), /^intercepted/)
+  })
+  await say('after')
+  socket.destroy()
+  echo.close()
+})
+
 test('only the ports, sources and interfaces of the match are taken', async () => {
-  const match = { ...MATCH_ANY, interfaces: ['y'], sources: [parsePrefix('10.0.3.0/24')!], ports: [{ from: 81, to: 90 }] }
+  const match = {
+    ...MATCH_ANY,
+    interfaces: ['y'],
+    sources: [parsePrefix('10.0.3.0/24')!],
+    ports: [{ from: 81, to: 90 }],
+  }
   await withRules(configOf(listener({ match })), async () => {
     assert.match(await fromY(SERVER[4], 81), /^intercepted/)
     assert.match(await fromY(SERVER[4], 80), /^server saw/)
@@ -172,7 +216,16 @@ test('a client that dials a listener on a wildcard address is refused, and inter
 })
 
 test("answers to a connection with the client's address come back, when clients dial the listener itself", async () => {
-  const config = configOf(listener({ intercept: 'none', source: 'client', listen: [{ address: '0.0.0.0', port: 1 }, { address: '::', port: 1 }] }))
+  const config = configOf(
+    listener({
+      intercept: 'none',
+      source: 'client',
+      listen: [
+        { address: '0.0.0.0', port: 1 },
+        { address: '::', port: 1 },
+      ],
+    }),
+  )
   const dial = (family: 4 | 6) => {
     const fd = openTcp(family)
     setTransparent(fd, family)

@@ -1,0 +1,73 @@
+import { EPOLLIN, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
+import { setNoDelay, setReuseAddress } from '../sys/options.ts'
+import { acceptConnection, bindSocket, closeFd, listenSocket, openTcp, receive, transmit } from '../sys/socket.ts'
+
+const BACKLOG = 4096
+const BODY = 'x'.repeat(128)
+const KEEP = responseWith('')
+const CLOSE = responseWith('Connection: close\r\n')
+const REQUEST_BYTES = 4096
+const END_OF_HEADERS = 0x0d0a0d0a // \r\n\r\n
+const WANTS_CLOSE = 'Connection: close'
+
+const request = Buffer.alloc(REQUEST_BYTES)
+
+/** Bytes of a response, with and without `Connection: close`. */
+export const RESPONSE_BYTES = { keep: KEEP.length, close: CLOSE.length } as const
+
+function responseWith(header: string): Buffer {
+  return Buffer.from(`HTTP/1.1 200 OK\r\nContent-Length: ${BODY.length}\r\n${header}\r\n${BODY}`, 'latin1')
+}
+
+/**
+ * Answers every HTTP request with 128 bytes, and nothing else: two system calls a request, so that it is not what a
+ * benchmark measures. A request that does not come in one piece is cut off, which the client counts as an error.
+ */
+export function serveHttp(loop: EventLoop, port: number): void {
+  const fd = openTcp(4)
+  setReuseAddress(fd)
+  setNoDelay(fd) // accepted sockets inherit it
+  bindSocket(fd, { address: '0.0.0.0', port })
+  listenSocket(fd, BACKLOG)
+  loop.add(fd, EPOLLIN, {
+    onEvents: () => {
+      for (;;) {
+        const accepted = acceptConnection(fd)
+        if (typeof accepted === 'number') return
+        HttpConnection.open(loop, accepted.fd)
+      }
+    },
+  })
+}
+
+class HttpConnection implements EventTarget {
+  readonly #loop: EventLoop
+  #watch: Watch | undefined
+
+  private constructor(loop: EventLoop) {
+    this.#loop = loop
+  }
+
+  /** Takes the descriptor. */
+  static open(loop: EventLoop, fd: number): void {
+    const connection = new HttpConnection(loop)
+    try {
+      connection.#watch = loop.add(fd, EPOLLIN, connection)
+    } catch (error) {
+      closeFd(fd)
+      throw error
+    }
+  }
+
+  onEvents(): void {
+    const watch = this.#watch!
+    const count = receive(watch.fd, request, REQUEST_BYTES)
+    if (count < 4 || request.readUInt32BE(count - 4) !== END_OF_HEADERS) {
+      this.#loop.close(watch)
+      return
+    }
+    const isLast = request.toString('latin1', 0, count).includes(WANTS_CLOSE)
+    const response = isLast ? CLOSE : KEEP
+    if (transmit(watch.fd, response, response.length) !== response.length || isLast) this.#loop.close(watch)
+  }
+}

@@ -1,0 +1,3 @@
+/** Where the servers of Z listen. */
+export const HTTP_PORT = 80
+export const BULK_PORT = 9000

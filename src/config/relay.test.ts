@@ -1,0 +1,94 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { quickConfig } from './quick.ts'
+import { type RelayOptions, relayConfig } from './relay.ts'
+
+const ASKED: RelayOptions = { localPort: '50080', host: '10.0.4.2', remotePort: '80', rules: true }
+
+/** What differs between the four scenarios. */
+function summary(options: Partial<RelayOptions>) {
+  const config = relayConfig({ ...ASKED, ...options })
+  const [listener] = config.listeners
+  return {
+    intercept: listener?.intercept,
+    listen: listener?.listen.map(({ address, port }) => `${address} ${port}`),
+    ports: listener?.match.ports.map(({ from, to }) => `${from}-${to}`),
+    source: listener?.source,
+    rules: config.rules.install,
+    flows: config.limits.flows,
+  }
+}
+
+test('without -t and -T it is a forwarder on every address, without rules, for one connection', () => {
+  const forwarder = {
+    intercept: 'none',
+    listen: ['0.0.0.0 50080', ':: 50080'],
+    ports: [],
+    source: 'proxy',
+    rules: false,
+  }
+  assert.deepEqual(summary({}), { ...forwarder, flows: 1 })
+  assert.deepEqual(summary({ keepServing: true }), { ...forwarder, flows: 0 })
+})
+
+test("-T dials as the client, which leaves the server's family only, and needs rules for the answers", () => {
+  const expected = {
+    intercept: 'none',
+    listen: ['0.0.0.0 50080'],
+    ports: [],
+    source: 'client-port',
+    rules: true,
+    flows: 1,
+  }
+  assert.deepEqual(summary({ clientSource: true }), expected)
+  assert.equal(summary({ clientSource: true, rules: false }).rules, false)
+})
+
+test('-t takes REMOTEPORT on its way to anybody, on loopback, in the family of HOST', () => {
+  const expected = {
+    intercept: 'tproxy',
+    listen: ['127.0.0.1 50080'],
+    ports: ['80-80'],
+    source: 'proxy',
+    rules: true,
+    flows: 1,
+  }
+  assert.deepEqual(summary({ interceptClients: true }), expected)
+  assert.deepEqual(summary({ interceptClients: true, host: 'fd00::1' }).listen, ['::1 50080'])
+  assert.deepEqual(summary({ interceptClients: true, host: 'z' }).listen, ['127.0.0.1 50080', '::1 50080'])
+  assert.deepEqual(summary({ interceptClients: true, interceptPorts: '80,8000-8100' }).ports, ['80-80', '8000-8100'])
+  assert.deepEqual(summary({ interceptClients: true, interceptPorts: 'all' }).ports, [])
+  assert.equal(relayConfig({ ...ASKED, interceptClients: true }).listeners[0]?.interceptLocal, true)
+})
+
+test('the remote port is the local one when it is left out; -4, -6, -L and -f are heard', () => {
+  const { listeners } = relayConfig({ ...ASKED, remotePort: undefined, fastOpen: true, ipv4: true })
+  assert.deepEqual(listeners[0]?.to, { host: '10.0.4.2', port: 50_080 })
+  assert.equal(listeners[0]?.fastOpen, true)
+  assert.deepEqual(listeners[0]?.families, [4])
+  assert.deepEqual(summary({ ipv6: true }).listen, [':: 50080'])
+  assert.deepEqual(summary({ listenAddress: '192.0.2.1' }).listen, ['192.0.2.1 50080'])
+  assert.deepEqual(relayConfig(ASKED, [4]).listeners[0]?.families, [4])
+})
+
+test('the quick form of run: all ports, both families, any interface, when left out', () => {
+  const config = quickConfig({ intercept: 'tproxy', rules: true })
+  const [listener] = config.listeners
+  assert.deepEqual(listener?.match, { interfaces: [], sources: [], destinations: [], ports: [] })
+  assert.deepEqual(listener?.families, [4, 6])
+  assert.equal(listener?.onDown, 'open')
+  assert.equal(config.rules.install, true)
+  const narrow = quickConfig({
+    intercept: 'tproxy',
+    from: ['eth0', 'eth1'],
+    ports: '80,443',
+    source: 'client',
+    rules: false,
+  })
+  assert.deepEqual(narrow.listeners[0]?.match.interfaces, ['eth0', 'eth1'])
+  assert.deepEqual(narrow.listeners[0]?.match.ports, [
+    { from: 80, to: 80 },
+    { from: 443, to: 443 },
+  ])
+  assert.equal(narrow.rules.install, false)
+})
