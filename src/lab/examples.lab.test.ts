@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { after, before, test } from 'node:test'
@@ -43,7 +44,11 @@ async function withExample(
   } catch (error) {
     throw new Error(`${name}: ${(error as Error).message}: ${output}`, { cause: error })
   } finally {
-    child.kill()
+    const exited = once(child, 'exit')
+    if (child.exitCode === null) {
+      child.kill()
+      await exited // the next example listens on the same port
+    }
   }
 }
 

@@ -1,0 +1,47 @@
+// npm run bench: a report, not a gate. Takes what it needs besides Limpid from Debian when root; goes on without it else.
+import { spawn, spawnSync } from 'node:child_process'
+import { constants as access, accessSync } from 'node:fs'
+import { constants } from 'node:os'
+import { tell } from './say.mjs'
+import { ROOT, setUp } from './setup.mjs'
+
+/** Both packages have the name of their program. */
+const WANTED = ['haproxy', 'wrk']
+const FOLDERS = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/usr/bin', '/sbin', '/bin']
+const TOTAL_TIMEOUT_MS = 600_000
+
+const isInstalled = (program) =>
+  FOLDERS.some((folder) => {
+    try {
+      accessSync(`${folder}/${program}`, access.X_OK)
+      return true
+    } catch {
+      return false
+    }
+  })
+
+function installWanted() {
+  const missing = WANTED.filter((program) => !isInstalled(program))
+  if (missing.length === 0) return
+  const command = ['install', '-y', '--no-install-recommends', ...missing]
+  if (process.getuid() !== 0 || !isInstalled('apt-get')) {
+    tell(`to compare with everything, run: sudo apt-get update && sudo apt-get ${command.join(' ')}`)
+    return
+  }
+  tell(`installing ${missing.join(', ')} …`)
+  const options = { env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }, encoding: 'utf8' }
+  spawnSync('apt-get', ['update', '-q'], options) // when it fails, lists from earlier may serve
+  const run = spawnSync('apt-get', command, options)
+  if (run.status !== 0) tell(`apt-get ${command.join(' ')} failed: ${run.stderr.trim().split('\n').at(-1)}`)
+}
+
+setUp('start')
+if (!process.argv.includes('--help') && !process.argv.includes('-h')) installWanted()
+const bench = spawn(process.execPath, [`${ROOT}/dist/bench/bench.js`, ...process.argv.slice(2)], {
+  stdio: 'inherit',
+  timeout: TOTAL_TIMEOUT_MS,
+})
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => bench.kill(signal))
+bench.once('exit', (code, signal) => {
+  process.exitCode = code ?? 128 + constants.signals[signal]
+})
