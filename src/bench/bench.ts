@@ -1,4 +1,5 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { LimpidError } from '../errors.ts'
@@ -10,6 +11,7 @@ import { type Row, rowsOf, tableOf } from './results.ts'
 import { raiseSubject, type Subject, type SubjectName } from './subjects.ts'
 
 const RESULTS = fileURLToPath(new URL('../../bench/results', import.meta.url))
+const PROFILER = new URL('./profiler.js', import.meta.url).href
 const WARM_UP_SECONDS = 1
 
 interface Extent {
@@ -110,8 +112,7 @@ async function bench({ cases, extent, json, save, profile }: Options): Promise<n
   const names = ALL.filter((name) => !name.startsWith('haproxy') || isInstalled('haproxy'))
   const usable = cases.filter(({ needsWrk }) => !needsWrk || isInstalled('wrk'))
   progress.step(`raising ${names.length} topologies: ${names.join(', ')}`)
-  const env: Record<string, string> =
-    profile === undefined ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profile}` }
+  const env = profile === undefined ? {} : profiling(profile)
   const subjects: Subject[] = []
   const rows: Row[] = []
   let busy: Record<string, Record<string, (number | undefined)[]>> = {}
@@ -140,6 +141,12 @@ async function bench({ cases, extent, json, save, profile }: Options): Promise<n
     if (!json) process.stdout.write(`\nsaved as bench/results/${file}\n`)
   }
   return 0
+}
+
+/** Makes a Node process write its CPU profile into `folder`. */
+function profiling(folder: string): Record<string, string> {
+  mkdirSync(folder, { recursive: true })
+  return { LIMPID_BENCH_PROFILE: resolve(folder), NODE_OPTIONS: `--import=${PROFILER}` }
 }
 
 /** One warm-up, then in each round every subject once; who begins changes from round to round. */

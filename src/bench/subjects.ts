@@ -56,18 +56,30 @@ export const SYSCTLS = { 'net.ipv4.ip_local_port_range': '1024 65535', 'net.ipv4
 /** The subject with its servers running, ready for load. `env`: more of the environment for Limpid. */
 export async function raiseSubject(name: SubjectName, env: Record<string, string> = {}): Promise<Subject> {
   const topology = await raiseTopology()
-  const { x, y, z } = topology
-  for (const host of [x, y, z]) host.setSysctls(SYSCTLS)
-  const server = z.spawn(process.execPath, [SERVER_PROCESS], { stdio: ['ignore', 'pipe', 'inherit'] })
-  await once(server.stdout!, 'data', { signal: AbortSignal.timeout(READY_TIMEOUT_MS) })
-  const subject =
-    name === 'limpid'
-      ? await raiseLimpid(topology, env)
-      : name === 'forwarding'
-        ? { name, topology, pid: undefined, close: () => topology.close() }
-        : await raiseHaproxy(name, topology)
-  await verifyPath(subject)
-  return subject
+  try {
+    const { x, y, z } = topology
+    for (const host of [x, y, z]) host.setSysctls(SYSCTLS)
+    const server = z.spawn(process.execPath, [SERVER_PROCESS], { stdio: ['ignore', 'pipe', 'inherit'] })
+    await once(server.stdout!, 'data', { signal: AbortSignal.timeout(READY_TIMEOUT_MS) })
+    const subject = await RAISE[name](topology, env)
+    await verifyPath(subject)
+    return subject
+  } catch (error) {
+    await topology.close() // with all that runs there
+    throw error
+  }
+}
+
+const RAISE: Readonly<Record<SubjectName, (topology: Topology, env: Record<string, string>) => Promise<Subject>>> = {
+  limpid: raiseLimpid,
+  haproxy: (topology) => raiseHaproxy('haproxy', topology),
+  'haproxy-splice': (topology) => raiseHaproxy('haproxy-splice', topology),
+  forwarding: async (topology) => ({
+    name: 'forwarding',
+    topology,
+    pid: undefined,
+    close: () => topology.close(),
+  }),
 }
 
 /**

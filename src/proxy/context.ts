@@ -6,6 +6,7 @@ import type { Budget } from './budget.ts'
 import type { DialCounters } from './dial.ts'
 import type { Flow } from './flow.ts'
 import type { FlowRecord } from './record.ts'
+import type { SourcePorts } from './source-ports.ts'
 
 /** What the flows of one proxy share. */
 export interface ProxyContext {
@@ -14,6 +15,7 @@ export interface ProxyContext {
   readonly limits: Limits
   readonly own: OwnAddresses
   readonly counters: DialCounters
+  readonly ports: SourcePorts
   /** fwmark of our own sockets; 0 when no rules are used. */
   readonly mark: number
   /** Where we listen, so that a flow to one of these is known for a loop. */

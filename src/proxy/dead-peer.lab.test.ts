@@ -8,7 +8,7 @@ import { receiveAll, serve, sleep, until } from '../lab/traffic.fixture.ts'
 
 await enterNamespaces()
 
-const DEAD = 'table inet dead { chain all { type filter hook prerouting priority raw; policy drop; }; }'
+const DEAD = 'table inet dead { chain in { type filter hook prerouting priority raw; policy drop; }; }'
 
 test('T6: 60 s after both peers died silently, idle or in the middle of bytes, no socket is left', async () => {
   const lab = await raiseTopology()

@@ -4,11 +4,13 @@ import { type Endpoint, formatEndpoint } from '../net/address.ts'
 import type { RelayReason } from '../relay/reasons.ts'
 import { RELAY_EVENTS, TcpRelay } from '../relay/tcp.ts'
 import { EADDRINUSE, EADDRNOTAVAIL, EPERM, errnoName } from '../sys/errno.ts'
+import { localPortRange } from '../sys/local-ports.ts'
 import { eventLoop } from '../sys/loop.ts'
 import { PipePool } from '../sys/pipes.ts'
 import { PIPE_BYTES } from './budget.ts'
 import { type DialFailure, dial } from './dial.ts'
 import type { DialReason } from './record.ts'
+import { SourcePorts } from './source-ports.ts'
 import { TcpSocket } from './tcp-socket.ts'
 
 export interface DialTcpOptions {
@@ -48,6 +50,7 @@ export async function dialTcp(to: Endpoint, options: DialTcpOptions = {}): Promi
       connectMs: timeoutMs,
       deadPeerMs: DEFAULT_TIMEOUTS.deadPeerMs,
       fastOpen: options.fastOpen ?? false,
+      ports: new SourcePorts(localPortRange()),
       events: RELAY_EVENTS,
     },
     eventLoop,

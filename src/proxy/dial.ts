@@ -26,6 +26,7 @@ import {
 import { bindSocket, closeFd, localEndpoint, openTcp, startConnect } from '../sys/socket.ts'
 import type { DialReason, SourceUsed } from './record.ts'
 import type { DialSource } from './source.ts'
+import type { SourcePorts } from './source-ports.ts'
 
 export interface DialOptions {
   readonly source: DialSource
@@ -36,6 +37,7 @@ export interface DialOptions {
   /** 0: not watched from the start. */
   readonly deadPeerMs: number
   readonly fastOpen: boolean
+  readonly ports: SourcePorts
   /** epoll events that the connected socket is to be watched for; must include EPOLLOUT. */
   readonly events: number
 }
@@ -62,14 +64,12 @@ export interface DialCounters {
   dials: number
   /** `client-port` gave way to `client`, because the port was taken. */
   sourcePortFallbacks: number
-  /** A port was chosen outside the kernel's range, because that was used up towards this server. */
+  /** The source port was chosen outside the kernel's range, because that was crowded towards this server. */
   sourcePortSearches: number
 }
 
 /** Ports to try one after the other when the kernel finds none free for a source towards a server. */
 const PORT_SEARCHES = 64
-const FIRST_SEARCHED_PORT = 1_024
-let searchedPort = FIRST_SEARCHED_PORT
 
 /**
  * Opens the upstream: one socket, bound to its source before connect(). `onAbandon` gets a
@@ -144,29 +144,38 @@ type Started = { readonly fd: number; readonly source: SourceUsed } | { readonly
 /** Tries the wanted source, then what it may fall back to. */
 function startDial(to: Endpoint, options: DialOptions, counters: DialCounters): Started {
   const { kind, bind } = options.source
-  let errno = attemptConnect(to, options, bind, counters)
-  if (kind === 'client-port' && isPortTaken(errno) && bind !== undefined) {
+  let result =
+    bind?.port === 0 ? connectFromAny(to, bind, options, counters) : attemptConnect(to, options, bind, counters)
+  let source = kind
+  if (kind === 'client-port' && isPortTaken(result)) {
     counters.sourcePortFallbacks++
-    return startDial(to, { ...options, source: { kind: 'client', bind: { ...bind, port: 0 } } }, counters)
+    source = 'client'
+    result = connectFromAny(to, { address: bind!.address, port: 0 }, options, counters)
   }
-  if (errno === -EADDRNOTAVAIL && bind !== undefined && bind.port === 0) {
-    // every port of net.ipv4.ip_local_port_range is used or in TIME_WAIT towards this server: look outside of it
-    counters.sourcePortSearches++
-    for (let tries = 0; tries < PORT_SEARCHES && isPortTaken(errno); tries++) {
-      errno = attemptConnect(to, options, { address: bind.address, port: nextSearchedPort() }, counters)
-    }
+  return result < 0 ? { errno: -result } : { fd: result, source }
+}
+
+/** From any port of an address: one that the kernel finds, or one outside of its range when that is crowded. */
+function connectFromAny(to: Endpoint, bind: Endpoint, options: DialOptions, counters: DialCounters): number {
+  const { ports } = options
+  const startedAt = performance.now()
+  if (!ports.isCrowded(bind.address, to, startedAt)) {
+    const result = attemptConnect(to, options, bind, counters)
+    const now = performance.now()
+    const isFound = result !== -EADDRNOTAVAIL
+    ports.noteConnect(bind.address, to, isFound ? now - startedAt : Number.POSITIVE_INFINITY, now)
+    if (isFound) return result
   }
-  return errno < 0 ? { errno: -errno } : { fd: errno, source: kind }
+  counters.sourcePortSearches++
+  let result = -EADDRNOTAVAIL
+  for (let tries = 0; tries < PORT_SEARCHES && isPortTaken(result); tries++) {
+    result = attemptConnect(to, options, { address: bind.address, port: ports.next() }, counters)
+  }
+  return result
 }
 
 function isPortTaken(result: number): boolean {
   return result === -EADDRINUSE || result === -EADDRNOTAVAIL
-}
-
-function nextSearchedPort(): number {
-  const port = searchedPort
-  searchedPort = port === 65_535 ? FIRST_SEARCHED_PORT : port + 1
-  return port
 }
 
 /** A socket whose connect is under way, or the negative errno. */
@@ -187,8 +196,8 @@ function attemptConnect(
     if (options.fastOpen) setFastOpenConnect(fd)
     if (bind !== undefined) {
       setTransparent(fd, family)
+      setReuseAddress(fd) // also when the port does not matter: another socket may want that port towards another server
       if (bind.port === 0) setBindAddressNoPort(fd)
-      else setReuseAddress(fd)
       bindSocket(fd, bind)
     }
   } catch (error) {

@@ -125,7 +125,8 @@ async function dialUpstream(flow: Flow, client: ClientEvents, context: ProxyCont
   const { timeouts, fastOpen } = flow.listener
   const { connectMs } = timeouts
   // most flows end before a peer could be missed: sweepFlow() sets that timeout on those that do not
-  const options = { source: flow.source, mark: context.mark, connectMs, deadPeerMs: 0, fastOpen, events: RELAY_EVENTS }
+  const { mark, ports } = context
+  const options = { source: flow.source, mark, connectMs, deadPeerMs: 0, fastOpen, ports, events: RELAY_EVENTS }
   try {
     return await dial(flow.upstream, options, context.resources.loop, context.counters, (abandon) => {
       flow.abandonDial = abandon

@@ -4,6 +4,7 @@ import type { Config, ListenerConfig } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import { type Endpoint, familyOf, parseAddress } from '../net/address.ts'
 import { descriptorLimit } from '../sys/descriptors.ts'
+import { localPortRange } from '../sys/local-ports.ts'
 import { eventLoop } from '../sys/loop.ts'
 import { OwnAddresses } from '../sys/own-addresses.ts'
 import { PipePool } from '../sys/pipes.ts'
@@ -13,6 +14,7 @@ import type { DialCounters } from './dial.ts'
 import { runFlow, stopFlow, sweepFlow, type Target } from './flow.ts'
 import { TcpListener } from './listener.ts'
 import type { CloseReason, FlowRecord } from './record.ts'
+import { SourcePorts } from './source-ports.ts'
 
 const IDLE_PIPES = 32
 const MIN_SWEEP_MS = 25
@@ -61,6 +63,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       limits: config.limits,
       own: new OwnAddresses(),
       counters: { dials: 0, sourcePortFallbacks: 0, sourcePortSearches: 0 },
+      ports: new SourcePorts(localPortRange()),
       mark: needsMark(config) ? config.rules.bypassMark : 0,
       listening: [],
       flows: new Set(),
