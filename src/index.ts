@@ -1,4 +1,6 @@
 /** Limpid's public seam: transparent TCP sockets, and the proxy that is made of them. */
+export { type ConfigInput, defineConfig } from './config/define.ts'
+export { parseConfig } from './config/parse.ts'
 export type { Config, ListenerConfig, OnDown, Source, Timeouts } from './config/types.ts'
 export { type ErrorCode, LimpidError } from './errors.ts'
 export type { Endpoint } from './net/address.ts'

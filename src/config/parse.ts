@@ -3,7 +3,7 @@ import { buildListener, deepFreeze } from './build.ts'
 import { DEFAULT_LIMITS, DEFAULT_RULES } from './defaults.ts'
 import { issueProblems } from './issues.ts'
 import { MAX_CONFIG_BYTES } from './limits.ts'
-import { ConfigError, MAX_PROBLEMS, type Problem } from './problem.ts'
+import { ConfigError, type ConfigSource, MAX_PROBLEMS, type Problem } from './problem.ts'
 import { FILE_SCHEMA, type FileInput } from './schema.ts'
 import { problemsTogether } from './together.ts'
 import type { Config } from './types.ts'
@@ -24,7 +24,11 @@ export function parseConfig(text: string, fileName: string, options: ParseOption
       `${fileName}:1:1: expected at most ${MAX_CONFIG_BYTES} bytes, found ${Buffer.byteLength(text)}`,
     ])
   }
-  const source = readYaml(text, fileName)
+  return checkConfig(readYaml(text, fileName), options)
+}
+
+/** The frozen configuration of what was written. @throws ConfigError (the source's) with every problem. */
+export function checkConfig(source: ConfigSource, options: ParseOptions = {}): Config {
   const parsed = FILE_SCHEMA.safeParse(source.value)
   if (!parsed.success) {
     const issues = parsed.error.issues.slice(0, MAX_PROBLEMS)

@@ -35,6 +35,13 @@ export class ConfigError extends LimpidError {
   }
 }
 
+/** A configuration as it was written, in a file or a program, and how its problems are told. */
+export interface ConfigSource {
+  readonly value: unknown
+  /** All problems, each with its place. */
+  error(problems: readonly Problem[]): ConfigError
+}
+
 const SHOWN = 60 // characters of a value that an error repeats
 
 /** A value as an error names it: `"text"`, `70000`, `a list`, `nothing`. */

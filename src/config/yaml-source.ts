@@ -10,23 +10,16 @@ import {
   parseDocument,
   visit,
 } from 'yaml'
-import { ConfigError, MAX_PROBLEMS, type Problem, problemText } from './problem.ts'
+import { ConfigError, type ConfigSource, MAX_PROBLEMS, type Problem, problemText } from './problem.ts'
 
 const MAX_ALIASES = 100 // each may stand for the whole file: 100 of them are the "billion laughs" of YAML
 const MAX_DEPTH = 32 // a listener's timeouts are at 4
-
-/** A YAML file: what it says, and where it says it. */
-export interface YamlSource {
-  readonly value: unknown
-  /** All problems, each with its place in the file, in the order of the file. */
-  error(problems: readonly Problem[]): ConfigError
-}
 
 /**
  * Reads one YAML 1.2 document, in bounded time whatever it holds. `fileName` is for messages.
  * @throws ConfigError for broken syntax, a key given twice, and what would exhaust the parser.
  */
-export function readYaml(text: string, fileName: string): YamlSource {
+export function readYaml(text: string, fileName: string): ConfigSource {
   const lines = new LineCounter()
   const place = (offset: number): string => {
     const { line, col } = lines.linePos(offset)

@@ -86,6 +86,16 @@ test('interception-loop: the server sees the client, and the client its server',
   })
 })
 
+test('plain-forwarder: Y and Z know X, not each other', async () => {
+  await using server = await serve(lab.z, web, (socket) => socket.pipe(socket))
+  await withExample('plain-forwarder.mjs', [`${z}:80`], async (output) => {
+    await listening(8080)
+    assert.equal(await ask({ address: ADDRESSES[4].xy, port: 8080 }, 'hello'), 'hello')
+    await until(() => output() === `${y}: 5 bytes, closed\n`, 2_000, 'what the example prints')
+    assert.equal(server.peers[0]?.address, ADDRESSES[4].xz)
+  })
+})
+
 test('http-on-intercepted answers for a site that does not exist', async () => {
   await withExample('http-on-intercepted.mjs', [], async () => {
     await listening(50_080)
