@@ -10,3 +10,6 @@ export { createProxy, type ProxyStats, type TransparentProxy } from './proxy/pro
 export type { CloseReason, FlowRecord, SourceUsed } from './proxy/record.ts'
 export { TcpSocket } from './proxy/tcp-socket.ts'
 export type { RelayReason } from './relay/reasons.ts'
+export { type InstalledRuleset, type InstallOptions, installRuleset } from './ruleset/install.ts'
+export { type Plan, planRuleset } from './ruleset/plan.ts'
+export { type HostFacts, hostFacts } from './sys/host.ts'

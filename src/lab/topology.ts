@@ -29,10 +29,12 @@ export async function raiseTopology(): Promise<Topology> {
   const [x, y, z] = await Promise.all([Host.create('X'), Host.create('Y'), Host.create('Z')])
   // duplicate address detection would keep every IPv6 address, also link-local, unusable for a second or two
   for (const host of [x, y, z]) if (host.hasIpv6) host.setSysctls({ 'net.ipv6.conf.default.accept_dad': '0' })
-  await Promise.all([
-    x.run('ip', ['link', 'add', X_TO_Y, 'type', 'veth', 'peer', 'name', 'y-x', 'netns', y.path]),
-    x.run('ip', ['link', 'add', X_TO_Z, 'type', 'veth', 'peer', 'name', 'z-x', 'netns', z.path]),
-  ])
+  await x.run('ip', ['-batch', '-'], {
+    input: [
+      `link add ${X_TO_Y} type veth peer name y-x netns ${y.path}`,
+      `link add ${X_TO_Z} type veth peer name z-x netns ${z.path}`,
+    ].join('\n'),
+  })
   const a4 = ADDRESSES[4]
   const a6 = ADDRESSES[6]
   x.setSysctls({ 'net.ipv4.ip_forward': '1', ...(x.hasIpv6 ? { 'net.ipv6.conf.all.forwarding': '1' } : {}) })
