@@ -51,7 +51,7 @@ backend original
 }
 
 /** Ports are not to be the limit: a client reuses one as soon as the connection before is gone. The same on every host. */
-export const SYSCTLS = { 'net.ipv4.ip_local_port_range': '1024 65535', 'net.ipv4.tcp_tw_reuse': '1' } as const
+export const SYSCTLS = { 'net.ipv4.ip_local_port_range': '10000 65535', 'net.ipv4.tcp_tw_reuse': '1' } as const
 
 /** The subject with its servers running, ready for load. `env`: more of the environment for Limpid. */
 export async function raiseSubject(name: SubjectName, env: Record<string, string> = {}): Promise<Subject> {

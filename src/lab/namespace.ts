@@ -49,7 +49,7 @@ export async function enterNamespaces(): Promise<InsideFacts> {
   lifeline.on('error', () => {}) // the inner process may be gone first
   lifeline.once('data', () => {
     const hostPid = innerPid(child)
-    forwardSignals(child, hostPid)
+    forwardSignals(child, lifeline)
     lifeline.write(`${JSON.stringify({ hostPid } satisfies InsideFacts)}\n`)
   })
   return new Promise<never>((_, reject) => {
@@ -72,25 +72,23 @@ function onlyChild(pid: number): number {
 }
 
 /**
- * A signal from the terminal reaches the inner program without us; one that was sent to us alone does not. So it may
- * come twice. If it does not make the program end in time, the program is killed.
+ * A signal from the terminal reaches the inner program without us; one that was sent to us alone does not. So it is told
+ * by the lifeline, where it does no harm when it comes twice: a second real signal could hit the program while it exits
+ * and turn its exit code into 130. If it does not make the program end in time, the program is killed.
  */
-function forwardSignals(child: ChildProcess, innerPid: number): void {
+function forwardSignals(child: ChildProcess, lifeline: Socket): void {
   for (const signal of FORWARDED) {
     process.on(signal, () => {
-      if (innerPid > 0) trySignal(innerPid, signal)
-      else child.kill('SIGKILL')
+      lifeline.write(`${signal}\n`)
       setTimeout(() => child.kill('SIGKILL'), GRACE_MS).unref()
     })
   }
 }
 
-function trySignal(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(pid, signal)
-  } catch {
-    // it ended a moment ago
-  }
+/** As if the signal had come from the kernel: to those who listen for it, or else it ends the process. */
+function receiveSignal(line: Buffer): void {
+  const signal = FORWARDED.find((name) => line.includes(name))
+  if (signal !== undefined && !process.emit(signal, signal)) process.kill(process.pid, signal)
 }
 
 async function prepareInside(): Promise<InsideFacts> {
@@ -101,6 +99,7 @@ async function prepareInside(): Promise<InsideFacts> {
     lifeline.once('close', () => process.exit(ORPHANED))
     lifeline.once('data', (line) => {
       lifeline.unref()
+      lifeline.on('data', receiveSignal)
       resolve(JSON.parse(line.toString()) as InsideFacts)
     })
     lifeline.write('inside\n')
