@@ -18,8 +18,7 @@ export function flowLineFormat(colour: Colour): (record: FlowRecord) => string {
   }
   return (record) => {
     const { sourceAddr, upstream } = record
-    const used = record.source === undefined ? 'nothing dialled' : record.source
-    const from = sourceAddr === undefined ? used : `${used} ${formatEndpoint(sourceAddr)}`
+    const from = sourceAddr === undefined ? (record.source ?? '-') : `${record.source} ${formatEndpoint(sourceAddr)}`
     const reason = GOOD.has(record.reason) ? colour.green(record.reason) : colour.red(record.reason)
     return [
       column(0, `#${record.id}`),

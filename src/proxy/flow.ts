@@ -188,7 +188,7 @@ function closeFlow(flow: Flow, reason: CloseReason, context: ProxyContext): void
     originalDst: flow.originalDst,
     upstream: refused ? undefined : flow.upstream,
     sourceAddr: flow.dialled?.sourceAddr,
-    source: flow.dialled?.source,
+    source: flow.dialled?.source ?? (refused ? undefined : flow.source.kind),
     bytesClientToUpstream: flow.relay?.bytesClientToUpstream ?? 0,
     bytesUpstreamToClient: flow.relay?.bytesUpstreamToClient ?? 0,
     startedAt: flow.startedAt,

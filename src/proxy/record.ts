@@ -40,8 +40,9 @@ export interface FlowRecord {
   readonly originalDst: Endpoint
   /** What was dialled; undefined for a flow that was refused before. */
   readonly upstream: Endpoint | undefined
-  /** Our end towards the upstream, as the server sees it. */
+  /** Our end towards the upstream, as the server sees it; undefined when there was no answer. */
   readonly sourceAddr: Endpoint | undefined
+  /** Whose address was dialled with; undefined for a flow that was refused before. */
   readonly source: SourceUsed | undefined
   readonly bytesClientToUpstream: number
   readonly bytesUpstreamToClient: number
