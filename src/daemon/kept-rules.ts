@@ -67,7 +67,8 @@ export class KeptRules {
   }
 
   async #reinstall(): Promise<void> {
-    await this.#installed?.remove() // what is left besides the table: ip rules, routes, the journal
+    // what is left besides the table: ip rules, routes, the journal; a guard goes on dropping what is not taken
+    await this.#installed?.remove({ keepGuard: true })
     await this.#install()
     this.#repairedAt = performance.now()
   }

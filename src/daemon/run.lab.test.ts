@@ -108,6 +108,20 @@ test('when its nft process is killed, the rules are installed again; at the seco
   assert.doesNotMatch(await host.run('ip', ['rule']), /fwmark/)
 })
 
+test('while lost rules are brought back, the guard of a closed listener stays', async () => {
+  const args = ['run', '--intercept', 'tproxy', '--ports', '80', '--on-down', 'closed']
+  const limpid = await LimpidProcess.start(host, args)
+  await killNft(limpid)
+  let looks = 0
+  while (!/again[\s\S]*ruleset installed/.test(limpid.stderr)) {
+    assert.match(await host.run('nft', ['list', 'tables']), /limpid-guard/, limpid.stderr)
+    looks++
+  }
+  assert.ok(looks > 3, `${looks} looks`)
+  assert.equal(await limpid.stop(), 0, limpid.stderr)
+  assert.equal(await host.run('nft', ['list', 'ruleset']), '')
+})
+
 test('a reader of flow lines that stalls, and one that is gone, do not stop the traffic', async () => {
   const args = ['relay', '-l', '8081', '127.0.0.1', '8080']
   const limpid = await LimpidProcess.start(host, args)

@@ -12,7 +12,7 @@ import { isEmptyPlan, type Plan } from './plan.ts'
 import { ipRuleArgs, prioritiesOf, routeArgs } from './policy-routing.ts'
 import { probeKernel } from './probe.ts'
 import { readState } from './state.ts'
-import { removeRuleset, restoreSysctls, sweep } from './sweep.ts'
+import { removeRuleset, restoreSysctls, type SweepOptions, sweep } from './sweep.ts'
 import { type Difference, verifyRuleset } from './verify.ts'
 
 export interface InstallOptions {
@@ -29,8 +29,11 @@ export interface InstalledRuleset {
   readonly already: boolean
   readonly notices: readonly string[]
   verify(): Promise<Difference[]>
-  /** Takes everything back: nft table, ip rules, routes, sysctls, guard, journal. A second call does nothing. */
-  remove(): Promise<void>
+  /**
+   * Takes everything back: nft table, ip rules, routes, sysctls, guard, journal. A second call does nothing.
+   * With `keepGuard` the guard stays, for an install that follows at once and replaces it.
+   */
+  remove(options?: SweepOptions): Promise<void>
 }
 
 interface Step {
@@ -67,9 +70,10 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
   // 'persistent' only when all is done: an install that was killed half-way is to be swept
   const journal = journalOf('process', rules, sysctls)
   let tableOwner: TableOwner | undefined
+  const guard = plan.guardText === undefined ? undefined : guardStep(guardTable(rules), plan.guardText)
   const steps: Step[] = [
     { name: `journal ${file.path}`, apply: async () => file.write(journal), undo: async () => file.remove() },
-    ...(plan.guardText === undefined ? [] : [guardStep(guardTable(rules), plan.guardText)]),
+    ...(guard === undefined ? [] : [guard]),
     ...plan.routes.map((route) => ({
       name: `ip ${familySwitch(route.family)} route add ${routeArgs(route).join(' ')}`,
       apply: () => addRoute(route),
@@ -123,8 +127,9 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
     already: false,
     notices,
     verify: () => verifyRuleset(plan),
-    remove: () => {
-      removing ??= undoAll(removalOrder(steps))
+    remove: ({ keepGuard = false } = {}) => {
+      const undone = keepGuard ? steps.filter((step) => step !== guard) : steps
+      removing ??= undoAll(removalOrder(undone))
       return removing
     },
   }
