@@ -32,7 +32,12 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
   let rules: KeptRules | undefined
   const proxy = createProxy(config)
   proxy.on('flow', (record) => options.onFlow(record))
-  if (options.once) proxy.once('flow', () => signals.request())
+  if (options.once) {
+    proxy.once('flow', () => {
+      proxy.stopAccepting()
+      signals.request()
+    })
+  }
   const onDump = (): void => options.note(JSON.stringify(proxy.stats()))
   try {
     const addresses = await proxy.listen() // before the rules: they would bring traffic that nobody takes

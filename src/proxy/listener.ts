@@ -68,7 +68,16 @@ export class TcpListener implements EventTarget {
   }
 
   onEvents(): void {
-    for (let count = 0; count < ACCEPT_BATCH && !this.#closed; count++) {
+    this.#accept(ACCEPT_BATCH)
+  }
+
+  /** Takes every connection that waits in the backlog, as far as the limits allow. */
+  takeBacklog(): void {
+    this.#accept(Number.POSITIVE_INFINITY)
+  }
+
+  #accept(most: number): void {
+    for (let count = 0; count < most && !this.#closed; count++) {
       if (!this.#mayAccept()) {
         this.#pause()
         return
@@ -89,10 +98,9 @@ export class TcpListener implements EventTarget {
     this.#loop.modify(this.#watch, EPOLLIN)
   }
 
-  /** Stops listening; takes what has already been accepted by the kernel first, unless the limits forbid it. */
+  /** Stops listening at once: what waits in the backlog is reset by the kernel. */
   close(): void {
     if (this.#closed) return
-    this.onEvents()
     this.#closed = true
     clearTimeout(this.#backoff)
     this.#loop.close(this.#watch)

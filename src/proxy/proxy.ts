@@ -84,16 +84,22 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
         for (const endpoint of listener.listen) this.#openListener(listener, endpoint, targets[index])
       })
     } catch (error) {
-      this.#closeListeners()
+      this.stopAccepting()
       throw error
     }
     this.#sweep = setInterval(() => this.#expireFlows(), sweepInterval(this.#config.listeners))
     return this.#context.listening
   }
 
-  /** Stops accepting, waits for the flows to end, and after `deadlineMs` ends those that are left. */
+  /** Stops listening at once; connections that wait in the backlog are reset by the kernel. */
+  stopAccepting(): void {
+    for (const listener of this.#listeners) listener.close()
+  }
+
+  /** Takes what waits in the backlog, stops accepting, waits for the flows to end, and after `deadlineMs` ends those that are left. */
   async drain(deadlineMs: number): Promise<void> {
-    this.#closeListeners()
+    for (const listener of this.#listeners) listener.takeBacklog()
+    this.stopAccepting()
     if (this.#context.flows.size > 0 && deadlineMs > 0) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, deadlineMs)
@@ -108,7 +114,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
 
   /** Stops at once: every flow is reset. When it returns, each has had its record and no descriptor is left. */
   async close(): Promise<void> {
-    this.#closeListeners()
+    this.stopAccepting()
     clearInterval(this.#sweep)
     for (const flow of this.#context.flows) stopFlow(flow)
     while (this.#context.flows.size > 0) await new Promise((resolve) => setImmediate(resolve))
@@ -155,8 +161,8 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     this.#endedBy[record.reason] = (this.#endedBy[record.reason] ?? 0) + 1
     this.#bytesClientToUpstream += record.bytesClientToUpstream
     this.#bytesUpstreamToClient += record.bytesUpstreamToClient
-    for (const listener of this.#listeners) listener.resume()
     this.emit('flow', record)
+    for (const listener of this.#listeners) listener.resume()
     if (this.#context.flows.size === 0) this.#onDrained?.()
   }
 
@@ -165,10 +171,6 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     for (const flow of this.#context.flows) sweepFlow(flow, now)
     // what waited for memory may go on now
     for (const listener of this.#listeners) listener.resume()
-  }
-
-  #closeListeners(): void {
-    for (const listener of this.#listeners) listener.close()
   }
 }
 
