@@ -171,7 +171,7 @@ function connectFromAny(to: Endpoint, bind: Endpoint, options: DialOptions, coun
   for (let tries = 0; tries < PORT_SEARCHES && isPortTaken(result); tries++) {
     result = attemptConnect(to, options, { address: bind.address, port: ports.next() }, counters)
   }
-  return result
+  return isPortTaken(result) ? attemptConnect(to, options, bind, counters) : result
 }
 
 function isPortTaken(result: number): boolean {

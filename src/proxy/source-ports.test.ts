@@ -14,8 +14,11 @@ test("ports that are chosen lie between 1024 and 65535, outside of the kernel's 
   assert.ok(seen.size > 34_000, `${seen.size} of 36,280`)
 })
 
-test('a range that is all there is leaves one port, not an endless search', () => {
-  assert.equal(new SourcePorts({ from: 1_024, to: 65_535 }).next(), 65_535)
+test("when the kernel's range is all there is, nothing is crowded: the kernel goes on choosing", () => {
+  const ports = new SourcePorts({ from: 1_024, to: 65_535 })
+  ports.noteConnect('10.0.3.1', to, Number.POSITIVE_INFINITY, 0)
+  assert.equal(ports.isCrowded('10.0.3.1', to, 1), false)
+  assert.equal(ports.next(), 65_535)
 })
 
 test('a pair is crowded for 5 s after a connect that found nothing, and no other pair is', () => {

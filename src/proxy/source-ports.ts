@@ -31,9 +31,14 @@ export class SourcePorts {
     this.#avoid = avoid
   }
 
+  /** Are there ports outside of the kernel's range at all? */
+  get #areThere(): boolean {
+    return this.#avoid.from > FIRST_PORT || this.#avoid.to < LAST_PORT
+  }
+
   /** Were the kernel's ports found crowded from `source` towards `to` a moment ago? `now`: monotonic milliseconds. */
   isCrowded(source: string, to: Endpoint, now: number): boolean {
-    return this.#crowdedUntil.size > 0 && (this.#crowdedUntil.get(pairOf(source, to)) ?? 0) > now
+    return this.#crowdedUntil.size > 0 && this.#areThere && (this.#crowdedUntil.get(pairOf(source, to)) ?? 0) > now
   }
 
   /** Tells how long the kernel took to find a port, or that it found none (Infinity). */

@@ -25,6 +25,8 @@ export interface DirectionOwner {
   readonly ended: boolean
   /** When a byte was last moved, in the loop's monotonic milliseconds. */
   lastActiveAt: number
+  /** Has every direction finished, so that nothing is left but to close? */
+  isLastDirection(): boolean
   /** The FIN was passed on. */
   onDirectionFinished(): void
   end(reason: RelayReason): void
@@ -147,7 +149,7 @@ export class Direction {
       this.#splicing = true
       this.#smallSplices = 0
     }
-    const sent = transmit(this.#to, copyBuffer, count)
+    const sent = transmit(this.#to, copyBuffer, count, this.#eof)
     if (sent === count) return
     if (sent >= 0 || sent === -EAGAIN || sent === -EINTR) this.#setWaiting(copyBuffer.slice(Math.max(0, sent), count))
     else this.#fail(-sent, this.#receiver)
@@ -215,7 +217,8 @@ export class Direction {
     if (this.finished) return
     this.finished = true
     this.#returnPipe()
-    finishWriting(this.#to)
+    // the relay closes both sockets when this was the last direction, which sends the FIN as well
+    if (!this.#relay.isLastDirection()) finishWriting(this.#to)
     this.#relay.onDirectionFinished()
   }
 

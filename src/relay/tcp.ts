@@ -65,9 +65,13 @@ export class TcpRelay implements DirectionOwner {
     return this.#upstreamToClient.bytes
   }
 
+  isLastDirection(): boolean {
+    return this.#clientToUpstream.finished && this.#upstreamToClient.finished
+  }
+
   onDirectionFinished(): void {
     this.#halfClosedAt = this.#resources.loop.now
-    if (this.#clientToUpstream.finished && this.#upstreamToClient.finished) this.end('closed')
+    if (this.isLastDirection()) this.end('closed')
   }
 
   /** Ends the relay if a timeout has passed at `now` (the loop's milliseconds). */

@@ -8,6 +8,7 @@ const SOCK_NONBLOCK = 0o4000
 const SOCK_CLOEXEC = 0o2000000
 const NEW_SOCKET_FLAGS = SOCK_NONBLOCK | SOCK_CLOEXEC
 const MSG_NOSIGNAL = 0x4000
+const MSG_MORE = 0x8000
 const SHUT_WR = 1
 const SPLICE_FLAGS = 0x1 | 0x2 // SPLICE_F_MOVE | SPLICE_F_NONBLOCK
 
@@ -75,9 +76,12 @@ export function receive(fd: number, bytes: Uint8Array, length: number): number {
   return count < 0 ? -lastErrno() : count
 }
 
-/** Bytes taken by the kernel, or the negative errno. Never raises SIGPIPE. */
-export function transmit(fd: number, bytes: Uint8Array, length: number): number {
-  const count = ffi.send(fd, bytes, length, MSG_NOSIGNAL)
+/**
+ * Bytes taken by the kernel, or the negative errno. Never raises SIGPIPE. With `isLast` the kernel may wait for the FIN,
+ * which has to follow at once, and send both in one segment (MSG_MORE, send(2)).
+ */
+export function transmit(fd: number, bytes: Uint8Array, length: number, isLast = false): number {
+  const count = ffi.send(fd, bytes, length, isLast ? MSG_NOSIGNAL | MSG_MORE : MSG_NOSIGNAL)
   return count < 0 ? -lastErrno() : count
 }
 
