@@ -24,9 +24,19 @@ function isLoop(flow: Flow, context: ProxyContext): boolean {
   return flow.listener.to === undefined && isOurs(flow.originalDst.address, context)
 }
 
-function isOurListener(endpoint: Endpoint, context: ProxyContext): boolean {
-  return context.listening.some(({ port }) => port === endpoint.port) && isOurs(endpoint.address, context)
+/** A listener on all addresses takes what is dialled to any of ours; dialling the unspecified address reaches loopback. */
+function isOurListener({ address, port }: Endpoint, context: ProxyContext): boolean {
+  const reached = UNSPECIFIED.get(address) ?? address
+  return context.listening.some(
+    (own) =>
+      own.port === port && (own.address === reached || (UNSPECIFIED.has(own.address) && isOurs(address, context))),
+  )
 }
+
+const UNSPECIFIED: ReadonlyMap<string, string> = new Map([
+  ['0.0.0.0', '127.0.0.1'],
+  ['::', '::1'],
+])
 
 function isOurs(address: string, context: ProxyContext): boolean {
   // whatever is dialled at 127/8, ::1 or the unspecified address reaches this host

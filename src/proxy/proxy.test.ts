@@ -254,14 +254,27 @@ test('a second proxy on the same port gets LIMPID_LISTEN and leaves nothing open
   assert.equal(openDescriptors(), before)
 })
 
-test('a flow to the listener itself is refused as a loop and dials nothing', async () => {
-  await using server = await startServer(() => {})
-  const port = 40_000 + Math.floor(Math.random() * 20_000)
-  const self = { address: '127.0.0.1', port }
-  await using forwarder = await startForwarder(self, { listen: [self] })
+for (const [listen, to] of [
+  ['127.0.0.1', '127.0.0.1'],
+  ['127.0.0.1', '0.0.0.0'],
+  ['0.0.0.0', '127.0.0.1'],
+  ['0.0.0.0', '127.9.9.9'],
+] as const) {
+  test(`listening on ${listen}, a flow that would be dialled to ${to} and the same port is refused as a loop`, async () => {
+    const port = 20_000 + Math.floor(Math.random() * 10_000)
+    await using forwarder = await startForwarder({ address: to, port }, { listen: [{ address: listen, port }] })
+    const client = connectTo({ address: '127.0.0.1', port })
+    await whenClosed(client)
+    assert.equal((await forwarder.nextRecord()).reason, 'loop')
+    assert.equal(forwarder.proxy.stats().dials, 0)
+  })
+}
+
+test('a listener and a server on the same port of two of our addresses are no loop', async () => {
+  await using server = await startServer((socket) => socket.pipe(socket))
+  const listen = [{ address: '127.0.0.7', port: server.address.port }]
+  await using forwarder = await startForwarder(server.address, { listen })
   const client = connectTo(forwarder.address)
-  await whenClosed(client)
-  assert.equal((await forwarder.nextRecord()).reason, 'loop')
-  assert.equal(forwarder.proxy.stats().dials, 0)
-  assert.equal(server.connections.size, 0)
+  client.end('ping')
+  assert.equal((await readAll(client)).toString(), 'ping')
 })
