@@ -6,6 +6,7 @@ import { RELAY_EVENTS, TcpRelay } from '../relay/tcp.ts'
 import { EADDRINUSE, EADDRNOTAVAIL, EPERM, errnoName } from '../sys/errno.ts'
 import { localPortRange } from '../sys/local-ports.ts'
 import { eventLoop } from '../sys/loop.ts'
+import { setUserTimeout } from '../sys/options.ts'
 import { PipePool } from '../sys/pipes.ts'
 import { PIPE_BYTES } from './budget.ts'
 import { type DialFailure, dial } from './dial.ts'
@@ -20,7 +21,8 @@ export interface DialTcpOptions {
   mark?: number
   /** 10,000 when left out; 0: as long as the kernel tries. */
   timeoutMs?: number
-  fastOpen?: boolean
+  /** TCP_USER_TIMEOUT; left out: none. It also counts the time for which a living peer keeps its window closed. */
+  userTimeoutMs?: number
   signal?: AbortSignal
 }
 
@@ -42,6 +44,7 @@ export async function dialTcp(to: Endpoint, options: DialTcpOptions = {}): Promi
   const { signal, source, timeoutMs = DEFAULT_TIMEOUTS.connectMs } = options
   signal?.throwIfAborted()
   const bind = source === undefined ? undefined : { address: source.address, port: source.port ?? 0 }
+  let onAbort: (() => void) | undefined
   const outcome = await dial(
     to,
     {
@@ -49,20 +52,33 @@ export async function dialTcp(to: Endpoint, options: DialTcpOptions = {}): Promi
       mark: options.mark ?? 0,
       connectMs: timeoutMs,
       deadPeerMs: DEFAULT_TIMEOUTS.deadPeerMs,
-      fastOpen: options.fastOpen ?? false,
-      ports: new SourcePorts(localPortRange()),
+      first: undefined,
+      ports: sourcePorts(),
       events: RELAY_EVENTS,
     },
     eventLoop,
     { dials: 0, sourcePortFallbacks: 0, sourcePortSearches: 0 },
-    (abandon) => signal?.addEventListener('abort', abandon, { once: true }),
+    (abandon) => {
+      onAbort = abandon
+      signal?.addEventListener('abort', abandon, { once: true })
+    },
   )
+  if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort)
   if (outcome.kind === 'failed') {
     signal?.throwIfAborted()
     throw dialError(to, bind, outcome, timeoutMs)
   }
   eventLoop.remove(outcome.watch)
+  if (options.userTimeoutMs !== undefined) setUserTimeout(outcome.watch.fd, options.userTimeoutMs)
   return new TcpSocket(outcome.watch.fd, outcome.sourceAddr, to)
+}
+
+let sharedPorts: SourcePorts | undefined
+
+/** One for all dials of the program: it remembers where ports are crowded. */
+function sourcePorts(): SourcePorts {
+  sharedPorts ??= new SourcePorts(localPortRange())
+  return sharedPorts
 }
 
 function dialError(to: Endpoint, bind: Endpoint | undefined, failure: DialFailure, timeoutMs: number): LimpidError {
@@ -82,20 +98,29 @@ function dialError(to: Endpoint, bind: Endpoint | undefined, failure: DialFailur
   return new LimpidError(CODES[failure.reason], `${what}: ${why}`)
 }
 
+export interface RelayOutcome {
+  readonly reason: RelayReason
+  readonly bytesClientToUpstream: number
+  readonly bytesUpstreamToClient: number
+}
+
 /**
  * Relays between two sockets until both directions are closed, and takes both. Half-closes pass through, and so do
- * resets. Resolves with why it ended and the bytes moved; does not throw.
+ * resets. Resolves with why it ended and the bytes moved; a network's misfortunes are a reason, not an exception.
+ * @throws LimpidError LIMPID_USAGE when one of the sockets was handed on or closed before; the other is closed then.
  */
-export function relayTcp(
-  client: TcpSocket,
-  upstream: TcpSocket,
-): Promise<{ reason: RelayReason; bytesClientToUpstream: number; bytesUpstreamToClient: number }> {
+export async function relayTcp(client: TcpSocket, upstream: TcpSocket): Promise<RelayOutcome> {
+  if (!client.isOpen || !upstream.isOpen) {
+    client.close()
+    upstream.close() // and takeFd() says what was wrong
+  }
   const pipes = new PipePool({ limit: 2, keepIdle: 0, capacity: PIPE_BYTES })
   const pending = { onEvents: () => {} } // replaced before any event can come
-  const watch = (socket: TcpSocket) => ({ watch: eventLoop.add(socket.takeFd(), RELAY_EVENTS, pending), events: 0 })
-  const sides = [watch(client), watch(upstream)] as const
+  const watch = (socket: TcpSocket) => ({ watch: eventLoop.take(socket.takeFd(), RELAY_EVENTS, pending), events: 0 })
+  const clientSide = watch(client)
+  const upstreamSide = watch(upstream)
   return new Promise((resolve) => {
-    const relay = new TcpRelay(...sides, { loop: eventLoop, pipes, waitingBytes: 0 }, (reason) => {
+    const relay = new TcpRelay(clientSide, upstreamSide, { loop: eventLoop, pipes, waitingBytes: 0 }, (reason) => {
       const { bytesClientToUpstream, bytesUpstreamToClient } = relay
       resolve({ reason, bytesClientToUpstream, bytesUpstreamToClient })
     })

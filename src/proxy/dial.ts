@@ -13,8 +13,7 @@ import {
 import { EPOLLERR, EPOLLHUP, EPOLLOUT, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
 import {
   setBindAddressNoPort,
-  setDeadPeerTimeout,
-  setFastOpenConnect,
+  setKeepalive,
   setMark,
   setNoDelay,
   setResetOnClose,
@@ -23,7 +22,15 @@ import {
   setUrgentInline,
   takeSocketError,
 } from '../sys/options.ts'
-import { bindSocket, closeFd, localEndpoint, openTcp, startConnect } from '../sys/socket.ts'
+import {
+  bindSocket,
+  closeFd,
+  type FirstBytes,
+  localEndpoint,
+  openTcp,
+  startConnect,
+  startFastOpen,
+} from '../sys/socket.ts'
 import type { DialReason, SourceUsed } from './record.ts'
 import type { DialSource } from './source.ts'
 import type { SourcePorts } from './source-ports.ts'
@@ -36,7 +43,8 @@ export interface DialOptions {
   readonly connectMs: number
   /** 0: not watched from the start. */
   readonly deadPeerMs: number
-  readonly fastOpen: boolean
+  /** Sent with the SYN where Fast Open allows it (RFC 7413); `sent` is set. */
+  readonly first: FirstBytes | undefined
   readonly ports: SourcePorts
   /** epoll events that the connected socket is to be watched for; must include EPOLLOUT. */
   readonly events: number
@@ -109,7 +117,7 @@ class Attempt implements EventTarget {
   constructor(fd: number, loop: EventLoop, options: DialOptions, done: (errno: number, watch: Watch) => void) {
     this.#loop = loop
     this.#done = done
-    this.#watch = loop.add(fd, options.events, this)
+    this.#watch = loop.take(fd, options.events, this)
     if (options.connectMs > 0) this.#timer = setTimeout(() => this.#fail(ETIMEDOUT), options.connectMs)
   }
 
@@ -191,9 +199,8 @@ function attemptConnect(
     fd = openTcp(family)
     setNoDelay(fd)
     setUrgentInline(fd)
-    if (options.deadPeerMs > 0) setDeadPeerTimeout(fd, options.deadPeerMs)
+    if (options.deadPeerMs > 0) setKeepalive(fd, options.deadPeerMs)
     if (options.mark !== 0) setMark(fd, options.mark) // before connect(): the SYN is already routed by it
-    if (options.fastOpen) setFastOpenConnect(fd)
     if (bind !== undefined) {
       setTransparent(fd, family)
       setReuseAddress(fd) // also when the port does not matter: another socket may want that port towards another server
@@ -206,7 +213,7 @@ function attemptConnect(
     throw error
   }
   counters.dials++
-  const errno = startConnect(fd, to)
+  const errno = options.first === undefined ? startConnect(fd, to) : startFastOpen(fd, to, options.first)
   if (errno === 0) return fd
   closeFd(fd)
   return -errno

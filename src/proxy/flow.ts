@@ -2,9 +2,10 @@ import type { ListenerConfig } from '../config/types.ts'
 import { type Endpoint, familyOf } from '../net/address.ts'
 import type { RelayReason } from '../relay/reasons.ts'
 import { RELAY_EVENTS, TcpRelay } from '../relay/tcp.ts'
-import { EPOLLERR, type EventLoop, type Watch } from '../sys/loop.ts'
-import { setDeadPeerTimeout, setResetOnClose } from '../sys/options.ts'
-import { type Accepted, closeFd, localEndpoint } from '../sys/socket.ts'
+import { SyscallError } from '../sys/errno.ts'
+import { EPOLLERR, type Watch } from '../sys/loop.ts'
+import { setKeepalive, setResetOnClose } from '../sys/options.ts'
+import { type Accepted, type FirstBytes, localEndpoint, receive } from '../sys/socket.ts'
 import { refusalOf } from './admission.ts'
 import type { ProxyContext } from './context.ts'
 import { type DialFailure, type Dialled, dial } from './dial.ts'
@@ -32,6 +33,7 @@ export interface Flow {
   dialMs: number
   dialled: Dialled | undefined
   relay: TcpRelay | undefined
+  first: FirstBytes | undefined
   /** The upstream's silent death will be noticed. */
   watchesPeer: boolean
   stopping: boolean
@@ -51,7 +53,13 @@ export async function runFlow(
   context: ProxyContext,
 ): Promise<void> {
   const client = new ClientEvents()
-  const flow = openFlow(id, accepted, listener, target, client, context)
+  let flow: Flow
+  try {
+    flow = openFlow(id, accepted, listener, target, client, context)
+  } catch (error) {
+    if (error instanceof SyscallError) return // no room in the epoll set: the client has had its reset
+    throw error
+  }
   const refusal = refusalOf(flow, context)
   if (refusal !== undefined) return resetClient(flow, refusal, context)
 
@@ -75,7 +83,7 @@ function openFlow(
     id,
     listener,
     client: accepted.clientAddr,
-    watch: watchClient(accepted.fd, client, context.resources.loop),
+    watch: context.resources.loop.take(accepted.fd, RELAY_EVENTS, client),
     originalDst,
     upstream: upstreamOf(originalDst, target),
     source: dialSource(listener.source, accepted.clientAddr),
@@ -84,6 +92,7 @@ function openFlow(
     dialMs: 0,
     dialled: undefined,
     relay: undefined,
+    first: undefined,
     watchesPeer: false,
     stopping: false,
     abandonDial: undefined,
@@ -111,14 +120,11 @@ class ClientEvents {
   }
 }
 
-/** Takes the descriptor: closes it when the epoll set has no room for it. */
-function watchClient(fd: number, client: ClientEvents, loop: EventLoop): Watch {
-  try {
-    return loop.add(fd, RELAY_EVENTS, client)
-  } catch (error) {
-    closeFd(fd)
-    throw error
-  }
+/** What the client has sent already, if anything, for the SYN to the upstream. A FIN or an error is left to the relay. */
+function readFirstBytes(fd: number): FirstBytes | undefined {
+  const buffer = new Uint8Array(FIRST_BYTES)
+  const count = receive(fd, buffer, FIRST_BYTES)
+  return count > 0 ? { bytes: buffer.subarray(0, count), sent: 0 } : undefined
 }
 
 async function dialUpstream(flow: Flow, client: ClientEvents, context: ProxyContext): Promise<Dialled | DialFailure> {
@@ -126,12 +132,17 @@ async function dialUpstream(flow: Flow, client: ClientEvents, context: ProxyCont
   const { connectMs } = timeouts
   // most flows end before a peer could be missed: sweepFlow() sets that timeout on those that do not
   const { mark, ports } = context
-  const options = { source: flow.source, mark, connectMs, deadPeerMs: 0, fastOpen, ports, events: RELAY_EVENTS }
+  if (fastOpen) flow.first = readFirstBytes(flow.watch.fd)
+  const { source, first } = flow
+  const options = { source, mark, connectMs, deadPeerMs: 0, first, ports, events: RELAY_EVENTS }
   try {
     return await dial(flow.upstream, options, context.resources.loop, context.counters, (abandon) => {
       flow.abandonDial = abandon
       client.onReset = abandon // nobody waits for the answer any more
     })
+  } catch (error) {
+    if (error instanceof SyscallError) return { kind: 'failed', reason: 'dial-failed', errno: error.errno }
+    throw error
   } finally {
     flow.abandonDial = undefined
     client.onReset = undefined
@@ -144,7 +155,7 @@ function relayFlow(flow: Flow, client: ClientEvents, dialled: Dialled, context: 
   return new Promise((resolve) => {
     const clientSide = { watch: flow.watch, events: client.events }
     const upstreamSide = { watch: dialled.watch, events: dialled.events() }
-    flow.relay = new TcpRelay(clientSide, upstreamSide, context.resources, resolve)
+    flow.relay = new TcpRelay(clientSide, upstreamSide, context.resources, resolve, flow.first)
     if (flow.stopping) flow.relay.end('shutdown')
   })
 }
@@ -156,6 +167,8 @@ export function stopFlow(flow: Flow): void {
   flow.relay?.end('shutdown')
 }
 
+const FIRST_BYTES = 1_220 // what fits into a SYN at the smallest IPv6 MTU (RFC 8200 §5), less 60 bytes of headers
+
 /** How old a flow gets before its upstream is watched for a silent death: five system calls that short flows save. */
 const WATCH_PEER_AFTER_MS = 1_000
 
@@ -166,7 +179,7 @@ export function sweepFlow(flow: Flow, now: number): void {
   relay.expire(now, listener.timeouts)
   if (flow.watchesPeer || relay.ended || now - flow.acceptedAt < WATCH_PEER_AFTER_MS) return
   flow.watchesPeer = true // the client's socket has it from its listener
-  if (listener.timeouts.deadPeerMs > 0) setDeadPeerTimeout(dialled.watch.fd, listener.timeouts.deadPeerMs)
+  if (listener.timeouts.deadPeerMs > 0) setKeepalive(dialled.watch.fd, listener.timeouts.deadPeerMs)
 }
 
 /** Ends a flow that has no upstream: the client is told by a reset, never by silence. */

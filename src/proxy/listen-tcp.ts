@@ -19,6 +19,10 @@ export interface ListenTcpOptions {
   /** fwmark (SO_MARK) of the accepted sockets' packets. Needs CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17. */
   mark?: number
   fastOpen?: boolean
+  /** SO_REUSEPORT: several listeners, of this program or others, share the connections. */
+  reusePort?: boolean
+  /** Accept only once the client has sent bytes, or after this many seconds (TCP_DEFER_ACCEPT). */
+  deferSeconds?: number
   signal?: AbortSignal
 }
 
@@ -27,6 +31,8 @@ export class TcpAcceptor implements AsyncIterable<TcpSocket>, AsyncDisposable {
   readonly #queue: TcpSocket[] = []
   readonly #listener: TcpListener
   #wake: (() => void) | undefined
+  readonly #signal: AbortSignal | undefined
+  readonly #onAbort = (): void => this.close()
   #closed = false
 
   constructor(endpoint: Endpoint, options: ListenTcpOptions) {
@@ -35,10 +41,10 @@ export class TcpAcceptor implements AsyncIterable<TcpSocket>, AsyncDisposable {
       fastOpen: options.fastOpen ?? false,
       timeouts: DEFAULT_TIMEOUTS,
     }
-    const { backlog = DEFAULT_LIMITS.backlog, mark = 0 } = options
+    const { backlog = DEFAULT_LIMITS.backlog, mark = 0, reusePort, deferSeconds } = options
     this.#listener = new TcpListener(
       endpoint,
-      { listener, backlog, mark },
+      { listener, backlog, mark, reusePort, deferSeconds },
       eventLoop,
       () => this.#queue.length < QUEUE_LIMIT,
       ({ fd, clientAddr }) => {
@@ -46,6 +52,8 @@ export class TcpAcceptor implements AsyncIterable<TcpSocket>, AsyncDisposable {
         this.#wake?.()
       },
     )
+    this.#signal = options.signal
+    this.#signal?.addEventListener('abort', this.#onAbort, { once: true })
   }
 
   /** What it listens on. */
@@ -71,6 +79,7 @@ export class TcpAcceptor implements AsyncIterable<TcpSocket>, AsyncDisposable {
   close(): void {
     if (this.#closed) return
     this.#closed = true
+    this.#signal?.removeEventListener('abort', this.#onAbort)
     this.#listener.close()
     for (const socket of this.#queue.splice(0)) socket.reset()
     this.#wake?.()
@@ -87,7 +96,5 @@ export class TcpAcceptor implements AsyncIterable<TcpSocket>, AsyncDisposable {
  */
 export async function listenTcp(options: ListenTcpOptions = {}): Promise<TcpAcceptor> {
   options.signal?.throwIfAborted()
-  const acceptor = new TcpAcceptor({ address: options.address ?? '0.0.0.0', port: options.port ?? 0 }, options)
-  options.signal?.addEventListener('abort', () => acceptor.close(), { once: true })
-  return acceptor
+  return new TcpAcceptor({ address: options.address ?? '0.0.0.0', port: options.port ?? 0 }, options)
 }

@@ -4,12 +4,14 @@ import { type Endpoint, familyOf, formatEndpoint } from '../net/address.ts'
 import { EADDRINUSE, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, SyscallError } from '../sys/errno.ts'
 import { EPOLLIN, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
 import {
-  setDeadPeerTimeout,
+  setDeferAccept,
   setFastOpen,
   setIpv6Only,
+  setKeepalive,
   setMark,
   setNoDelay,
   setReuseAddress,
+  setReusePort,
   setTransparent,
   setUrgentInline,
 } from '../sys/options.ts'
@@ -32,6 +34,9 @@ export interface ListenOptions {
   readonly backlog: number
   /** fwmark of the accepted sockets' packets; 0 for none. */
   readonly mark: number
+  readonly reusePort?: boolean | undefined
+  /** TCP_DEFER_ACCEPT. */
+  readonly deferSeconds?: number | undefined
 }
 
 /** A listening socket in the event loop. */
@@ -41,6 +46,7 @@ export class TcpListener implements EventTarget {
   readonly #mayAccept: () => boolean
   readonly #onAccept: (accepted: Accepted) => void
   #backoff: NodeJS.Timeout | undefined
+  readonly #backlog: number
   #paused = false
   #closed = false
   readonly address: Endpoint
@@ -60,6 +66,7 @@ export class TcpListener implements EventTarget {
     onAccept: (accepted: Accepted) => void,
   ) {
     this.#loop = loop
+    this.#backlog = options.backlog
     this.#mayAccept = mayAccept
     this.#onAccept = onAccept
     const fd = openListening(endpoint, options)
@@ -73,7 +80,7 @@ export class TcpListener implements EventTarget {
 
   /** Takes every connection that waits in the backlog, as far as the limits allow. */
   takeBacklog(): void {
-    this.#accept(Number.POSITIVE_INFINITY)
+    this.#accept(this.#backlog)
   }
 
   #accept(most: number): void {
@@ -116,6 +123,7 @@ export class TcpListener implements EventTarget {
     if (!EXHAUSTED.has(errno)) return // EAGAIN: drained; or an error of that one connection (accept(2)), which is gone
     this.backoffs++
     this.#pause()
+    clearTimeout(this.#backoff)
     this.#backoff = setTimeout(() => {
       this.#backoff = undefined
       this.resume()
@@ -128,18 +136,20 @@ const EXHAUSTED: ReadonlySet<number> = new Set([EMFILE, ENFILE, ENOBUFS, ENOMEM]
 
 /** A listening socket. Options set here hold for every socket that it accepts. */
 function openListening(endpoint: Endpoint, options: ListenOptions): number {
-  const { listener, backlog, mark } = options
+  const { listener, backlog, mark, reusePort, deferSeconds } = options
   const family = familyOf(endpoint.address)
   const fd = openTcp(family)
   try {
     if (family === 6) setIpv6Only(fd)
+    if (reusePort === true) setReusePort(fd)
     setReuseAddress(fd) // a restart does not wait for TIME_WAIT
     if (listener.intercept === 'tproxy') setTransparent(fd, family) // needed even on 127.0.0.1
     if (mark !== 0) setMark(fd, mark)
     setNoDelay(fd)
     setUrgentInline(fd)
-    if (listener.timeouts.deadPeerMs > 0) setDeadPeerTimeout(fd, listener.timeouts.deadPeerMs)
+    if (listener.timeouts.deadPeerMs > 0) setKeepalive(fd, listener.timeouts.deadPeerMs)
     bindSocket(fd, endpoint)
+    if (deferSeconds !== undefined) setDeferAccept(fd, deferSeconds)
     if (listener.fastOpen) setFastOpen(fd, backlog)
     listenSocket(fd, backlog)
     return fd

@@ -19,6 +19,7 @@ import { SourcePorts } from './source-ports.ts'
 const IDLE_PIPES = 32
 const MIN_SWEEP_MS = 25
 const MAX_SWEEP_MS = 1_000
+const CLOSE_MS = 1_000
 
 /** Counters since the proxy was made, and gauges of this moment. */
 export interface ProxyStats extends DialCounters {
@@ -47,7 +48,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   readonly #listeners: TcpListener[] = []
   readonly #endedBy: Partial<Record<CloseReason, number>> = {}
   #sweep: NodeJS.Timeout | undefined
-  #onDrained: (() => void) | undefined
+  #closed = false
   #flowsTotal = 0
   #bytesClientToUpstream = 0
   #bytesUpstreamToClient = 0
@@ -79,6 +80,9 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
    */
   async listen(): Promise<readonly Endpoint[]> {
     const targets = await Promise.all(this.#config.listeners.map(resolveTarget))
+    if (this.#closed) {
+      throw new LimpidError('LIMPID_USAGE', 'this proxy was closed', { cure: 'make a new one with createProxy()' })
+    }
     try {
       this.#config.listeners.forEach((listener, index) => {
         for (const endpoint of listener.listen) this.#openListener(listener, endpoint, targets[index])
@@ -98,26 +102,23 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
 
   /** Takes what waits in the backlog, stops accepting, waits for the flows to end, and after `deadlineMs` ends those that are left. */
   async drain(deadlineMs: number): Promise<void> {
+    this.#closed = true
     for (const listener of this.#listeners) listener.takeBacklog()
     this.stopAccepting()
-    if (this.#context.flows.size > 0 && deadlineMs > 0) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, deadlineMs)
-        this.#onDrained = () => {
-          clearTimeout(timer)
-          resolve()
-        }
-      })
-    }
+    const deadlineAt = performance.now() + deadlineMs
+    while (this.#context.flows.size > 0 && performance.now() < deadlineAt) await oneFlowEnds(this, deadlineAt)
     await this.close()
   }
 
   /** Stops at once: every flow is reset. When it returns, each has had its record and no descriptor is left. */
   async close(): Promise<void> {
+    this.#closed = true
     this.stopAccepting()
     clearInterval(this.#sweep)
     for (const flow of this.#context.flows) stopFlow(flow)
-    while (this.#context.flows.size > 0) await new Promise((resolve) => setImmediate(resolve))
+    // a flow whose dial has just been answered ends when its relay would begin
+    const deadlineAt = performance.now() + CLOSE_MS
+    while (this.#context.flows.size > 0 && performance.now() < deadlineAt) await oneFlowEnds(this, deadlineAt)
     this.#pipes.close()
   }
 
@@ -163,7 +164,6 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     this.#bytesUpstreamToClient += record.bytesUpstreamToClient
     this.emit('flow', record)
     for (const listener of this.#listeners) listener.resume()
-    if (this.#context.flows.size === 0) this.#onDrained?.()
   }
 
   #expireFlows(): void {
@@ -172,6 +172,19 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     // what waited for memory may go on now
     for (const listener of this.#listeners) listener.resume()
   }
+}
+
+/** Waits for the end of the next flow, or for the deadline (the clock is performance.now()). */
+function oneFlowEnds(proxy: TransparentProxy, deadlineAt: number): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer)
+      proxy.off('flow', done)
+      resolve()
+    }
+    const timer = setTimeout(done, Math.max(0, deadlineAt - performance.now()))
+    proxy.on('flow', done)
+  })
 }
 
 /** The proxy of a config. Call `listen()`; flow records come as `flow` events. */

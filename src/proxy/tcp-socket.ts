@@ -1,7 +1,7 @@
 import { Socket } from 'node:net'
 import { LimpidError } from '../errors.ts'
-import type { Endpoint } from '../net/address.ts'
-import { setResetOnClose } from '../sys/options.ts'
+import { type Endpoint, familyOf } from '../net/address.ts'
+import { originalDestination, setResetOnClose } from '../sys/options.ts'
 import { closeFd } from '../sys/socket.ts'
 
 /**
@@ -31,9 +31,22 @@ export class TcpSocket {
     return this.localAddr
   }
 
+  /** False once it was handed on or closed. */
+  get isOpen(): boolean {
+    return this.#fd >= 0
+  }
+
+  /**
+   * Where the client dialled, for a connection that REDIRECT or DNAT brought here: conntrack's word (SO_ORIGINAL_DST).
+   * Undefined when conntrack knows nothing of it. Do not ask it of a transparent socket: `originalDst` is right there.
+   */
+  natOriginalDst(): Endpoint | undefined {
+    return this.isOpen ? originalDestination(this.#fd, familyOf(this.localAddr.address)) : undefined
+  }
+
   /** The descriptor, which is the caller's from now on. @throws LimpidError LIMPID_USAGE when it was taken before. */
   takeFd(): number {
-    if (this.#fd < 0) {
+    if (!this.isOpen) {
       throw new LimpidError('LIMPID_USAGE', 'this TcpSocket was handed on or closed before', {
         cure: 'use each socket once',
       })
@@ -50,12 +63,12 @@ export class TcpSocket {
 
   /** Ends the connection with FIN. */
   close(): void {
-    if (this.#fd >= 0) closeFd(this.takeFd())
+    if (this.isOpen) closeFd(this.takeFd())
   }
 
   /** Ends the connection with RST: the peer sees an error, not an end. */
   reset(): void {
-    if (this.#fd < 0) return
+    if (!this.isOpen) return
     setResetOnClose(this.#fd)
     this.close()
   }

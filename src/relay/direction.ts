@@ -1,7 +1,7 @@
 import { EAGAIN, ECONNRESET, EINTR, EPIPE } from '../sys/errno.ts'
 import { takeSocketError } from '../sys/options.ts'
 import type { Pipe } from '../sys/pipes.ts'
-import { finishWriting, receive, spliceBytes, transmit } from '../sys/socket.ts'
+import { type FirstBytes, finishWriting, receive, spliceBytes, transmit } from '../sys/socket.ts'
 import type { RelayReason } from './reasons.ts'
 import type { RelayResources } from './resources.ts'
 
@@ -76,6 +76,12 @@ export class Direction {
     this.#resources = resources
   }
 
+  /** Counts bytes that were read before the relay began; what of them is not sent yet goes out first. */
+  begin(first: FirstBytes): void {
+    this.bytes += first.bytes.length
+    if (first.sent < first.bytes.length) this.#setWaiting(first.bytes.slice(first.sent))
+  }
+
   /** The sender has bytes, a FIN (`finSeen`) or an error for us. */
   onReadable(finSeen: boolean): void {
     this.#readable = true
@@ -99,6 +105,16 @@ export class Direction {
   onError(): void {
     const errno = takeSocketError(this.#from)
     if (errno !== 0) this.#fail(errno, this.#sender)
+  }
+
+  /** The sender is dead: passes on the bytes it had sent before, as far as the receiver takes them now. No FIN. */
+  passRest(): void {
+    while (this.#flush()) {
+      const count = receive(this.#from, copyBuffer, COPY_BYTES)
+      if (count <= 0) return
+      this.bytes += count
+      if (transmit(this.#to, copyBuffer, count) < count) return
+    }
   }
 
   /** Gives back what the direction holds. Called once, when the relay ends. */
@@ -162,7 +178,11 @@ export class Direction {
       return
     }
     const count = spliceBytes(this.#from, this.#pipe.writeFd, this.#pipe.capacity)
-    if (count <= 0) {
+    if (count === 0) {
+      this.#stopSplicing() // a FIN, or an urgent mark with a FIN behind it (tcp_read_sock, net/ipv4/tcp.c): recv knows
+      return
+    }
+    if (count < 0) {
       this.#endOfInput(count)
       return
     }
@@ -190,13 +210,17 @@ export class Direction {
   #flush(): boolean {
     while (this.#piped > 0) {
       const count = spliceBytes(this.#pipe!.readFd, this.#to, this.#piped)
-      if (count > 0) this.#piped -= count
-      else if (!this.#blocked(count)) return false
+      if (count > 0) {
+        this.#piped -= count
+        this.#relay.lastActiveAt = this.#resources.loop.now
+      } else if (!this.#blocked(count)) return false
     }
     while (this.#waiting !== undefined) {
       const count = transmit(this.#to, this.#waiting, this.#waiting.length)
-      if (count >= 0) this.#setWaiting(count === this.#waiting.length ? undefined : this.#waiting.subarray(count))
-      else if (!this.#blocked(count)) return false
+      if (count >= 0) {
+        this.#setWaiting(count === this.#waiting.length ? undefined : this.#waiting.subarray(count))
+        this.#relay.lastActiveAt = this.#resources.loop.now
+      } else if (!this.#blocked(count)) return false
     }
     return true
   }

@@ -71,6 +71,7 @@ export const ffi = {
     'ssize_t splice(int, void *, int, void *, size_t, uint32_t)',
   ),
   pipe2: bind<(fds: Memory, flags: number) => number>('int pipe2(void *, int)'),
+  ioctl: bind<(fd: Fd, request: number, value: Memory) => number>('int ioctl(int, unsigned long, void *)'),
   fcntl: bind<(fd: Fd, command: number, argument: number) => number>('int fcntl(int, int, int)'),
   epollCreate1: bind<(flags: number) => number>('int epoll_create1(int)'),
   epollCtl: bind<(epoll: Fd, operation: number, fd: Fd, event: Memory) => number>(

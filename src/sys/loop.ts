@@ -1,5 +1,6 @@
 import { SyscallError } from './errno.ts'
 import { ffi, lastErrno, type PollHandle, pollReadable } from './ffi.ts'
+import { setResetOnClose } from './options.ts'
 import { closeFd } from './socket.ts'
 
 // sys/epoll.h
@@ -75,10 +76,27 @@ export class EventLoop {
     const index = this.#free.pop() ?? this.#slots.length
     this.#generation = (this.#generation + 1) >>> 0
     const slot = new Slot(fd, index, this.#generation, target)
-    this.#control(EPOLL_CTL_ADD, slot, events)
+    try {
+      this.#control(EPOLL_CTL_ADD, slot, events)
+    } catch (error) {
+      this.#free.push(index)
+      if (this.#watched === 0) this.#closeSoon()
+      throw error
+    }
     this.#slots[index] = slot
     this.#watched++
     return slot
+  }
+
+  /** As `add`, but takes the descriptor: it is closed when it cannot be watched (ENOSPC: fs.epoll.max_user_watches). */
+  take(fd: number, events: number, target: EventTarget): Watch {
+    try {
+      return this.add(fd, events, target)
+    } catch (error) {
+      setResetOnClose(fd)
+      closeFd(fd)
+      throw error
+    }
   }
 
   /** Changes the events that are watched for; 0 pauses (errors and hang-ups are still reported). */

@@ -1,5 +1,4 @@
-import type { Endpoint } from '../net/address.ts'
-import { type Family, formatEndpoint } from '../net/address.ts'
+import type { Endpoint, Family } from '../net/address.ts'
 import { EINVAL, ENOPROTOOPT, SyscallError } from './errno.ts'
 import { ffi, lastErrno } from './ffi.ts'
 import { decodeSockaddr, SOCKADDR_BYTES } from './sockaddr.ts'
@@ -26,9 +25,10 @@ const TCP_KEEPIDLE = 4
 const TCP_KEEPINTVL = 5
 const TCP_KEEPCNT = 6
 const TCP_DEFER_ACCEPT = 9
+const TCP_INFO = 11
 const TCP_USER_TIMEOUT = 18
 const TCP_FASTOPEN = 23
-const TCP_FASTOPEN_CONNECT = 30
+const SIOCOUTQ = 0x5411 // linux/sockios.h
 
 const number = new Int32Array(1)
 const numberLength = new Uint32Array(1)
@@ -90,25 +90,56 @@ export function setFastOpen(fd: number, queue: number): void {
   setNumber(fd, IPPROTO_TCP, TCP_FASTOPEN, queue, 'TCP_FASTOPEN')
 }
 
-/** connect() returns at once and the first write carries the SYN's data (tcp(7), Linux 4.11). */
-export function setFastOpenConnect(fd: number): void {
-  setNumber(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1, 'TCP_FASTOPEN_CONNECT')
-}
-
 const KEEPALIVE_PROBES = 3
+const MAX_KEEPALIVE_SECONDS = 32_767 // MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL, include/net/tcp.h
 
 /**
- * A peer that answers nothing for about `deadPeerMs` ends the connection with ETIMEDOUT, whether bytes are waiting for
- * its acknowledgement (TCP_USER_TIMEOUT, RFC 5482) or the connection is idle (keepalive).
+ * An idle peer whose host answers nothing for about `deadPeerMs` ends the connection with ETIMEDOUT. Keepalive only looks
+ * at idle connections: for bytes on their way see peerSilenceMs().
  */
-export function setDeadPeerTimeout(fd: number, deadPeerMs: number): void {
-  const interval = Math.max(1, Math.floor(deadPeerMs / 1000 / (KEEPALIVE_PROBES * 2)))
-  const idle = Math.max(1, Math.floor(deadPeerMs / 1000) - interval * KEEPALIVE_PROBES)
-  setNumber(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, deadPeerMs, 'TCP_USER_TIMEOUT')
+export function setKeepalive(fd: number, deadPeerMs: number): void {
+  const seconds = Math.floor(deadPeerMs / 1000)
+  const interval = clampSeconds(Math.floor(seconds / (KEEPALIVE_PROBES * 2)))
   setNumber(fd, SOL_SOCKET, SO_KEEPALIVE, 1, 'SO_KEEPALIVE')
-  setNumber(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle, 'TCP_KEEPIDLE')
+  setNumber(fd, IPPROTO_TCP, TCP_KEEPIDLE, clampSeconds(seconds - interval * KEEPALIVE_PROBES), 'TCP_KEEPIDLE')
   setNumber(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval, 'TCP_KEEPINTVL')
   setNumber(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES, 'TCP_KEEPCNT')
+}
+
+function clampSeconds(seconds: number): number {
+  return Math.min(MAX_KEEPALIVE_SECONDS, Math.max(1, seconds))
+}
+
+/**
+ * Bytes that stay unacknowledged for `ms` end the connection with ETIMEDOUT (RFC 5482). Mind that Linux also counts the
+ * time for which a living peer keeps its window closed (tcp_probe_timer, net/ipv4/tcp_timer.c): a paused download dies.
+ */
+export function setUserTimeout(fd: number, ms: number): void {
+  setNumber(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, ms, 'TCP_USER_TIMEOUT')
+}
+
+const tcpInfo = new Uint32Array(26) // struct tcp_info up to tcpi_total_retrans, linux/tcp.h
+const tcpInfoBytes = new Uint8Array(tcpInfo.buffer)
+const PROBES_BYTE = 3
+const UNACKED_WORD = 6
+const LAST_ACK_RECV_WORD = 14
+const UNANSWERED_PROBES = 3 // one or two may be under way to a peer that lives
+
+/**
+ * Milliseconds for which the peer has acknowledged nothing although bytes, or probes of its closed window, are waiting for
+ * that; 0 when nothing is. A peer that lives and does not read answers probes, so it is not silent.
+ */
+export function peerSilenceMs(fd: number): number {
+  numberLength[0] = tcpInfo.byteLength
+  if (ffi.getsockopt(fd, IPPROTO_TCP, TCP_INFO, tcpInfo, numberLength) < 0) return 0
+  const waits = tcpInfo[UNACKED_WORD]! > 0 || tcpInfoBytes[PROBES_BYTE]! >= UNANSWERED_PROBES
+  return waits ? tcpInfo[LAST_ACK_RECV_WORD]! : 0
+}
+
+/** Bytes written to the socket that its peer has not acknowledged (SIOCOUTQ, tcp(7)). */
+export function unacknowledgedBytes(fd: number): number {
+  number[0] = 0
+  return ffi.ioctl(fd, SIOCOUTQ, number) < 0 ? 0 : number[0]
 }
 
 const LINGER_ZERO = Int32Array.of(1, 0)
@@ -140,9 +171,4 @@ export function originalDestination(fd: number, family: Family): Endpoint | unde
   const unknown = errno === 2 /* ENOENT: not in conntrack */ || errno === ENOPROTOOPT || errno === EINVAL
   if (unknown) return undefined
   throw new SyscallError('getsockopt', errno, `SO_ORIGINAL_DST of fd ${fd}`)
-}
-
-/** For error messages: `10.0.3.1:40000 → 10.0.4.2:80`. */
-export function formatPair(from: Endpoint, to: Endpoint): string {
-  return `${formatEndpoint(from)} → ${formatEndpoint(to)}`
 }

@@ -5,14 +5,18 @@ const REFRESH_MS = 1_000 // reading them takes a tenth of a millisecond; an addr
 
 /** The addresses of this host's interfaces, read again at most once a second. */
 export class OwnAddresses {
-  #addresses: ReadonlySet<string> = new Set()
+  #addresses: ReadonlySet<string> = readAddresses()
   #readAt = Number.NEGATIVE_INFINITY
 
   /** `now`: monotonic milliseconds. */
   has(address: string, now: number): boolean {
     if (now - this.#readAt >= REFRESH_MS) {
-      this.#addresses = readAddresses()
       this.#readAt = now
+      try {
+        this.#addresses = readAddresses()
+      } catch {
+        // reading them takes a descriptor, and there may be none (EMFILE): those of a second ago must do
+      }
     }
     return this.#addresses.has(address)
   }

@@ -1,5 +1,4 @@
-import { SyscallError } from './errno.ts'
-import { ffi, lastErrno } from './ffi.ts'
+import { ffi } from './ffi.ts'
 import { closeFd } from './socket.ts'
 
 const O_NONBLOCK = 0o4000
@@ -67,12 +66,4 @@ export class PipePool {
   close(): void {
     for (const pipe of this.#idle.splice(0)) this.discard(pipe)
   }
-}
-
-/** Raises when a pipe cannot be made at all: used once at start, to fail early with the reason. */
-export function checkPipes(): void {
-  const fds = new Int32Array(2)
-  if (ffi.pipe2(fds, O_CLOEXEC) < 0) throw new SyscallError('pipe2', lastErrno(), 'O_CLOEXEC')
-  closeFd(fds[0]!)
-  closeFd(fds[1]!)
 }
