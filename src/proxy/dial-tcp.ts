@@ -1,6 +1,6 @@
 import { DEFAULT_TIMEOUTS } from '../config/defaults.ts'
 import { type ErrorCode, LimpidError } from '../errors.ts'
-import { type Endpoint, formatEndpoint } from '../net/address.ts'
+import { type Endpoint, familyOf, formatEndpoint } from '../net/address.ts'
 import type { RelayReason } from '../relay/reasons.ts'
 import { RELAY_EVENTS, TcpRelay } from '../relay/tcp.ts'
 import { EADDRINUSE, EADDRNOTAVAIL, EPERM, errnoName } from '../sys/errno.ts'
@@ -10,6 +10,7 @@ import { setUserTimeout } from '../sys/options.ts'
 import { PipePool } from '../sys/pipes.ts'
 import { PIPE_BYTES } from './budget.ts'
 import { type DialFailure, dial } from './dial.ts'
+import { expectEndpoint } from './expect-endpoint.ts'
 import type { DialReason } from './record.ts'
 import { SourcePorts } from './source-ports.ts'
 import { TcpSocket } from './tcp-socket.ts'
@@ -38,12 +39,18 @@ const CODES: Readonly<Record<DialReason, ErrorCode>> = {
 /**
  * Opens a TCP connection, from an address that need not be ours.
  * @throws LimpidError LIMPID_DIAL_REFUSED, _TIMEOUT, _UNREACHABLE, _SOURCE (the source address or port cannot be had),
- * _FAILED, LIMPID_CAPABILITY; or the signal's reason.
+ * _FAILED, LIMPID_CAPABILITY, LIMPID_USAGE when an address is none; or the signal's reason.
  */
-export async function dialTcp(to: Endpoint, options: DialTcpOptions = {}): Promise<TcpSocket> {
+export async function dialTcp(server: Endpoint, options: DialTcpOptions = {}): Promise<TcpSocket> {
   const { signal, source, timeoutMs = DEFAULT_TIMEOUTS.connectMs } = options
   signal?.throwIfAborted()
-  const bind = source === undefined ? undefined : { address: source.address, port: source.port ?? 0 }
+  const to = expectEndpoint('dialTcp', server, 1)
+  const bind = source === undefined ? undefined : expectEndpoint('dialTcp, source', source, 0)
+  if (bind !== undefined && familyOf(bind.address) !== familyOf(to.address)) {
+    throw new LimpidError('LIMPID_USAGE', `dialTcp: the source ${bind.address} cannot dial ${to.address}`, {
+      cure: 'take a source of the same IP version',
+    })
+  }
   let onAbort: (() => void) | undefined
   const outcome = await dial(
     to,
@@ -95,7 +102,13 @@ function dialError(to: Endpoint, bind: Endpoint | undefined, failure: DialFailur
     })
   }
   const why = failure.reason === 'dial-timeout' ? `no answer in ${timeoutMs} ms` : errnoName(failure.errno)
-  return new LimpidError(CODES[failure.reason], `${what}: ${why}`)
+  return new LimpidError(CODES[failure.reason], `${what}: ${why}`, { cure: CURES[failure.reason] })
+}
+
+const CURES: Readonly<Partial<Record<DialReason, string>>> = {
+  'dial-refused': 'see that something listens there: ss -Htln on the server',
+  'dial-timeout': 'see whether its packets and the answers are routed and not dropped, or wait longer',
+  'dial-unreachable': 'see the routes: ip route get ADDRESS',
 }
 
 export interface RelayOutcome {

@@ -2,7 +2,7 @@ import type { ListenerConfig } from '../config/types.ts'
 import { type Endpoint, familyOf } from '../net/address.ts'
 import type { RelayReason } from '../relay/reasons.ts'
 import { RELAY_EVENTS, TcpRelay } from '../relay/tcp.ts'
-import { SyscallError } from '../sys/errno.ts'
+import { errnoName, SyscallError } from '../sys/errno.ts'
 import { EPOLLERR, type Watch } from '../sys/loop.ts'
 import { setKeepalive, setResetOnClose } from '../sys/options.ts'
 import { type Accepted, type FirstBytes, localEndpoint, receive } from '../sys/socket.ts'
@@ -31,6 +31,8 @@ export interface Flow {
   readonly startedAt: number
   readonly acceptedAt: number
   dialMs: number
+  /** 0 unless the dial failed. */
+  dialErrno: number
   dialled: Dialled | undefined
   relay: TcpRelay | undefined
   first: FirstBytes | undefined
@@ -64,7 +66,10 @@ export async function runFlow(
   if (refusal !== undefined) return resetClient(flow, refusal, context)
 
   const dialled = await dialUpstream(flow, client, context)
-  if (dialled.kind === 'failed') return resetClient(flow, flow.stopping ? 'shutdown' : dialled.reason, context)
+  if (dialled.kind === 'failed') {
+    flow.dialErrno = dialled.errno
+    return resetClient(flow, flow.stopping ? 'shutdown' : dialled.reason, context)
+  }
 
   const reason = await relayFlow(flow, client, dialled, context)
   closeFlow(flow, reason, context)
@@ -90,6 +95,7 @@ function openFlow(
     startedAt: Date.now(),
     acceptedAt: performance.now(),
     dialMs: 0,
+    dialErrno: 0,
     dialled: undefined,
     relay: undefined,
     first: undefined,
@@ -208,6 +214,7 @@ function closeFlow(flow: Flow, reason: CloseReason, context: ProxyContext): void
     dialMs: flow.dialMs,
     durationMs: performance.now() - flow.acceptedAt,
     reason,
+    error: flow.dialErrno === 0 ? undefined : errnoName(flow.dialErrno),
     refused,
   }
   context.onFlowEnd(record)

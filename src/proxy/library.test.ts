@@ -4,7 +4,8 @@ import { test } from 'node:test'
 import { bindSocket, closeFd, listenSocket, localEndpoint, openTcp, startConnect } from '../sys/socket.ts'
 import { dialTcp, relayTcp } from './dial-tcp.ts'
 import { listenTcp } from './listen-tcp.ts'
-import { openDescriptors, startServer, until } from './proxy.fixture.ts'
+import { connectTo, openDescriptors, readAll, startForwarder, startServer, until } from './proxy.fixture.ts'
+import { createProxy } from './proxy.ts'
 
 test('dials and listeners that ended leave nothing on their AbortSignal', async () => {
   await using server = await startServer((socket) => socket.end())
@@ -70,4 +71,45 @@ test('several listeners share a port with reusePort, and a deferred one accepts 
   const { value } = await accepted
   value!.close()
   first.close()
+})
+
+test('what is no address or no port is refused by name, not dialled as another one', async () => {
+  for (const port of [70_000, -1, 1.5, Number.NaN, 1e9]) {
+    await assert.rejects(listenTcp({ address: '127.0.0.1', port }), {
+      code: 'LIMPID_USAGE',
+      message: /expected a port/,
+    })
+    await assert.rejects(dialTcp({ address: '127.0.0.1', port }), { code: 'LIMPID_USAGE', message: /expected a port/ })
+  }
+  for (const address of ['localhost', '', undefined, '10.0.0.1:80']) {
+    const to = { address: address as string, port: 80 }
+    await assert.rejects(dialTcp(to), { code: 'LIMPID_USAGE', message: /^dialTcp: expected an IP address, found/ })
+  }
+  const source = { address: '::1' }
+  await assert.rejects(dialTcp({ address: '127.0.0.1', port: 80 }, { source }), { code: 'LIMPID_USAGE' })
+})
+
+test('a second iteration of a listener is refused, and the first goes on', async () => {
+  const listener = await listenTcp({ address: '127.0.0.1' })
+  const first = listener[Symbol.asyncIterator]().next()
+  await assert.rejects(listener[Symbol.asyncIterator]().next(), { code: 'LIMPID_USAGE' })
+  const client = await dialTcp(listener.address)
+  const { value } = await first
+  assert.deepEqual(value?.clientAddr, client.localAddr)
+  value!.close()
+  client.close()
+  listener.close()
+})
+
+test('a second listen() is refused and leaves the listeners of the first alone', async () => {
+  await using server = await startServer((socket) => socket.pipe(socket))
+  await using forwarder = await startForwarder(server.address)
+  await assert.rejects(forwarder.proxy.listen(), { code: 'LIMPID_USAGE' })
+  const client = connectTo(forwarder.address)
+  client.end('ping')
+  assert.equal((await readAll(client)).toString(), 'ping')
+})
+
+test('a configuration that was not completed is refused with what to do', () => {
+  assert.throws(() => createProxy({ listeners: [] } as never), { code: 'LIMPID_USAGE', cure: /defineConfig/ })
 })

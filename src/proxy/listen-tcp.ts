@@ -1,7 +1,9 @@
 import { DEFAULT_LIMITS, DEFAULT_TIMEOUTS } from '../config/defaults.ts'
+import { LimpidError } from '../errors.ts'
 import type { Endpoint } from '../net/address.ts'
 import { eventLoop } from '../sys/loop.ts'
 import { localEndpoint } from '../sys/socket.ts'
+import { expectEndpoint } from './expect-endpoint.ts'
 import { TcpListener } from './listener.ts'
 import { TcpSocket } from './tcp-socket.ts'
 
@@ -33,6 +35,7 @@ export class TcpAcceptor implements AsyncIterable<TcpSocket>, AsyncDisposable {
   #wake: (() => void) | undefined
   readonly #signal: AbortSignal | undefined
   readonly #onAbort = (): void => this.close()
+  #isIterated = false
   #closed = false
 
   constructor(endpoint: Endpoint, options: ListenTcpOptions) {
@@ -61,7 +64,22 @@ export class TcpAcceptor implements AsyncIterable<TcpSocket>, AsyncDisposable {
     return this.#listener.address
   }
 
+  /** @throws LimpidError LIMPID_USAGE while another iteration is under way: each connection is given once. */
   async *[Symbol.asyncIterator](): AsyncGenerator<TcpSocket, void, undefined> {
+    if (this.#isIterated) {
+      throw new LimpidError('LIMPID_USAGE', 'this listener is iterated already', {
+        cure: 'iterate in one place, and hand the sockets on from there',
+      })
+    }
+    this.#isIterated = true
+    try {
+      yield* this.#sockets()
+    } finally {
+      this.#isIterated = false
+    }
+  }
+
+  async *#sockets(): AsyncGenerator<TcpSocket, void, undefined> {
     while (!this.#closed) {
       const socket = this.#queue.shift()
       if (socket === undefined) {
@@ -92,9 +110,12 @@ export class TcpAcceptor implements AsyncIterable<TcpSocket>, AsyncDisposable {
 
 /**
  * Listens for TCP connections, also for such as were dialled to somebody else (ip(7), IP_TRANSPARENT).
- * @throws LimpidError LIMPID_LISTEN when the address is taken, LIMPID_CAPABILITY when it may not be transparent.
+ * Like net.Server it keeps the process alive until close(); leaving the iteration does not close it, an abort does.
+ * @throws LimpidError LIMPID_LISTEN when the address is taken, LIMPID_CAPABILITY when it may not be transparent,
+ *   LIMPID_USAGE when it is no address; or the signal's reason.
  */
 export async function listenTcp(options: ListenTcpOptions = {}): Promise<TcpAcceptor> {
   options.signal?.throwIfAborted()
-  return new TcpAcceptor({ address: options.address ?? '0.0.0.0', port: options.port ?? 0 }, options)
+  const { address = '0.0.0.0', port } = options
+  return new TcpAcceptor(expectEndpoint('listenTcp', { address, port }, 0), options)
 }

@@ -40,7 +40,7 @@ interface ProxyEvents {
   flow: [record: FlowRecord]
 }
 
-/** A transparent proxy in this process. It touches no kernel rules: those are the ruleset's (see installRuleset). */
+/** A transparent proxy in this process. It touches no kernel rules: see planRuleset and installRuleset. */
 export class TransparentProxy extends EventEmitter<ProxyEvents> {
   readonly #config: Config
   readonly #context: ProxyContext
@@ -48,6 +48,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   readonly #listeners: TcpListener[] = []
   readonly #endedBy: Partial<Record<CloseReason, number>> = {}
   #sweep: NodeJS.Timeout | undefined
+  #listening = false
   #closed = false
   #flowsTotal = 0
   #bytesClientToUpstream = 0
@@ -79,6 +80,8 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
    * @throws LimpidError LIMPID_LISTEN, LIMPID_CAPABILITY or LIMPID_HOST_NAME.
    */
   async listen(): Promise<readonly Endpoint[]> {
+    if (this.#listening) throw new LimpidError('LIMPID_USAGE', 'this proxy listens already', { cure: 'listen() once' })
+    this.#listening = true
     const targets = await Promise.all(this.#config.listeners.map(resolveTarget))
     if (this.#closed) {
       throw new LimpidError('LIMPID_USAGE', 'this proxy was closed', { cure: 'make a new one with createProxy()' })
@@ -187,8 +190,13 @@ function oneFlowEnds(proxy: TransparentProxy, deadlineAt: number): Promise<void>
   })
 }
 
-/** The proxy of a config. Call `listen()`; flow records come as `flow` events. */
+/** The proxy of a config (see defineConfig, parseConfig). Call `listen()`; flow records come as `flow` events. */
 export function createProxy(config: Config): TransparentProxy {
+  if (config?.limits === undefined || config.rules === undefined) {
+    throw new LimpidError('LIMPID_USAGE', 'createProxy: this configuration is not complete', {
+      cure: 'pass it through defineConfig()',
+    })
+  }
   return new TransparentProxy(config)
 }
 

@@ -53,5 +53,7 @@ export interface FlowRecord {
   /** From accept to the end. */
   readonly durationMs: number
   readonly reason: CloseReason
+  /** The errno's name when the dial failed: `ECONNREFUSED`, `EADDRNOTAVAIL` … */
+  readonly error: string | undefined
   readonly refused: boolean
 }
