@@ -6,7 +6,7 @@ import { listenTcp } from './listen-tcp.ts'
 
 await enterNamespaces()
 
-const REDIRECT = `table inet redirect {
+const REDIRECT = `table inet redirected {
   chain pre { type nat hook prerouting priority dstnat; tcp dport 80 redirect to :8081
   }
 }
