@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -19,6 +19,7 @@ const badType = join(folder, 'type.yaml')
 const badPort = join(folder, 'port.yaml')
 writeFileSync(badKey, 'listeners:\n  - intercpet: tproxy\n')
 writeFileSync(badType, 'listeners:\n  - fastOpen: often\n')
+symlinkSync(findProgram('ip'), join(folder, 'ip'))
 writeFileSync(badPort, 'listeners:\n  - ports: [80, 70000]\n')
 
 const occupier = createServer().listen(50_080, '127.0.0.1')

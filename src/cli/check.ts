@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { readConfig } from '../config/find.ts'
+import { configNotes } from '../config/notes.ts'
 import { parseConfig } from '../config/parse.ts'
 import { ConfigError } from '../config/problem.ts'
 import { fileSchema } from '../config/schema.ts'
@@ -23,9 +24,10 @@ export function configure(command: Command, invocation: Invocation): void {
     .option('-q, --quiet', 'print nothing when the file is good')
     .action((file: string | undefined, flags: CheckFlags) => {
       if (flags.schema) return printJson(fileSchema())
-      const path = configFile(file ?? flags.config)
+      const path = configFile(file ?? flags.config, 'limpid check FILE')
       try {
         const config = parseConfig(readConfig(path), path)
+        if (!flags.quiet) for (const line of configNotes(config)) note(`note: ${line}`)
         if (flags.json) printJson(config)
         else if (!flags.quiet) printLine(`${path}: good, ${plural(config.listeners.length, 'listener')}`)
       } catch (error) {

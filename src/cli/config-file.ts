@@ -3,18 +3,21 @@ import type { Config } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import { hostFamilies } from './host-families.ts'
 
-/** The configuration file of this invocation. @throws LimpidError LIMPID_USAGE when there is none. */
-export function configFile(flag: string | undefined): string {
+/**
+ * The configuration file of this invocation. `otherwise`: a command line that does without one.
+ * @throws LimpidError LIMPID_USAGE when there is none.
+ */
+export function configFile(flag: string | undefined, otherwise: string): string {
   const path = findConfig(flag, process.env)
   if (path !== undefined) return path
   throw new LimpidError('LIMPID_USAGE', `no configuration: ${configPaths(process.env).join(' and ')} do not exist`, {
-    cure: 'name a file with -c FILE, or try: limpid run --intercept tproxy',
+    cure: `name a file with -c FILE, or try: ${otherwise}`,
   })
 }
 
 /** Reads and checks it. The YAML parser and the schema are loaded only here. @throws ConfigError */
-export async function loadConfig(flag: string | undefined): Promise<Config> {
-  const path = configFile(flag)
+export async function loadConfig(flag: string | undefined, otherwise: string): Promise<Config> {
+  const path = configFile(flag, otherwise)
   const text = readConfig(path)
   const { parseConfig } = await import('../config/parse.ts')
   return parseConfig(text, path, { hostFamilies: hostFamilies() })

@@ -5,6 +5,11 @@ import { LimpidError } from '../errors.ts'
 import { loadConfig } from './config-file.ts'
 import { hostFamilies } from './host-families.ts'
 
+/** `limpid rules install`. */
+function commandLine(command: Command): string {
+  return command.parent === null ? command.name() : `${commandLine(command.parent)} ${command.name()}`
+}
+
 export interface QuickFlags {
   config?: string
   intercept?: string
@@ -25,18 +30,21 @@ export function addConfigFlags(command: Command): Command {
   return command
     .option('-c, --config <file>', 'limpid.yaml; without it and --intercept the usual places are searched')
     .option('--intercept <how>', 'instead of a file: tproxy, or none (clients dial the listener itself)')
-    .option('--from <iface...>', 'receiving interfaces (any but lo)')
+    .option('--from <iface...>', 'receiving interfaces, such as eth0,eth1 (any but lo)')
     .option('--ports <list>', 'original destination ports, such as 80,443,8000-8100 (all)')
     .option('--family <family>', '4, 6 or both')
     .option('--source <source>', 'whose address the server sees: proxy, client, client-port or an address (proxy)')
-    .option('--to <host:port>', 'dial this instead of the original destination')
+    .option('--to <host:port>', 'dial this instead of the original destination; a host alone keeps the port')
     .option('--listen <addr:port...>', 'where the listener waits (127.0.0.1:50080 and [::1]:50080)')
-    .option('--on-down <what>', 'while Limpid is down, traffic passes by (open) or is dropped (closed) (open)')
+    .option(
+      '--on-down <what>',
+      'if Limpid dies, traffic passes by (open) or stays dropped (closed); a clean stop lets it pass (open)',
+    )
     .option('--no-rules', 'leave the kernel rules to somebody else')
 }
 
-/** The configuration that these flags ask for. @throws LimpidError LIMPID_USAGE or LIMPID_CONFIG. */
-export async function configOf(flags: QuickFlags): Promise<Config> {
+/** The configuration that the flags of `command` ask for. @throws LimpidError LIMPID_USAGE or LIMPID_CONFIG. */
+export async function configOf(flags: QuickFlags, command: Command): Promise<Config> {
   if (flags.intercept === undefined) {
     const stray = QUICK_ONLY.find((name) => flags[name] !== undefined)
     if (stray !== undefined) {
@@ -45,7 +53,7 @@ export async function configOf(flags: QuickFlags): Promise<Config> {
         cure: flags.config === undefined ? 'add --intercept tproxy' : `write it into ${flags.config}`,
       })
     }
-    const config = await loadConfig(flags.config)
+    const config = await loadConfig(flags.config, `${commandLine(command)} --intercept tproxy`)
     return flags.rules ? config : { ...config, rules: { ...config.rules, install: false } }
   }
   if (flags.config !== undefined) {

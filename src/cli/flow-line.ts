@@ -7,9 +7,9 @@ const GOOD = new Set(['closed', 'shutdown'])
 
 /**
  * Returns a function that tells one flow in one line: id, client → original destination, upstream, source used, bytes
- * from the client and to it, time to dial and in all, close reason. Columns grow with what they have held, so that lines stay aligned.
+ * from the client and to it, time to dial and in all, close reason; with `listener` its name behind the id. Columns grow with what they have held, so that lines stay aligned.
  */
-export function flowLineFormat(colour: Colour): (record: FlowRecord) => string {
+export function flowLineFormat(colour: Colour, options: { listener: boolean }): (record: FlowRecord) => string {
   const widths: number[] = []
   const column = (index: number, text: string, end = false): string => {
     const width = Math.max(widths[index] ?? 0, text.length)
@@ -22,6 +22,7 @@ export function flowLineFormat(colour: Colour): (record: FlowRecord) => string {
     const reason = GOOD.has(record.reason) ? colour.green(record.reason) : colour.red(record.reason)
     return [
       column(0, `#${record.id}`),
+      ...(options.listener ? [column(9, record.listener)] : []),
       `${column(1, formatEndpoint(record.client))} → ${column(2, formatEndpoint(record.originalDst))}`,
       `upstream ${column(3, upstream === undefined ? '-' : formatEndpoint(upstream))}`,
       `as ${column(4, from)}`,
@@ -43,4 +44,17 @@ export function formatBytes(bytes: number): string {
     if (value < 999.95 || unit === 'TB') return `${value.toFixed(1)} ${unit}`
   }
   return `${bytes} B`
+}
+
+/** The record as one line of JSON; a microsecond is all that the durations can tell. */
+export function flowJson(record: FlowRecord): string {
+  return JSON.stringify({
+    ...record,
+    dialMs: inMicroseconds(record.dialMs),
+    durationMs: inMicroseconds(record.durationMs),
+  })
+}
+
+function inMicroseconds(ms: number): number {
+  return Math.round(ms * 1000) / 1000
 }

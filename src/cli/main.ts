@@ -2,11 +2,16 @@ import { Command, CommanderError } from 'commander'
 import { LimpidError } from '../errors.ts'
 import { colourOf } from './colour.ts'
 import type { CommandModule, Invocation } from './invocation.ts'
+import { Output } from './output.ts'
 import { packageVersion } from './package-version.ts'
 
 interface Entry {
   readonly name: string
   readonly summary: string
+  /** Its own commands, in words. */
+  readonly verbs?: string
+  /** It is there for what it does: that its output cannot be written is no reason to fail. */
+  readonly serves?: true
   /** Only the command that runs is loaded: reading all of them would double the time to the first output. */
   load(): Promise<CommandModule>
 }
@@ -15,15 +20,26 @@ const COMMANDS: readonly Entry[] = [
   {
     name: 'run',
     summary: 'intercept and relay until SIGTERM: from flags, or from limpid.yaml',
+    serves: true,
     load: () => import('./run.ts'),
   },
-  { name: 'relay', summary: "forward one port, with tcprdr's switches", load: () => import('./relay.ts') },
+  {
+    name: 'relay',
+    summary: "forward one port, with tcprdr's switches",
+    serves: true,
+    load: () => import('./relay.ts'),
+  },
   {
     name: 'plan',
     summary: 'print the kernel rules and who will know whom; touches nothing',
     load: () => import('./plan.ts'),
   },
-  { name: 'rules', summary: 'show, install, remove or verify the kernel rules', load: () => import('./rules.ts') },
+  {
+    name: 'rules',
+    summary: 'show, install, remove or verify the kernel rules',
+    verbs: 'show, install, remove or verify',
+    load: () => import('./rules.ts'),
+  },
   { name: 'check', summary: 'check a configuration file', load: () => import('./check.ts') },
   {
     name: 'lab',
@@ -42,14 +58,14 @@ const EXIT_USAGE = 2
 /** Runs one command line and returns the exit code. Never throws: errors are one line on stderr. */
 export async function main(argv: readonly string[]): Promise<number> {
   process.on('SIGUSR1', () => {}) // without a handler Node opens its debugger
-  quietOnClosedPipe()
+  const output = new Output(COMMANDS.some(({ name, serves }) => name === argv[0] && serves))
   const invocation: Invocation = { exitCode: 0, colour: colourOf(process.stdout) }
   try {
     const program = await buildProgram(argv, invocation)
     await program.parseAsync(argv as string[], { from: 'user' })
-    return invocation.exitCode
+    return await output.exitCode(invocation.exitCode)
   } catch (error) {
-    return report(error, argv)
+    return await output.exitCode(report(error, argv))
   }
 }
 
@@ -71,25 +87,21 @@ async function buildProgram(argv: readonly string[], invocation: Invocation): Pr
   return program
 }
 
-/** `limpid plan | head` is no error: what reads our data had enough. A stderr that is gone has nobody to tell. */
-function quietOnClosedPipe(): void {
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'EPIPE' && stream === process.stdout && process.exitCode === undefined) process.exitCode = 0
-    })
-  }
-}
-
 function report(error: unknown, argv: readonly string[]): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0
-    if (error.code === 'commander.help') {
-      process.stderr.write('limpid: which command? See `limpid --help`\n')
-      return EXIT_USAGE
-    }
     const command = COMMANDS.find(({ name }) => name === argv[0])
     const help = command === undefined ? 'limpid --help' : `limpid ${command.name} --help`
-    const what = error.message.replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ')
+    if (error.code === 'commander.help') {
+      const asked =
+        command?.verbs === undefined ? 'limpid: which command?' : `limpid ${command.name}: which of ${command.verbs}?`
+      process.stderr.write(`${asked} See \`${help}\`\n`)
+      return EXIT_USAGE
+    }
+    const what = error.message
+      .replace(/^error: /, '')
+      .replace(/\. Expected (\d+) arguments? but got (\d+)\.?.*$/s, ': expected $1, found $2')
+      .replaceAll(/\s*\n\s*/g, ' ')
     return report(new LimpidError('LIMPID_USAGE', what, { cure: `see \`${help}\`` }), argv)
   }
   const debug = process.env.LIMPID_DEBUG === '1'

@@ -2,11 +2,12 @@ import { lookup } from 'node:dns/promises'
 import type { Command } from 'commander'
 import { flagValue } from '../config/flags.ts'
 import { relayConfig } from '../config/relay.ts'
-import { DURATION } from '../config/values.ts'
+import { DURATION, HOST } from '../config/values.ts'
 import { LimpidError } from '../errors.ts'
 import { parseAddress } from '../net/address.ts'
 import { hostFamilies } from './host-families.ts'
 import type { Invocation } from './invocation.ts'
+import { SIGNALS } from './run.ts'
 
 interface RelayFlags {
   4?: true
@@ -27,7 +28,7 @@ export function configure(command: Command, invocation: Invocation): void {
   command
     .argument('<localport>', 'where the listener waits')
     .argument('<host>', 'the server to dial: an address or a name')
-    .argument('[remoteport]', 'its port (LOCALPORT)')
+    .argument('[remoteport]', 'its port (LOCALPORT; with --intercept-ports the original one)')
     .option('-4', 'IPv4 only')
     .option('-6', 'IPv6 only')
     .option('-f', 'TCP Fast Open on both sides')
@@ -37,9 +38,10 @@ export function configure(command: Command, invocation: Invocation): void {
     .option('-L <addr>', 'listen on this address only')
     .option('--intercept-ports <list>', 'with -t: take these ports, such as 80,443 or all (REMOTEPORT)')
     .option('--no-rules', 'leave the kernel rules to somebody else')
-    .option('--drain <duration>', 'how long flows may go on after SIGTERM', '10s')
+    .option('--drain <duration>', 'how long flows may go on after SIGTERM; 0: not at all', '10s')
     .option('--json', 'flow lines as JSON, one object per line')
     .option('-q, --quiet', 'no flow lines')
+    .addHelpText('after', SIGNALS)
     .action(async (localPort: string, host: string, remotePort: string | undefined, flags: RelayFlags) => {
       if (flags.interceptPorts !== undefined && flags.t !== true) {
         throw new LimpidError('LIMPID_USAGE', '--intercept-ports needs -t', { cure: 'add -t, or leave it out' })
@@ -69,7 +71,8 @@ export function configure(command: Command, invocation: Invocation): void {
 }
 
 /** With -4 or -6 alone a name stands for its address of that family. */
-async function hostInFamily(host: string, flags: RelayFlags): Promise<string> {
+async function hostInFamily(written: string, flags: RelayFlags): Promise<string> {
+  const host = flagValue('HOST', HOST, written)
   if (flags[4] === flags[6] || parseAddress(host) !== undefined) return host
   const family = flags[4] ? 4 : 6
   try {

@@ -2,11 +2,11 @@ import type { Command } from 'commander'
 import { DEFAULT_RULES } from '../config/defaults.ts'
 import { findConfig } from '../config/find.ts'
 import type { RulesConfig } from '../config/types.ts'
-import { describeDifference, installRuleset } from '../ruleset/install.ts'
+import { installRuleset } from '../ruleset/install.ts'
 import { type Plan, planRuleset } from '../ruleset/plan.ts'
 import { formatRules, showRules } from '../ruleset/show.ts'
 import { removeRuleset } from '../ruleset/sweep.ts'
-import { verifyRuleset } from '../ruleset/verify.ts'
+import { describeDifference, verifyRuleset } from '../ruleset/verify.ts'
 import { requireCapabilities } from '../sys/capability.ts'
 import { hostFacts } from '../sys/host.ts'
 import { loadConfig } from './config-file.ts'
@@ -32,7 +32,7 @@ export function configure(command: Command, invocation: Invocation): void {
   )
   addNameFlags(command.command('remove').description('remove them all, also what a killed run left behind')).action(
     async (flags: NameFlags) => {
-      const removed = await removeRuleset(await rulesOf(flags))
+      const removed = await removeRuleset(await rulesOf(flags), { onWarning: note })
       if (flags.json) printJson({ removed })
       else printLine(removed.length === 0 ? 'no rules of Limpid are installed' : `removed ${removed.join(', ')}`)
     },
@@ -41,8 +41,8 @@ export function configure(command: Command, invocation: Invocation): void {
     command.command('install').description('install the rules to stay, for a listener that runs by itself'),
   )
     .option('--json', 'the outcome as JSON')
-    .action(async (flags: QuickFlags & { json?: true }) => {
-      const installed = await installRuleset(await planOf(flags), { owner: 'persistent' })
+    .action(async (flags: QuickFlags & { json?: true }, self: Command) => {
+      const installed = await installRuleset(await planOf(flags, self), { owner: 'persistent' })
       for (const notice of installed.notices) note(notice)
       if (flags.json) printJson({ summary: installed.summary, already: installed.already })
       else printLine(installed.summary)
@@ -53,9 +53,12 @@ export function configure(command: Command, invocation: Invocation): void {
       .description('compare the rules in the kernel with the plan; exit code 3 when they differ'),
   )
     .option('--json', 'the differences as JSON')
-    .action(async (flags: QuickFlags & { json?: true }) => {
+    .action(async (flags: QuickFlags & { json?: true }, self: Command) => {
       requireCapabilities(['CAP_NET_ADMIN'], 'read the rules')
-      const differences = await verifyRuleset(await planOf(flags))
+      // an interface that has vanished is no reason not to look at the rules
+      const plan = planRuleset(await configOf(flags, self), hostFacts(), { missingInterface: 'note' })
+      for (const line of plan.notes) note(line)
+      const differences = await verifyRuleset(plan)
       if (flags.json) printJson(differences)
       else
         printLine(
@@ -71,11 +74,20 @@ function addNameFlags(command: Command): Command {
     .option('--json', 'as JSON')
 }
 
-/** The names to look under: those of the file that `run` would take, else the defaults. */
+/**
+ * The names to look under: those of the file that `run` would take, else the defaults. A file that cannot be read does
+ * not stand in the way of removing rules: their journal has the names too.
+ */
 async function rulesOf(flags: NameFlags): Promise<RulesConfig> {
-  return findConfig(flags.config, process.env) === undefined ? DEFAULT_RULES : (await loadConfig(flags.config)).rules
+  if (findConfig(flags.config, process.env) === undefined) return DEFAULT_RULES
+  try {
+    return (await loadConfig(flags.config, '')).rules
+  } catch (error) {
+    note(`limpid: warning: ${error}; going on with the default names`)
+    return DEFAULT_RULES
+  }
 }
 
-async function planOf(flags: QuickFlags): Promise<Plan> {
-  return planRuleset(await configOf(flags), hostFacts())
+async function planOf(flags: QuickFlags, command: Command): Promise<Plan> {
+  return planRuleset(await configOf(flags, command), hostFacts())
 }

@@ -10,14 +10,21 @@ interface RunFlags extends QuickFlags {
   quiet?: true
 }
 
+/** The last lines of --help. */
+export const SIGNALS = `
+Signals: TERM and INT (and HUP, when its terminal is closed) drain, then remove
+the rules; a second one ends the flows at once; QUIT does without a drain; USR2 prints the
+counters.`
+
 export function configure(command: Command, invocation: Invocation): void {
   addConfigFlags(command)
-    .option('--drain <duration>', 'how long flows may go on after SIGTERM', '10s')
+    .option('--drain <duration>', 'how long flows may go on after SIGTERM; 0: not at all', '10s')
     .option('--json', 'flow lines as JSON, one object per line')
     .option('-q, --quiet', 'no flow lines')
-    .action(async (flags: RunFlags) => {
+    .addHelpText('after', SIGNALS)
+    .action(async (flags: RunFlags, command: Command) => {
       const drainMs = flagValue('--drain', DURATION, flags.drain)
-      const config = await configOf(flags)
+      const config = await configOf(flags, command)
       const { serve } = await import('./serve.ts')
       await serve(config, { json: flags.json === true, quiet: flags.quiet === true, drainMs, once: false }, invocation)
     })

@@ -1,6 +1,6 @@
 import type { Config } from '../config/types.ts'
 import { runDaemon } from '../daemon/run.ts'
-import { flowLineFormat, formatBytes } from './flow-line.ts'
+import { flowJson, flowLineFormat, formatBytes } from './flow-line.ts'
 import type { Invocation } from './invocation.ts'
 import { LineWriter } from './line-writer.ts'
 import { note } from './print.ts'
@@ -19,7 +19,7 @@ export interface ServeOptions {
 /** Runs the proxy in the foreground until it is told to stop; a line on stdout for each flow that ended. */
 export async function serve(config: Config, options: ServeOptions, invocation: Invocation): Promise<void> {
   const lines = new LineWriter(process.stdout)
-  const format = options.json ? JSON.stringify : flowLineFormat(invocation.colour)
+  const format = options.json ? flowJson : flowLineFormat(invocation.colour, { listener: config.listeners.length > 1 })
   const stats = await runDaemon(config, {
     drainMs: options.drainMs,
     once: options.once,
@@ -30,6 +30,7 @@ export async function serve(config: Config, options: ServeOptions, invocation: I
   })
   await lines.flush(FLUSH_MS)
   const moved = `${formatBytes(stats.bytesClientToUpstream)} up, ${formatBytes(stats.bytesUpstreamToClient)} down`
-  const dropped = lines.dropped > 0 ? `; ${lines.dropped} flow lines dropped, nobody read them` : ''
+  const dropped =
+    lines.dropped > 0 ? `; ${lines.dropped} flow line${lines.dropped === 1 ? '' : 's'} dropped, nobody read them` : ''
   note(`limpid: stopped: ${stats.flowsTotal} flow${stats.flowsTotal === 1 ? '' : 's'}, ${moved}${dropped}`)
 }

@@ -35,12 +35,27 @@ const USAGE: [args: string, line: RegExp][] = [
   ['run --intercept tproxy --on-down shut', /--on-down: expected open or closed, found "shut"/],
   ['run --intercept tproxy --from lo', /--from: expected the name of a network interface other than lo/],
   ['run --intercept tproxy --drain 10', /--drain: expected a duration with its unit.* did you mean "10s"\?/],
-  ['run --intercept none --listen 8080', /expected "to": with intercept none/],
+  ['run --intercept none --listen 8080', /--to HOST:PORT is missing: with intercept none/],
+  ['run --intercept none --to z:80', /--listen ADDR:PORT is missing: with intercept none/],
+  ['run --intercept tproxy --from eth0,lo', /--from: .* found "lo"/],
+  ['run --intercept tproxy --source 127.0.0.9', /--source: .* found "127\.0\.0\.9": no server can answer/],
+  ['run --intercept tproxy --to fd00:4::2:443', /--to: .*: an IPv6 address needs brackets/],
+  ['run --intercept tproxy --drain 99999h', /--drain: .* found "99999h": the longest is 24d/],
+  [
+    'run --intercept tproxy --family 4 --source fd00::1',
+    /--family: IPv4 clients .* served: the source is an IPv6 address$/m,
+  ],
+  ['relay 5080 10.0.4.2:80', /HOST: .* found "10\.0\.4\.2:80": write the port as its own word/],
+  ['relay -6 5080 [fd00::1]:80', /HOST: .*: write the port as its own word/],
+  ['plan', /or try: limpid plan --intercept tproxy/],
+  ['rules install', /or try: limpid rules install --intercept tproxy/],
+  ['check', /or try: limpid check FILE/],
+  ['rules', /limpid rules: which of show, install, remove or verify\? See `limpid rules --help`/],
   ['run --intercept tproxy --no-rules --on-down closed', /--on-down: onDown closed needs the kernel rules/],
   ['run --ports 80', /--ports is part of the quick form, which begins with --intercept; add --intercept tproxy/],
   ['run -c x.yaml --intercept tproxy', /-c and --intercept exclude each other/],
   ['run', /no configuration: .* do not exist; name a file with -c FILE/],
-  ['run extra', /too many arguments for 'run'/],
+  ['run extra', /too many arguments for 'run': expected 0, found 1; see/],
   ['relay', /missing required argument 'localport'/],
   ['relay 70000 z', /LOCALPORT: expected a port from 1 to 65535, found "70000"/],
   ['relay 80 z 0', /REMOTEPORT: expected a port/],
@@ -134,8 +149,32 @@ test('help and version go to stdout and exit 0, without colour off a terminal', 
 
 test('a reader that has had enough ends the command quietly', () => {
   const path = join(folder, 'many.yaml')
-  writeFileSync(path, `listeners:\n${Array.from({ length: 250 }, (_, i) => `  - { name: l${i} }\n`).join('')}`)
+  writeFileSync(
+    path,
+    `listeners:\n${Array.from({ length: 250 }, (_, i) => `  - { name: l${i}, ports: ${i + 1} }\n`).join('')}`,
+  )
   const line = `'${process.execPath}' '${LIMPID}' check --json '${path}' | true`
   const { status, stderr } = spawnSync('bash', ['-o', 'pipefail', '-c', line], { encoding: 'utf8' })
   assert.deepEqual({ status, stderr }, { status: 0, stderr: '' })
+})
+
+test('output that cannot be written fails the command whose output is the point', () => {
+  for (const args of ['version', 'plan --intercept tproxy', 'check --schema']) {
+    const line = `'${LIMPID}' ${args} >/dev/full`
+    const { status, stderr } = spawnSync('bash', ['-c', line], { encoding: 'utf8', timeout: 20_000 })
+    assert.match(stderr, /^limpid: cannot write to stdout: ENOSPC\n$/, line)
+    assert.equal(status, 1, line)
+  }
+})
+
+test('check tells of a listener that never gets a flow, and finds the file good', () => {
+  const path = join(folder, 'same.yaml')
+  writeFileSync(path, 'listeners: [{ name: a, ports: [80, 443] }, { name: b, ports: [443, 80] }]')
+  const { status, stderr } = limpid(['check', path])
+  assert.equal(stderr, 'note: listener b never gets a flow: listener a, before it, matches the same\n')
+  assert.equal(status, 0)
+})
+
+test('run --help ends with what the signals do', () => {
+  assert.match(limpid(['run', '--help']).stdout, /\nSignals: TERM and INT [^:]*USR2 prints the\ncounters\.\n$/)
 })

@@ -2,7 +2,7 @@ import { type Endpoint, type Family, familyOf, parseAddress } from '../net/addre
 import { isAllPorts, type PortRange } from '../net/ports.ts'
 import type { Prefix } from '../net/prefix.ts'
 import { DEFAULT_LISTEN_PORT, DEFAULT_TIMEOUTS } from './defaults.ts'
-import type { Report } from './problem.ts'
+import { missing, type Report } from './problem.ts'
 import type { Intercept, ListenerConfig, Match, OnDown, Source } from './types.ts'
 import type { ListenValue, Target } from './values.ts'
 
@@ -78,10 +78,10 @@ export function buildListener(input: ListenerInput, context: BuildContext): List
 
 function checkForwarder(input: ListenerInput, report: Report): void {
   if (input.to === undefined) {
-    report({ path: [], message: 'expected "to": with intercept none there is no original destination to dial' })
+    report(missing('to', 'with intercept none there is no original destination to dial'))
   }
   if (input.listen === undefined) {
-    report({ path: [], message: 'expected "listen": with intercept none clients dial the listener itself' })
+    report(missing('listen', 'with intercept none clients dial the listener itself'))
   }
   const meaningless = (path: readonly string[]): void =>
     report({ path, at: 'key', message: `"${path.at(-1)}" has no meaning with intercept none, which takes no packets` })
@@ -102,6 +102,7 @@ function chooseFamilies(input: ListenerInput, source: Source, context: BuildCont
   const dialled = input.to === undefined ? undefined : literalFamily(input.to.host)
   const given = typeof source === 'object' ? familyOf(source.address) : undefined
   const only = given ?? (source === 'proxy' ? undefined : dialled)
+  const whyOnly = given === undefined ? `source and "to" leave IPv${only} only` : `the source is an IPv${given} address`
   if (given !== undefined && dialled !== undefined && given !== dialled) {
     report({ path: ['source'], message: `an IPv${given} source cannot dial "to", which is IPv${dialled}` })
   }
@@ -119,7 +120,7 @@ function chooseFamilies(input: ListenerInput, source: Source, context: BuildCont
     if (unserved !== undefined) {
       report({
         path: ['family'],
-        message: `IPv${unserved} clients cannot be served: source and "to" leave IPv${only} only`,
+        message: `IPv${unserved} clients cannot be served: ${whyOnly}`,
       })
     }
     return input.family
@@ -129,13 +130,14 @@ function chooseFamilies(input: ListenerInput, source: Source, context: BuildCont
   if (listened.length > 0 && !listened.every((family) => family === only)) {
     report({
       path: ['listen'],
-      message: `clients of the other family cannot be served: source and "to" leave IPv${only} only`,
+      message: `clients of the other family cannot be served: ${whyOnly}`,
     })
   }
   return [only]
 }
 
-function literalFamily(host: string): Family | undefined {
+/** The family of a host that is an address; undefined for a name. */
+export function literalFamily(host: string): Family | undefined {
   const address = parseAddress(host)
   return address === undefined ? undefined : familyOf(address)
 }

@@ -5,7 +5,7 @@ export const DEFAULT_LISTEN_PORT = 50_080
 
 export const DEFAULT_TIMEOUTS: Timeouts = {
   connectMs: 10_000, // a SYN and three retries (1 + 2 + 4 s, RFC 6298 §2)
-  idleMs: 3_600_000, // longer than the 2 h keepalive of few, shorter than a forgotten session
+  idleMs: 3_600_000, // longer than the 2 h keepalive of few, shorter than a forgotten connection
   halfCloseMs: 60_000,
   deadPeerMs: 30_000,
 }

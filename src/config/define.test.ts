@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { defineConfig } from './define.ts'
+import { type ConfigInput, defineConfig } from './define.ts'
 import { parseConfig } from './parse.ts'
 
 test('an object gives the same configuration as the file that says the same', () => {
@@ -14,4 +14,25 @@ test('what is wrong is named by its path', () => {
     code: 'LIMPID_CONFIG',
     message: /^listeners\[0\]\.ports(\[0\])?: expected .*70000/,
   })
+})
+
+test('everything that is wrong is named, and no command', () => {
+  assert.throws(() => defineConfig({ listeners: [{ ports: 70_000 }, { to: 'z:0' }] }), {
+    message: /^listeners\[0\]\.ports[^;]*70000; listeners\[1\]\.to: [^;]*"z:0"$/,
+  })
+})
+
+test('a mistyped word does not compile', () => {
+  const listeners: ConfigInput['listeners'] = [
+    { intercept: 'none', family: 'both', source: '10.0.0.9', onDown: 'closed' },
+    // @ts-expect-error
+    { intercept: 'tproxi' },
+    // @ts-expect-error
+    { family: 5 },
+    // @ts-expect-error
+    { source: 4 },
+    // @ts-expect-error
+    { onDown: 'shut' },
+  ]
+  assert.throws(() => defineConfig({ listeners }), { code: 'LIMPID_CONFIG' })
 })

@@ -9,12 +9,16 @@ export type ConfigInput = z.input<typeof FILE_SCHEMA>
 
 /**
  * The configuration of a program that embeds Limpid, checked like a file's, complete and frozen.
- * @throws LimpidError LIMPID_CONFIG with the path of what is wrong: `listeners[0].ports: expected …, found …`.
+ * @throws LimpidError LIMPID_CONFIG with the paths of all that is wrong: `listeners[0].ports: expected …, found …; …`.
  */
 export function defineConfig(input: ConfigInput): Config {
   return checkConfig({
     value: input,
-    error: (problems) => new ConfigError(problems.map((problem) => `${pathText(problem)}: ${problemText(problem)}`)),
+    error: (problems) =>
+      new ConfigError(
+        problems.map((problem) => `${pathText(problem)}: ${problemText(problem)}`),
+        { inFull: true },
+      ),
   })
 }
 

@@ -2,6 +2,7 @@ const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 
 
 /** The longest that a Node timer waits: 2^31 - 1 ms; more would fire at once. */
 const MAX_MS = 2_147_483_647
+export const LONGEST_DURATION = '24d'
 
 /**
  * Milliseconds of `500ms`, `10s`, `5m`, `1.5h` or `1d`; `0` and `off` are 0, which switches a timeout off.

@@ -1,6 +1,6 @@
 import type { z } from 'zod'
 import { nearest } from './nearest.ts'
-import { describeValue, MAX_PROBLEMS, type Problem } from './problem.ts'
+import { expectedText, MAX_PROBLEMS, type Problem } from './problem.ts'
 import { FILE_SCHEMA } from './schema.ts'
 
 /** What one complaint of the schema about `root` says to the operator. */
@@ -22,9 +22,12 @@ export function issueProblems(issue: z.core.$ZodIssue, root: unknown): Problem[]
   const found = valueAt(root, path)
   const missing = found === undefined && typeof path.at(-1) === 'string'
   const expected = missing ? `"${path.at(-1)}", ${issue.message}` : issue.message
-  const suggestion = issue.code === 'custom' ? (issue.params?.suggestion as string | undefined) : undefined
-  return [{ path, message: `expected ${expected}, found ${describeValue(found)}`, suggestion }]
+  const { suggestion, hint } = (issue.code === 'custom' ? issue.params : undefined) ?? NO_PARAMS
+  return [{ path, message: expectedText(expected, found, hint), suggestion }]
 }
+
+/** What value() of the schema adds to a complaint. */
+const NO_PARAMS: { suggestion?: string; hint?: string } = {}
 
 /** Words that other tools and our own flags use. */
 const ALIASES: Readonly<Record<string, string | undefined>> = {

@@ -137,6 +137,19 @@ test('families follow from what can be dialled: a source address, a client towar
   assert.deepEqual(parseConfig(listener(), 'f', { hostFamilies: [4] }).listeners[0]?.families, [4])
 })
 
+test('a source that no server can answer to is refused', () => {
+  for (const source of ['0.0.0.0', '127.0.0.2', '224.0.0.1', '255.255.255.255', '"::"', '"::1"', 'ff02::1']) {
+    assert.match(problemsOf(listener(`source: ${source}`)).join(), /^3:13: .*: no server can answer to that address$/)
+  }
+})
+
+test('an IPv6 address in "to" stands in brackets, with a port or without', () => {
+  const to = (text: string) => parseConfig(listener(`to: "${text}"`), 'f').listeners[0]?.to
+  assert.deepEqual(to('[fd00:4::2]:443'), { host: 'fd00:4::2', port: 443 })
+  assert.deepEqual(to('[fd00:4::2]'), { host: 'fd00:4::2', port: 0 })
+  assert.match(problemsOf(listener('to: "fd00:4::2:443"')).join(), /: an IPv6 address needs brackets/)
+})
+
 const PREFIX = 'an address or a prefix without host bits, such as 10.0.3.0/24 or fd00::/8'
 
 const BAD: [what: string, text: string, problems: string[]][] = [
@@ -236,7 +249,7 @@ const BAD: [what: string, text: string, problems: string[]][] = [
   [
     'a family that cannot be served',
     listener('family: both', 'source: 10.0.0.9'),
-    ['3:13: IPv6 clients cannot be served: source and "to" leave IPv4 only'],
+    ['3:13: IPv6 clients cannot be served: the source is an IPv4 address'],
   ],
   [
     'lo',

@@ -13,24 +13,31 @@ export interface Problem {
   readonly message: string
   /** What may have been meant. */
   readonly suggestion?: string | undefined
+  /** The key at the end of `path` is not there: why it must be. */
+  readonly missing?: string
+}
+
+/** A key that is not there, and why it must be. */
+export function missing(key: string, why: string): Problem {
+  return { path: [key], message: `expected "${key}": ${why}`, missing: why }
 }
 
 /** Takes down one problem; what is found wrong with a value does not keep the others from being looked at. */
 export type Report = (problem: Problem) => void
 
-/** LIMPID_CONFIG for a file: the message is its first problem, `problems` has them all, as `file:line:column: …`. */
+/**
+ * LIMPID_CONFIG: `problems` has them all, as `file:line:column: …`. The message is the first of them, which suits a
+ * command's one line, or with `inFull` all.
+ */
 export class ConfigError extends LimpidError {
   readonly problems: readonly string[]
 
-  constructor(problems: readonly string[], cause?: unknown) {
-    const more = problems.length - 1
-    super(
-      'LIMPID_CONFIG',
-      `${problems[0] ?? 'no configuration'}${more > 0 ? ` (and ${more} more: \`limpid check\` shows all)` : ''}`,
-      {
-        cause,
-      },
-    )
+  constructor(problems: readonly string[], { inFull = false, cause }: { inFull?: boolean; cause?: unknown } = {}) {
+    const shown = problems.slice(0, inFull ? problems.length : 1)
+    const more = problems.length - shown.length
+    super('LIMPID_CONFIG', `${shown.join('; ')}${more > 0 ? ` (and ${more} more: \`limpid check\` shows all)` : ''}`, {
+      cause,
+    })
     this.problems = problems
   }
 }
@@ -51,6 +58,11 @@ export function describeValue(value: unknown): string {
   if (typeof value === 'object') return 'a map'
   const text = typeof value === 'string' ? JSON.stringify(value) : String(value)
   return text.length <= SHOWN ? text : `${text.slice(0, SHOWN)}…`
+}
+
+/** `expected A, found B`, with what is particular about this value. */
+export function expectedText(expected: string, found: unknown, hint: string | undefined): string {
+  return `expected ${expected}, found ${describeValue(found)}${hint === undefined ? '' : `: ${hint}`}`
 }
 
 /** `expected A, found B; did you mean "C"?` */

@@ -40,7 +40,9 @@ export function quickConfig(options: QuickOptions, hostFamilies: readonly Family
     {
       name: intercept,
       intercept,
-      interfaces: options.from?.map((name) => flagValue('--from', INTERFACE, name)),
+      interfaces: options.from?.flatMap((names) =>
+        names.split(',').map((name) => flagValue('--from', INTERFACE, name.trim())),
+      ),
       ports: options.ports?.split(',').map((text) => flagValue('--ports', PORTS, text.trim())),
       family: flagValue('--family', FAMILY, options.family),
       source: flagValue('--source', SOURCE, options.source),

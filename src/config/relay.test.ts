@@ -92,3 +92,15 @@ test('the quick form of run: all ports, both families, any interface, when left 
   ])
   assert.equal(narrow.rules.install, false)
 })
+
+test('--intercept-ports without REMOTEPORT keeps the port that the client dialled', () => {
+  const to = (options: Partial<RelayOptions>) => relayConfig({ ...ASKED, ...options }).listeners[0]?.to?.port
+  assert.equal(to({ interceptClients: true, interceptPorts: '80,443', remotePort: undefined }), 0)
+  assert.equal(to({ interceptClients: true, interceptPorts: '80,443' }), 80)
+})
+
+test('HOST may be in brackets, and --from a list', () => {
+  assert.equal(relayConfig({ ...ASKED, host: '[fd00:4::2]' }).listeners[0]?.to?.host, 'fd00:4::2')
+  const config = quickConfig({ intercept: 'tproxy', from: ['eth0,eth1', 'eth2'], rules: true })
+  assert.deepEqual(config.listeners[0]?.match.interfaces, ['eth0', 'eth1', 'eth2'])
+})

@@ -27,6 +27,7 @@ export interface RelayOptions {
   readonly rules: boolean
   readonly localPort: string
   readonly host: string
+  /** LOCALPORT when left out; with `interceptPorts` the original port. */
   readonly remotePort?: string | undefined
 }
 
@@ -49,7 +50,8 @@ export function relayConfig(options: RelayOptions, hostFamilies: readonly Family
   const { interceptClients = false, clientSource = false } = options
   const localPort = flagValue('LOCALPORT', PORT, options.localPort)
   const host = flagValue('HOST', HOST, options.host)
-  const port = flagValue('REMOTEPORT', PORT, options.remotePort) ?? localPort
+  const keepsPort = interceptClients && options.interceptPorts !== undefined // several ports do not mean one
+  const port = flagValue('REMOTEPORT', PORT, options.remotePort) ?? (keepsPort ? 0 : localPort)
   const address = flagValue('-L', ADDRESS, options.listenAddress)
   const listener = buildListener(
     {

@@ -1,4 +1,6 @@
 import { z } from 'zod'
+import type { Family } from '../net/address.ts'
+import type { Intercept, OnDown, Source } from './types.ts'
 import {
   DURATION,
   FAMILY,
@@ -19,14 +21,16 @@ const MAX_LISTENERS = 256
 const MAX_LIST = 4096 // elements of one nft set that an operator writes by hand
 const U32_MAX = 0xffff_ffff
 
-function value<T>(kind: ValueKind<T>) {
-  return z.union([z.string(), z.number()], { error: kind.expected }).transform((written, context) => {
+/** `I`: what a program may write, where that is known more closely than the kind can tell. */
+function value<T, I extends string | number = string | number>(kind: ValueKind<T>): z.ZodType<T, I> {
+  const schema = z.union([z.string(), z.number()], { error: kind.expected }).transform((written, context) => {
     const parsed = kind.parse(String(written))
     if (parsed !== undefined) return parsed
-    const suggestion = kind.suggest?.(String(written))
-    context.issues.push({ code: 'custom', message: kind.expected, params: { suggestion }, input: written })
+    const params = { suggestion: kind.suggest?.(String(written)), hint: kind.hint?.(String(written)) }
+    context.issues.push({ code: 'custom', message: kind.expected, params, input: written })
     return z.NEVER
   })
+  return schema as unknown as z.ZodType<T, I>
 }
 
 /** One value or a list of them. */
@@ -70,19 +74,21 @@ const LISTENER = z.strictObject(
       .regex(/^[A-Za-z0-9][\w.-]{0,31}$/, { error: 'a name of at most 32 letters, digits, ".", "_" and "-"' })
       .optional()
       .describe('In flow lines and rule comments; listener-1 and so on when left out.'),
-    intercept: value(INTERCEPT).optional().describe('tproxy (the default), or none: clients dial the listener itself.'),
+    intercept: value<Intercept, Intercept>(INTERCEPT)
+      .optional()
+      .describe('tproxy (the default), or none: clients dial the listener itself.'),
     listen: values(LISTEN).describe('Where the listener waits, one address per family, or a port.'),
-    family: value(FAMILY).optional().describe('4, 6 or both.'),
+    family: value<readonly Family[], Family | '4' | '6' | 'both'>(FAMILY).optional().describe('4, 6 or both.'),
     ...MATCH,
     exclude: z.strictObject(MATCH, { error: 'a map with interfaces, sources, destinations or ports' }).optional(),
     interceptLocal: flag.describe('Also take what is addressed to this host itself; needs `to`.'),
-    source: value(SOURCE)
+    source: value<Source, 'proxy' | 'client' | 'client-port' | (string & {})>(SOURCE)
       .optional()
       .describe('Whose address the server sees: proxy, client, client-port or an address.'),
     to: value(TARGET).optional().describe('Dial this instead of the original destination.'),
-    onDown: value(ON_DOWN)
+    onDown: value<OnDown, OnDown>(ON_DOWN)
       .optional()
-      .describe('While Limpid is down, traffic passes by (open) or is dropped (closed).'),
+      .describe('If Limpid dies, traffic passes by (open) or stays dropped (closed); a clean stop lets it pass.'),
     fastOpen: flag.describe('TCP Fast Open on both sides.'),
     timeouts: TIMEOUTS.optional(),
   },

@@ -1,7 +1,15 @@
-import { type Endpoint, type Family, familyOf, parseAddress, parseEndpoint, parsePort } from '../net/address.ts'
+import {
+  type Endpoint,
+  type Family,
+  familyOf,
+  isNeverForeign,
+  parseAddress,
+  parseEndpoint,
+  parsePort,
+} from '../net/address.ts'
 import { ALL_PORTS, type PortRange, parsePortRange } from '../net/ports.ts'
 import { networkOf, type Prefix, parsePrefix } from '../net/prefix.ts'
-import { parseDuration } from './duration.ts'
+import { LONGEST_DURATION, parseDuration } from './duration.ts'
 import { nearest } from './nearest.ts'
 import type { Intercept, OnDown, Source } from './types.ts'
 
@@ -13,6 +21,8 @@ export interface ValueKind<T> {
   parse(text: string): T | undefined
   /** What may have been meant by a `text` that does not parse. */
   suggest?(text: string): string | undefined
+  /** What is particular about a `text` that does not parse. */
+  hint?(text: string): string | undefined
 }
 
 /** Where a listener listens: an endpoint, or a port on the addresses that suit the way of interception. */
@@ -45,8 +55,9 @@ export const SOURCE: ValueKind<Source> = {
   parse: (text) => {
     if (text === 'proxy' || text === 'client' || text === 'client-port') return text
     const address = parseAddress(text)
-    return address === undefined ? undefined : { address }
+    return address === undefined || isNeverForeign(address) ? undefined : { address }
   },
+  hint: (text) => (parseAddress(text) === undefined ? undefined : 'no server can answer to that address'),
   suggest: (text) => nearest(text, ['proxy', 'client', 'client-port']),
 }
 
@@ -97,30 +108,37 @@ export const LISTEN: ValueKind<ListenValue> = {
     const endpoint = parseEndpoint(text)
     return endpoint !== undefined && endpoint.port > 0 ? endpoint : undefined
   },
+  hint: hintBrackets,
 }
 
 export const TARGET: ValueKind<Target> = {
   expected: 'host:port, [address]:port, or a host alone to keep the original port',
   parse: (text) => {
-    const bare = parseHost(text)
-    if (bare !== undefined) return { host: bare, port: 0 }
-    const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(text)
+    const match = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/.exec(text)
     if (match === null) return undefined
     const host = match[1] === undefined ? parseHost(match[2]!) : parseAddress(match[1])
-    const port = parsePort(match[3]!)
+    const port = match[3] === undefined ? 0 : parsePort(match[3])
     return host === undefined || port === undefined ? undefined : { host, port }
   },
+  hint: hintBrackets,
+}
+
+/** `fd00::2:443` is an address as well: what its end was meant to be is not for us to guess. */
+function hintBrackets(text: string): string | undefined {
+  return parseAddress(text)?.includes(':') ? 'an IPv6 address needs brackets, as in [fd00::2]:443' : undefined
 }
 
 export const HOST: ValueKind<string> = {
   expected: 'an address or a host name',
-  parse: (text) => parseHost(text),
+  parse: (text) => parseHost(/^\[(.*:.*)\]$/.exec(text)?.[1] ?? text),
+  hint: (text) => (/^[^:]+:\d+$|^\[.*\]:\d+$/.test(text) ? 'write the port as its own word' : undefined),
 }
 
 export const DURATION: ValueKind<number> = {
   expected: 'a duration with its unit, such as 500ms, 10s, 5m or 1h, or off',
   parse: parseDuration,
   suggest: (text) => (/^[1-9]\d{0,6}$/.test(text) ? `${text}${Number(text) < 1000 ? 's' : 'ms'}` : undefined),
+  hint: (text) => (/^\d+(\.\d+)?\s?(ms|s|m|h|d)$/.test(text) ? `the longest is ${LONGEST_DURATION}` : undefined),
 }
 
 /** An address literal in canonical form, or a name by RFC 1123 §2.1 (underscores are seen in practice). */

@@ -46,7 +46,7 @@ export function readYaml(text: string, fileName: string): ConfigSource {
   try {
     return { value: document.toJS({ maxAliasCount: MAX_ALIASES }), error }
   } catch (cause) {
-    throw new ConfigError([`${fileName}:1:1: expected at most ${MAX_ALIASES} aliases, found more`], cause)
+    throw new ConfigError([`${fileName}:1:1: expected at most ${MAX_ALIASES} aliases, found more`], { cause })
   }
 }
 

@@ -1,12 +1,16 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { Host } from '../lab/host.ts'
 import { LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import type { Endpoint } from '../net/address.ts'
 import { findProgram } from '../sys/program.ts'
+import { StopSignals } from './stop-signals.ts'
 
 await enterNamespaces()
 
@@ -14,6 +18,7 @@ const SERVER: Endpoint = { address: '127.0.0.1', port: 8080 }
 const LISTENER: Endpoint = { address: '127.0.0.1', port: 8081 }
 const NO_CAPABILITIES = [findProgram('setpriv'), '--bounding-set=-all', '--inh-caps=-all']
 
+const folder = mkdtempSync(join(tmpdir(), 'limpid-run-'))
 const host = await Host.create('X')
 const echo = host.listen(SERVER)
 echo.on('connection', (socket) => {
@@ -23,6 +28,7 @@ echo.on('connection', (socket) => {
 after(async () => {
   echo.close()
   await host.close()
+  rmSync(folder, { recursive: true })
 })
 
 async function echoed(socket: Socket, text: string): Promise<string> {
@@ -47,6 +53,52 @@ test('relay without -l serves one connection and exits 0, with no capability at 
   assert.equal(await limpid.exited, 0)
   assert.equal(limpid.records.length, 1)
   assert.equal(limpid.records[0]?.reason, 'closed')
+})
+
+test('run --intercept none needs no capability either, from flags or from a file', async () => {
+  const args = ['run', '--intercept', 'none', '--listen', '127.0.0.1:8081', '--to', '127.0.0.1:8080']
+  const limpid = await LimpidProcess.start(host, args, { wrapper: NO_CAPABILITIES })
+  const client = host.connect(LISTENER)
+  assert.equal(await echoed(client, 'hello'), 'hello')
+  client.destroy()
+  assert.equal(await limpid.stop(), 0)
+  const path = join(folder, 'forwarder.yaml')
+  writeFileSync(path, 'listeners: [{ intercept: none, listen: "127.0.0.1:8081", to: "127.0.0.1:8080" }]')
+  const second = await LimpidProcess.start(host, ['run', '-c', path], { wrapper: NO_CAPABILITIES })
+  assert.equal(await second.stop(), 0)
+})
+
+test('SIGQUIT removes the rules without a drain', async () => {
+  const limpid = await LimpidProcess.start(host, ['run', '--intercept', 'tproxy', '--ports', '80', '--drain', '1h'])
+  assert.match(await host.run('nft', ['list', 'tables']), /limpid/)
+  assert.equal(await limpid.stop('SIGQUIT'), 0)
+  assert.equal(await host.run('nft', ['list', 'ruleset']), '')
+})
+
+test('SIGQUIT ends open flows at once', async () => {
+  const limpid = await LimpidProcess.start(host, ['relay', '-l', '--drain', '1h', '8081', '127.0.0.1', '8080'])
+  const client = host.connect(LISTENER)
+  client.on('error', () => {})
+  assert.equal(await echoed(client, 'x'), 'x')
+  assert.equal(await limpid.stop('SIGQUIT'), 0)
+  assert.match(limpid.stderr, /stopping: 1 flow ends now/)
+  assert.equal(limpid.records[0]?.reason, 'shutdown')
+})
+
+test('SIGHUP does not stop what has no terminal, as under nohup', async () => {
+  const limpid = await LimpidProcess.start(host, ['relay', '-l', '8081', '127.0.0.1', '8080'])
+  limpid.child.kill('SIGHUP')
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  const client = host.connect(LISTENER)
+  assert.equal(await echoed(client, 'still'), 'still')
+  client.destroy()
+  assert.equal(await limpid.stop(), 0)
+})
+
+test('SIGHUP stops what has a terminal, which was closed then', () => {
+  using signals = new StopSignals({ hasTerminal: true })
+  process.emit('SIGHUP', 'SIGHUP')
+  assert.equal(signals.stop.aborted, true)
 })
 
 test('SIGTERM lets open flows go on until the deadline, and no new one begin', async () => {
@@ -111,6 +163,7 @@ test('when its nft process is killed, the rules are installed again; at the seco
 test('while lost rules are brought back, the guard of a closed listener stays', async () => {
   const args = ['run', '--intercept', 'tproxy', '--ports', '80', '--on-down', 'closed']
   const limpid = await LimpidProcess.start(host, args)
+  assert.match(limpid.stderr, /ready: .*, guard nft table inet limpid-guard \(stays if Limpid dies\)\n/)
   await killNft(limpid)
   let looks = 0
   while (!/again[\s\S]*ruleset installed/.test(limpid.stderr)) {

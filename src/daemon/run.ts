@@ -1,7 +1,10 @@
+import { formatDuration } from '../config/duration.ts'
+import { configNotes } from '../config/notes.ts'
 import type { Config } from '../config/types.ts'
 import { formatEndpoint } from '../net/address.ts'
 import { createProxy, type ProxyStats, type TransparentProxy } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
+import { guardTable } from '../ruleset/nft.ts'
 import { isEmptyPlan, planRuleset } from '../ruleset/plan.ts'
 import { type CapabilityName, requireCapabilities } from '../sys/capability.ts'
 import { hostFacts } from '../sys/host.ts'
@@ -20,15 +23,17 @@ export interface DaemonOptions {
 }
 
 /**
- * Serves a config in this process until SIGTERM, SIGINT or SIGHUP: checks, listens, installs the rules, drains, removes
- * them. Whatever fails before "ready" leaves nothing changed. A second signal ends the drain at once; SIGUSR2 notes the
- * counters.
+ * Serves a config in this process until SIGTERM or SIGINT: checks, listens, installs the rules, drains, removes
+ * them. Whatever fails before "ready" leaves nothing changed. A second signal ends the drain at once, SIGQUIT goes
+ * without one; SIGUSR2 notes the counters.
  * @throws LimpidError when it cannot start, or cannot keep the rules in place.
  */
 export async function runDaemon(config: Config, options: DaemonOptions): Promise<ProxyStats> {
-  using signals = new StopSignals()
-  requireCapabilities(neededCapabilities(config), 'take traffic')
+  using signals = new StopSignals({ hasTerminal: process.stdout.isTTY || process.stderr.isTTY })
   const plan = planRuleset(config, hostFacts()) // also without rules: it knows whether the interfaces are there
+  const needsRules = config.rules.install && !isEmptyPlan(plan)
+  requireCapabilities(neededCapabilities(config, needsRules), needsRules ? 'take traffic' : 'use foreign addresses')
+  for (const line of configNotes(config)) options.note(line)
   let rules: KeptRules | undefined
   const proxy = createProxy(config)
   proxy.on('flow', (record) => options.onFlow(record))
@@ -42,10 +47,12 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
   try {
     const addresses = await proxy.listen() // before the rules: they would bring traffic that nobody takes
     if (!signals.stop.aborted) {
-      if (config.rules.install && !isEmptyPlan(plan)) rules = await KeptRules.install(plan, options.note)
+      if (needsRules) rules = await KeptRules.install(plan, options.note)
       process.on('SIGUSR2', onDump)
       const where = addresses.map(formatEndpoint).join(' and ')
-      options.note(`ready: listening on ${where}${rules === undefined ? '' : `, ${rules.summary}`}`)
+      const guard =
+        plan.guardText === undefined ? '' : `, guard nft table inet ${guardTable(config.rules)} (stays if Limpid dies)`
+      options.note(`ready: listening on ${where}${rules === undefined ? '' : `, ${rules.summary}${guard}`}`)
       await Promise.race([aborted(signals.stop), ...(rules === undefined ? [] : [rules.failed])])
     }
     await drain(proxy, signals, options)
@@ -59,11 +66,16 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
 
 async function drain(proxy: TransparentProxy, signals: StopSignals, options: DaemonOptions): Promise<void> {
   const { flowsOpen } = proxy.stats()
-  if (flowsOpen > 0)
-    options.note(`stopping: ${flowsOpen} flows may go on for ${options.drainMs} ms; a second signal ends them`)
+  if (flowsOpen > 0) options.note(stoppingLine(flowsOpen, signals.stopNow.aborted ? 0 : options.drainMs))
   const hurry = (): void => void proxy.close()
   signals.stopNow.addEventListener('abort', hurry, { once: true })
   await proxy.drain(signals.stopNow.aborted ? 0 : options.drainMs)
+}
+
+function stoppingLine(flowsOpen: number, drainMs: number): string {
+  const flows = `${flowsOpen} flow${flowsOpen === 1 ? '' : 's'}`
+  if (drainMs === 0) return `stopping: ${flows} end${flowsOpen === 1 ? 's' : ''} now`
+  return `stopping: ${flows} may go on for ${formatDuration(drainMs)}; a second signal ends ${flowsOpen === 1 ? 'it' : 'them'}`
 }
 
 function aborted(signal: AbortSignal): Promise<void> {
@@ -74,9 +86,9 @@ function aborted(signal: AbortSignal): Promise<void> {
 }
 
 /** None for a plain forwarder. Foreign addresses need CAP_NET_RAW, rules and (before Linux 5.17) marks CAP_NET_ADMIN. */
-function neededCapabilities(config: Config): CapabilityName[] {
+function neededCapabilities(config: Config, needsRules: boolean): CapabilityName[] {
   const needed: CapabilityName[] = []
-  if (config.rules.install) needed.push('CAP_NET_ADMIN')
+  if (needsRules) needed.push('CAP_NET_ADMIN')
   const foreign = config.listeners.some(({ intercept, source }) => intercept !== 'none' || source !== 'proxy')
   if (foreign) needed.push('CAP_NET_RAW')
   return needed

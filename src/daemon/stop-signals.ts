@@ -1,14 +1,25 @@
-/** Told by SIGTERM, SIGINT or SIGHUP: to stop, and at the second one to stop at once. */
+/**
+ * Told by SIGTERM or SIGINT: to stop, and at the second one to stop at once. SIGQUIT: to stop at once. SIGHUP is a
+ * SIGTERM when `hasTerminal`, since then the terminal was closed; to a daemon, and under nohup(1), it means nothing.
+ */
 export class StopSignals {
   readonly #stop = new AbortController()
   readonly #stopNow = new AbortController()
-  readonly #listener = (): void => {
-    if (this.#stop.signal.aborted) this.#stopNow.abort()
-    else this.#stop.abort()
-  }
+  readonly #listeners: ReadonlyMap<NodeJS.Signals, () => void>
 
-  constructor() {
-    for (const name of SIGNALS) process.on(name, this.#listener)
+  constructor({ hasTerminal }: { hasTerminal: boolean }) {
+    const stop = (): void => (this.#stop.signal.aborted ? this.#stopNow : this.#stop).abort()
+    const quit = (): void => {
+      this.#stop.abort()
+      this.#stopNow.abort()
+    }
+    this.#listeners = new Map([
+      ['SIGTERM', stop],
+      ['SIGINT', stop],
+      ['SIGHUP', hasTerminal ? stop : () => {}], // without a listener it would end the process
+      ['SIGQUIT', quit],
+    ])
+    for (const [name, listener] of this.#listeners) process.on(name, listener)
   }
 
   /** Aborted by the first signal. */
@@ -16,7 +27,7 @@ export class StopSignals {
     return this.#stop.signal
   }
 
-  /** Aborted by the second. */
+  /** Aborted by the second, or by SIGQUIT. */
   get stopNow(): AbortSignal {
     return this.#stopNow.signal
   }
@@ -28,8 +39,6 @@ export class StopSignals {
 
   /** From now on the signals end the process again. */
   [Symbol.dispose](): void {
-    for (const name of SIGNALS) process.off(name, this.#listener)
+    for (const [name, listener] of this.#listeners) process.off(name, listener)
   }
 }
-
-const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const

@@ -3,17 +3,18 @@ import { LimpidError } from '../errors.ts'
 import { requireCapabilities } from '../sys/capability.ts'
 import { readSysctl, sysctlPath } from '../sys/host.ts'
 import { refuseClashes } from './clash.ts'
-import { addRoute, addRule, deleteOurRoutes, deleteOurRules, familySwitch } from './ip-commands.ts'
+import { addRoute, addRule, deleteOurRoutes, deleteOurRules, familySwitch, isLoopbackUp } from './ip-commands.ts'
 import { JournalFile, journalOf, type Owner } from './journal.ts'
 import { guardTable, ownedText } from './nft.ts'
 import { countRules, deleteTable, listTable, loadText, nftVersion } from './nft-commands.ts'
 import { TableOwner } from './owner.ts'
 import { isEmptyPlan, type Plan } from './plan.ts'
-import { ipRuleArgs, prioritiesOf, routeArgs } from './policy-routing.ts'
+import { ipRuleArgs, routeArgs } from './policy-routing.ts'
 import { probeKernel } from './probe.ts'
-import { readState } from './state.ts'
+import { isSamePlan, repairRuleset, replacingText } from './repair.ts'
+import { type RulesetState, readState } from './state.ts'
 import { removeRuleset, restoreSysctls, type SweepOptions, sweep } from './sweep.ts'
-import { type Difference, verifyRuleset } from './verify.ts'
+import { type Difference, describeDifference, verifyRuleset } from './verify.ts'
 
 export interface InstallOptions {
   /** `process`: the rules go when this process does, however it ends. `persistent`: they stay until they are removed. */
@@ -23,7 +24,7 @@ export interface InstallOptions {
 }
 
 export interface InstalledRuleset {
-  /** `ruleset installed (nft table inet limpid, 7 rules)`, or `already installed`, or `no rules needed`. */
+  /** `ruleset installed (nft table inet limpid, 7 rules)`, or `already installed`, `repaired`, or `no rules needed`. */
   readonly summary: string
   /** The same rules were there to stay before this call; then a `process` leaves them there. */
   readonly already: boolean
@@ -51,21 +52,26 @@ interface Step {
 export async function installRuleset(plan: Plan, options: InstallOptions): Promise<InstalledRuleset> {
   if (isEmptyPlan(plan)) return nothingToInstall()
   requireCapabilities(['CAP_NET_ADMIN'], 'install rules')
+  if (!(await isLoopbackUp())) {
+    throw new LimpidError('LIMPID_RULES_FAILED', 'cannot install the rules: the interface lo is down', {
+      cure: 'ip link set lo up',
+    })
+  }
   const { owner: canOwn } = await probeKernel()
   const { rules } = plan
-  await sweep(rules, { keepGuard: plan.guardText !== undefined })
-  const before = await readState(rules)
-  if (before.persistent) return await alreadyInstalled(plan, options.owner)
+  const notices = [...plan.notes]
+  await sweep(rules, { keepGuard: plan.guardText !== undefined, onWarning: (line) => notices.push(line) })
+  const before = await readState()
+  if (before.persistent) return await alreadyInstalled(plan, before, options.owner)
   await refuseClashes(plan)
 
   const owned = options.owner === 'process' && canOwn
-  const notices = [...plan.notes]
   if (options.owner === 'process' && !canOwn) {
     notices.push(
       'this kernel cannot tie an nft table to a process (Linux 5.12 can): after a kill the rules stay until the next start',
     )
   }
-  const file = new JournalFile()
+  const file = JournalFile.make()
   const sysctls = plan.sysctls.map((change) => ({ ...change, former: readSysctl(change.key) ?? change.former }))
   // 'persistent' only when all is done: an install that was killed half-way is to be swept
   const journal = journalOf('process', rules, sysctls)
@@ -77,12 +83,12 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
     ...plan.routes.map((route) => ({
       name: `ip ${familySwitch(route.family)} route add ${routeArgs(route).join(' ')}`,
       apply: () => addRoute(route),
-      undo: () => deleteOurRoutes(rules.routeTable),
+      undo: () => deleteOurRoutes(),
     })),
     ...plan.ipRules.map((rule) => ({
       name: `ip ${familySwitch(rule.family)} rule add ${ipRuleArgs(rule).join(' ')}`,
       apply: () => addRule(rule),
-      undo: () => deleteOurRules(prioritiesOf(rules)),
+      undo: () => deleteOurRules(),
     })),
     ...sysctls.map((change) => ({
       name: `sysctl ${change.key}=${change.value}`,
@@ -135,16 +141,13 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
   }
 }
 
-/** `nft table inet limpid: missing "…"`. */
-export function describeDifference({ what, expected, found }: Difference): string {
-  if (found === undefined) return `${what}: missing: ${expected}`
-  return expected === undefined ? `${what}: not planned: ${found}` : `${what}: ${found} instead of ${expected}`
-}
-
 function guardStep(name: string, text: string): Step {
-  // declared, deleted and made again in one transaction: a guard that a killed run left never opens in between
-  const replace = `table inet ${name}\ndelete table inet ${name}\n${text}`
-  return { name: `nft table inet ${name}`, apply: () => loadText(replace), undo: () => deleteTable(name) }
+  // in one transaction: a guard that a killed run left never opens in between
+  return {
+    name: `nft table inet ${name}`,
+    apply: () => loadText(replacingText(name, text)),
+    undo: () => deleteTable(name),
+  }
 }
 
 /** The nft table, ip rules, routes and sysctls first; the guard only when nothing is taken any more; the journal last. */
@@ -165,7 +168,9 @@ async function applyAll(steps: readonly Step[]): Promise<void> {
         (failure: Error) => `undoing the rest failed too: ${failure.message}`,
       )
       const cure = error instanceof LimpidError ? error.cure : undefined
-      const what = `cannot install the rules: ${step.name}: ${(error as Error).message} (${undone})`
+      const { message } = error as Error
+      const why = message.startsWith(`${step.name}: `) ? message : `${step.name}: ${message}` // ip's say it themselves
+      const what = `cannot install the rules: ${why} (${undone})`
       throw new LimpidError('LIMPID_RULES_FAILED', what, { cause: error, cure })
     }
   }
@@ -178,19 +183,25 @@ async function undoAll(steps: readonly Step[]): Promise<void> {
   if (failures.length > 0) throw failures[0]
 }
 
-async function alreadyInstalled(plan: Plan, owner: Owner): Promise<InstalledRuleset> {
-  const [difference] = await verifyRuleset(plan)
-  if (difference !== undefined) {
+/** Rules are there to stay: those of this plan are used, and repaired where they were damaged. */
+async function alreadyInstalled(plan: Plan, before: RulesetState, owner: Owner): Promise<InstalledRuleset> {
+  if (!isSamePlan(before, plan)) {
+    const names = before.tables.map(({ name }) => `nft table inet ${name}`).join(', ')
     throw new LimpidError(
       'LIMPID_RULES_CLASH',
-      `cannot install the rules: other rules of Limpid are installed to stay (${describeDifference(difference)})`,
-      { cure: 'remove them first: limpid rules remove' },
+      `rules of other settings are installed to stay${names === '' ? '' : ` (${names})`}`,
+      { cure: 'limpid rules remove first' },
     )
   }
+  const differences = await verifyRuleset(plan)
+  if (differences.length > 0) {
+    await refuseClashes(plan)
+    await repairRuleset(plan, before, differences)
+  }
   return {
-    summary: `ruleset already installed (${await describeTable(plan.rules.nftTable)})`,
+    summary: `ruleset ${differences.length > 0 ? 'repaired' : 'already installed'} (${await describeTable(plan.rules.nftTable)})`,
     already: true,
-    notices: plan.notes,
+    notices: [...plan.notes, ...differences.map((difference) => `repaired: ${describeDifference(difference)}`)],
     verify: () => verifyRuleset(plan),
     remove: async () => {
       if (owner === 'persistent') await removeRuleset(plan.rules)

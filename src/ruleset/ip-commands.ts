@@ -72,22 +72,46 @@ export async function listRoutes(table: number): Promise<FoundRoute[]> {
   return lists.flat()
 }
 
-/** Removes the ip rules with our protocol number at these priorities, and no others. Says how many. */
-export async function deleteOurRules(priorities: readonly number[]): Promise<number> {
-  const ours = (await listRules()).filter((rule) => rule.ours && priorities.includes(rule.priority))
-  for (const rule of ours) {
-    await mustRun('ip', [familySwitch(rule.family), 'rule', 'del', ...rule.text.split(' ')])
-  }
+/** Our routes, in whatever route table: of our protocol number and as we make them. */
+export async function listOurRoutes(): Promise<LocalRoute[]> {
+  const lists = await Promise.all(
+    FAMILIES.map(async (family) => {
+      // the kernel picks them out: a router may have a million others
+      const found = await readJson(family, ['route', 'show', 'table', 'all', 'proto', `${OUR_PROTOCOL}`])
+      return found
+        .filter(({ type, dst, dev }) => type === RTN_LOCAL && dst === 'default' && dev === 'lo')
+        .map(({ table }) => ({ family, table: Number(table) }))
+    }),
+  )
+  return lists.flat()
+}
+
+/** Removes all ip rules with our protocol number, and no others. Says how many. */
+export async function deleteOurRules(): Promise<number> {
+  const ours = (await listRules()).filter((rule) => rule.ours)
+  for (const rule of ours) await deleteRule(rule)
   return ours.length
 }
 
-/** Removes the routes with our protocol number from one route table, and no others. Says how many. */
-export async function deleteOurRoutes(table: number): Promise<number> {
-  const ours = (await listRoutes(table)).filter((route) => route.ours)
-  for (const { family } of ours) {
-    await mustRun('ip', [familySwitch(family), 'route', 'del', ...routeArgs({ family, table })])
-  }
-  return ours.length
+export async function deleteRule({ family, text }: Pick<FoundRule, 'family' | 'text'>): Promise<void> {
+  await mustRun('ip', [familySwitch(family), 'rule', 'del', ...text.split(' ')])
+}
+
+/** Removes our routes from whatever route table, and no others. Returns them. */
+export async function deleteOurRoutes(): Promise<LocalRoute[]> {
+  const ours = await listOurRoutes()
+  for (const route of ours) await deleteRoute(route)
+  return ours
+}
+
+export async function deleteRoute(route: LocalRoute): Promise<void> {
+  await mustRun('ip', [familySwitch(route.family), 'route', 'del', ...routeArgs(route)])
+}
+
+/** Whether lo is up: routes to it cannot be made while it is down. */
+export async function isLoopbackUp(): Promise<boolean> {
+  const [found] = JSON.parse(await mustRun('ip', ['-j', 'link', 'show', 'dev', 'lo'])) as { flags: string[] }[]
+  return found?.flags.includes('UP') ?? false
 }
 
 type JsonRecord = Readonly<Record<string, unknown>>

@@ -1,10 +1,9 @@
-import { chmodSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { RulesConfig } from '../config/types.ts'
-import { LimpidError } from '../errors.ts'
 import { netNamespaceInode } from '../sys/host.ts'
 import type { SysctlChange } from './plan.ts'
+import { stateFolder, stateFolders, trustProblem } from './state-folder.ts'
 
 /** Whether the rules go when the process that installed them does, or stay until `limpid rules remove`. */
 export type Owner = 'process' | 'persistent'
@@ -27,23 +26,37 @@ export interface Journal {
 
 /**
  * The journal of the calling thread's network namespace: sysctls and rules live and die with it, so the file's name holds
- * its inode. Under LIMPID_STATE_DIR, else /run/limpid, else (where that cannot be written) below XDG_RUNTIME_DIR or the
- * folder for temporary files, in a folder that only this user can write.
+ * its inode.
  */
 export class JournalFile {
   readonly path: string
   /** Where the text lies while nft reads it. */
   readonly textPath: string
+  readonly #folder: string
   readonly #nextPath: string
 
-  constructor(folder = stateFolder(), namespace = netNamespaceInode()) {
+  private constructor(folder: string) {
+    const namespace = netNamespaceInode()
     this.path = join(folder, `rules-${namespace}.json`)
     this.textPath = join(folder, `rules-${namespace}.nft`)
+    this.#folder = folder
     this.#nextPath = `${this.path}.next`
+  }
+
+  /** To be written: makes the state folder where it is missing. @throws LimpidError LIMPID_RULES_FAILED when it cannot. */
+  static make(): JournalFile {
+    return new JournalFile(stateFolder())
+  }
+
+  /** To be read or removed: the one there is, wherever it may have been put. Changes nothing. */
+  static find(): JournalFile {
+    const files = stateFolders().map((folder) => new JournalFile(folder))
+    return files.find((file) => file.read() !== undefined) ?? files[0]!
   }
 
   /** The journal there is; undefined for none, one of an earlier boot, or one that cannot be understood. */
   read(): Journal | undefined {
+    if (trustProblem(this.#folder) !== undefined) return undefined
     try {
       const journal = JSON.parse(readFileSync(this.path, 'utf8')) as Journal
       return journal.version === 1 && journal.bootId === bootId() ? journal : undefined
@@ -60,7 +73,7 @@ export class JournalFile {
 
   /** Removes it, and what a killed process may have left beside it. */
   remove(): void {
-    for (const path of [this.#nextPath, this.textPath, this.path]) rmSync(path, { force: true })
+    for (const path of [this.#nextPath, this.textPath, this.path]) if (existsSync(path)) rmSync(path, { force: true })
   }
 }
 
@@ -94,31 +107,6 @@ export function startTime(pid: number): string | undefined {
   } catch {
     return undefined
   }
-}
-
-/** The folder for state files; made when it is missing. */
-export function stateFolder(): string {
-  const named = process.env.LIMPID_STATE_DIR
-  const user = process.getuid?.() ?? 0
-  const runtime = process.env.XDG_RUNTIME_DIR
-  const candidates = named
-    ? [named]
-    : ['/run/limpid', ...(runtime ? [join(runtime, 'limpid')] : []), join(tmpdir(), `limpid-${user}`)]
-  let why = ''
-  for (const folder of candidates) {
-    try {
-      mkdirSync(folder, { recursive: true, mode: 0o700 })
-      const found = lstatSync(folder)
-      if (!found.isDirectory() || found.uid !== user) throw new Error(`${folder} is not a folder of uid ${user}`)
-      if ((found.mode & 0o022) !== 0) chmodSync(folder, 0o700)
-      return folder
-    } catch (error) {
-      why ||= (error as Error).message
-    }
-  }
-  throw new LimpidError('LIMPID_RULES_FAILED', `cannot keep a record of the rules: ${why}`, {
-    cure: 'set LIMPID_STATE_DIR to a folder that this user can write',
-  })
 }
 
 function bootId(): string {

@@ -1,6 +1,6 @@
 import { LimpidError } from '../errors.ts'
 import { firstLine, run } from '../sys/program.ts'
-import { TABLE_COMMENT } from './nft.ts'
+import { tableDigest } from './nft.ts'
 
 const NFT_TIMEOUT_MS = 20_000 // 10 000 prefixes load in a tenth of a second
 
@@ -18,6 +18,19 @@ export async function listTable(name: string): Promise<string | undefined> {
 /** For people: with counters, without the elements of named sets. */
 export async function listTableWithCounters(name: string): Promise<string | undefined> {
   return await list(['-t', 'list', 'table', 'inet', name])
+}
+
+/** An inet table of ours, whatever its name: its listing has no counters and no elements of named sets. */
+export interface FoundTable {
+  readonly name: string
+  readonly listing: string
+}
+
+/** All inet tables that have our comment. */
+export async function listOurTables(): Promise<FoundTable[]> {
+  const ruleset = (await list(['-s', '-t', 'list', 'ruleset', 'inet'])) ?? ''
+  const tables = [...ruleset.matchAll(/^table inet (\S+) \{.*\n[\s\S]*?^\}$/gm)]
+  return tables.map(([listing, name]) => ({ name: name!, listing })).filter(({ listing }) => isOurs(listing))
 }
 
 /** The named sets of a listing that do not fill themselves. */
@@ -58,12 +71,17 @@ export async function nftVersion(): Promise<string> {
 
 /** Whether a listing is that of a table of ours. */
 export function isOurs(listing: string): boolean {
-  return listing.includes(`\tcomment "${TABLE_COMMENT}`)
+  return tableDigest(listing) !== undefined
 }
 
 /** Whether a listing is that of a table that belongs to a running process (`flags owner`, or with others). */
 export function isOwned(listing: string): boolean {
   return /^\tflags [a-z,]*\bowner\b/m.test(listing)
+}
+
+/** Whether a listing is that of a guard: it comes after whatever takes packets. */
+export function isGuard(listing: string): boolean {
+  return /^\t\ttype .* priority mangle \+ 1;/m.test(listing)
 }
 
 export function countRules(listing: string): number {

@@ -27,7 +27,7 @@ export class TableOwner {
    * @throws LimpidError LIMPID_PROGRAM with nft's own words when the kernel refuses.
    */
   static async start(text: string, table: string, onLost: (error: LimpidError) => void): Promise<TableOwner> {
-    const file = new JournalFile().textPath
+    const file = JournalFile.make().textPath
     if (file.includes('"'))
       throw new LimpidError('LIMPID_PROGRAM', `nft cannot include a file with a quote in its name: ${file}`)
     writeFileSync(file, text, { mode: 0o600 })

@@ -214,5 +214,5 @@ test('the printed plan holds everything that an operator would type, and who kno
   assert.match(text, /^nft -f - <<'EOF'\n# Brings/)
   assert.match(text, /\nip -4 rule add pref 195 fwmark 0x10000000\/0x30000000 lookup 19536 protocol 195\n/)
   assert.match(text, /\n# no sysctl is changed\n/)
-  assert.match(text, /\nweb +IPv4 +Z +Z +Y +Y and Z know each other, not X {2}/)
+  assert.match(text, /\n# web +IPv4 +Z +Z +Y +Y and Z know each other, not X {2}/)
 })

@@ -29,6 +29,11 @@ export interface Plan {
   readonly notes: readonly string[]
 }
 
+export interface PlanOptions {
+  /** An interface that is not there: `refuse` throws; `note` plans all the same, to compare with what is installed. */
+  readonly missingInterface?: 'refuse' | 'note'
+}
+
 export function isEmptyPlan(plan: Plan): boolean {
   return plan.nftText === ''
 }
@@ -42,12 +47,14 @@ export function isEmptyPlan(plan: Plan): boolean {
  * planned here keep both from happening, whatever the values are or become.
  * @throws LimpidError LIMPID_INTERFACE for an interface that this host does not have.
  */
-export function planRuleset(config: Config, facts: HostFacts): Plan {
+export function planRuleset(config: Config, facts: HostFacts, options: PlanOptions = {}): Plan {
   const notes: string[] = []
   const interceptions: Interception[] = []
   const families = new Set<Family>()
   for (const listener of config.listeners) {
-    checkInterfaces(listener, facts)
+    const missing = checkInterfaces(listener, facts)
+    if (missing !== undefined && options.missingInterface !== 'note') throw missing
+    if (missing !== undefined) notes.push(missing.message)
     for (const family of servedFamilies(listener, facts, notes)) {
       if (listener.intercept === 'tproxy') interceptions.push({ listener, family, to: listenAddress(listener, family) })
       if (listener.intercept === 'tproxy' || needsDivert(listener, family, facts)) families.add(family)
@@ -114,13 +121,23 @@ function ownAddresses(facts: HostFacts): ReadonlySet<string> {
   return new Set(['127.0.0.1', '::1', ...facts.interfaces.flatMap(({ addresses }) => addresses)])
 }
 
-function checkInterfaces(listener: ListenerConfig, facts: HostFacts): void {
+/** @throws LimpidError LIMPID_INTERFACE for a name that no interface can have; returns it for one that is not there. */
+function checkInterfaces(listener: ListenerConfig, facts: HostFacts): LimpidError | undefined {
   const known = facts.interfaces.map(({ name }) => name)
+  let missing: LimpidError | undefined
   for (const name of [...listener.match.interfaces, ...listener.exclude.interfaces]) {
     const wildcard = name.endsWith('*') // nft: any name that begins like that, now or later
-    if (/^[^\s"/]{1,15}$/.test(name) && (wildcard || known.includes(name))) continue
-    throw new LimpidError('LIMPID_INTERFACE', `listener ${listener.name}: there is no interface ${name} on this host`, {
-      cure: `it has ${known.join(', ')}; or write a prefix with an asterisk for interfaces that come later, as in ppp*`,
-    })
+    const wellFormed = /^[^\s"/]{1,15}$/.test(name)
+    if (wellFormed && (wildcard || known.includes(name))) continue
+    const error = new LimpidError(
+      'LIMPID_INTERFACE',
+      `listener ${listener.name}: there is no interface ${name} on this host`,
+      {
+        cure: `it has ${known.join(', ')}; or write a prefix with an asterisk for interfaces that come later, as in ppp*`,
+      },
+    )
+    if (!wellFormed) throw error
+    missing ??= error
   }
+  return missing
 }

@@ -3,11 +3,11 @@ import type { KnowsRow } from './knows.ts'
 import { isEmptyPlan, type Plan } from './plan.ts'
 import { ipRuleArgs, routeArgs } from './policy-routing.ts'
 
-/** The plan as an operator would type it, and what follows from it. Ends with a newline. */
+/** The plan as an operator would type it, and what follows from it as comments: a shell script. Ends with a newline. */
 export function printPlan(plan: Plan): string {
   const sections: string[] = []
   if (isEmptyPlan(plan)) {
-    sections.push('The kernel needs no rules for this.')
+    sections.push('# the kernel needs no rules for this')
   } else {
     sections.push(`nft -f - <<'EOF'\n${plan.nftText}EOF`)
     if (plan.guardText !== undefined) sections.push(`nft -f - <<'EOF'\n${plan.guardText}EOF`)
@@ -26,7 +26,7 @@ export function printPlan(plan: Plan): string {
             .join('\n'),
     )
   }
-  sections.push(knowsTable(plan.knows), ...plan.notes.map((note) => `note: ${note}`))
+  sections.push(knowsTable(plan.knows), ...plan.notes.map((note) => `# note: ${note}`))
   return `${sections.join('\n\n')}\n`
 }
 
@@ -43,7 +43,8 @@ export function knowsTable(rows: readonly KnowsRow[]): string {
     row.serverSetup,
   ])
   const heading = ['listener', 'family', 'Y dials', 'Y sees', 'Z sees', 'who knows whom', 'Y needs', 'Z needs']
-  return ['# Y: the client, X: this host, Z: the server', ...aligned([heading, ...joinFamilies(cells)])].join('\n')
+  const lines = ['Y: the client, X: this host, Z: the server', ...aligned([heading, ...joinFamilies(cells)])]
+  return lines.map((line) => `# ${line}`).join('\n')
 }
 
 function joinFamilies(rows: readonly string[][]): string[][] {

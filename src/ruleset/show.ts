@@ -1,8 +1,8 @@
 import type { RulesConfig } from '../config/types.ts'
-import { listRoutes, listRules } from './ip-commands.ts'
-import { guardTable } from './nft.ts'
-import { isOurs, listTableWithCounters } from './nft-commands.ts'
+import { listOurRoutes, listRules } from './ip-commands.ts'
+import { isGuard, listTableWithCounters } from './nft-commands.ts'
 import type { SysctlChange } from './plan.ts'
+import { routeArgs } from './policy-routing.ts'
 import { readState } from './state.ts'
 
 /** What of ours is in the kernel now. */
@@ -18,22 +18,25 @@ export interface InstalledRules {
   readonly owner: number | 'persistent' | 'leftover' | undefined
 }
 
-/** Reads it; changes nothing. */
-export async function showRules(rules: RulesConfig): Promise<InstalledRules> {
-  const state = await readState(rules)
-  const names = state.journal?.rules ?? rules
+/** Reads it, under whatever names it is there; changes nothing. */
+export async function showRules(_names?: RulesConfig): Promise<InstalledRules> {
+  const state = await readState()
+  const listed = async (wanted: boolean) => {
+    const found = state.tables.filter((table) => isGuard(table.listing) === wanted)
+    const listings = await Promise.all(found.map(({ name }) => listTableWithCounters(name)))
+    return listings.some((listing) => listing !== undefined) ? listings.join('') : undefined
+  }
   const [nftTable, guard, ipRules, routes] = await Promise.all([
-    listTableWithCounters(names.nftTable),
-    listTableWithCounters(guardTable(names)),
+    listed(false),
+    listed(true),
     listRules(),
-    listRoutes(names.routeTable),
+    listOurRoutes(),
   ])
-  const line = ({ family, text }: { family: number; text: string }) => `-${family} ${text}`
   const shown = {
-    nftTable: nftTable !== undefined && isOurs(nftTable) ? nftTable : undefined,
-    guardTable: guard !== undefined && isOurs(guard) ? guard : undefined,
-    ipRules: ipRules.filter(({ ours }) => ours).map(line),
-    routes: routes.filter(({ ours }) => ours).map(line),
+    nftTable,
+    guardTable: guard,
+    ipRules: ipRules.filter(({ ours }) => ours).map(({ family, text }) => `-${family} ${text}`),
+    routes: routes.map((route) => `-${route.family} ${routeArgs(route).join(' ')}`),
     sysctls: state.journal?.sysctls ?? [],
   }
   const anything = Object.values(shown).some((part) => part !== undefined && part.length > 0)

@@ -1,9 +1,8 @@
 import { readFileSync } from 'node:fs'
-import type { RulesConfig } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
+import { listOurRoutes, listRules } from './ip-commands.ts'
 import { isWriterAlive, type Journal, JournalFile } from './journal.ts'
-import { guardTable } from './nft.ts'
-import { isOurs, isOwned, listTable } from './nft-commands.ts'
+import { type FoundTable, isGuard, isOwned, listOurTables } from './nft-commands.ts'
 
 const NETLINK_NETFILTER = 12 // include/uapi/linux/netlink.h
 const DYING_MS = 2_000 // a killed process's nft notices within milliseconds; a loaded machine may need longer
@@ -13,25 +12,23 @@ const POLL_MS = 20
 export interface RulesetState {
   readonly file: JournalFile
   readonly journal: Journal | undefined
-  /** Stateless listings of our nft tables; undefined for one that is not there or not ours. */
-  readonly table: string | undefined
-  readonly guard: string | undefined
+  /** Our nft tables, whatever their names, by their comment. */
+  readonly tables: readonly FoundTable[]
   /** A running process holds the rules; its pid, 0 when it cannot be found. */
   readonly holder: number | undefined
-  /** Rules that were installed to stay. */
+  /** Rules that were installed to stay, and are there, at least in part. */
   readonly persistent: boolean
 }
 
 /** Reads it. Waits up to 2 s for a killed process's nft table to go. */
-export async function readState(rules: RulesConfig): Promise<RulesetState> {
-  const file = new JournalFile()
+export async function readState(): Promise<RulesetState> {
+  const file = JournalFile.find()
   const deadline = performance.now() + DYING_MS
   for (;;) {
     const journal = file.read()
-    const names = journal?.rules ?? rules
-    const table = oursOnly(await listTable(names.nftTable))
+    const tables = await listOurTables()
     const alive = journal !== undefined && journal.owner === 'process' && isWriterAlive(journal)
-    const owned = table !== undefined && isOwned(table)
+    const owned = tables.some(({ listing }) => isOwned(listing))
     if (owned && !alive && journal !== undefined && performance.now() < deadline) {
       await new Promise((resolve) => setTimeout(resolve, POLL_MS))
       continue
@@ -39,25 +36,40 @@ export async function readState(rules: RulesConfig): Promise<RulesetState> {
     return {
       file,
       journal,
-      table,
-      guard: oursOnly(await listTable(guardTable(names))),
+      tables,
       holder: alive ? journal.pid : owned ? (nftHolder() ?? 0) : undefined,
-      persistent: journal === undefined ? table !== undefined && !owned : journal.owner === 'persistent',
+      persistent: await isPersistent(journal, tables, owned),
     }
   }
 }
 
-/** @throws LimpidError LIMPID_RULES_HELD when a process other than this one holds the rules. */
-export function refuseWhenHeld(state: RulesetState, rules: RulesConfig): void {
-  if (state.holder === undefined) return
-  const who = state.holder === 0 ? 'a running process' : `process ${state.holder}`
-  throw new LimpidError('LIMPID_RULES_HELD', `nft table inet ${rules.nftTable} is held by ${who}`, {
-    cure: `stop that first${state.holder === 0 ? '' : ` (kill ${state.holder})`}, or run without rules: --no-rules`,
-  })
+async function isPersistent(journal: Journal | undefined, tables: readonly FoundTable[], owned: boolean) {
+  // the record is lost: a table that belongs to no process was to stay; a guard always outlives its process
+  if (journal === undefined) return !owned && tables.some(({ listing }) => !isGuard(listing))
+  if (journal.owner !== 'persistent') return false
+  if (tables.length > 0 || (await listOurRoutes()).length > 0) return true
+  return (await listRules()).some(({ ours }) => ours)
 }
 
-function oursOnly(listing: string | undefined): string | undefined {
-  return listing !== undefined && isOurs(listing) ? listing : undefined
+/**
+ * @param verb what is refused: only installing has the choice to do without rules.
+ * @throws LimpidError LIMPID_RULES_HELD when a process other than this one holds the rules.
+ */
+export function refuseWhenHeld(state: RulesetState, verb: 'install' | 'remove'): void {
+  if (state.holder === undefined) return
+  const known = state.holder !== 0
+  const held = state.tables.find(({ listing }) => isOwned(listing)) ?? state.tables[0]
+  const what = held === undefined ? 'the rules are' : `nft table inet ${held.name} is`
+  throw new LimpidError(
+    'LIMPID_RULES_HELD',
+    `${what} held by ${known ? `process ${state.holder}` : 'a running process'}`,
+    {
+      cure:
+        verb === 'install'
+          ? `stop that first${known ? ` (kill ${state.holder})` : ''}, or run without rules: --no-rules`
+          : `limpid run${known ? ` (pid ${state.holder})` : ''} holds them and removes them when it stops${known ? `: kill ${state.holder}` : ''}`,
+    },
+  )
 }
 
 /** The pid of an nft process with an open netfilter netlink socket in this namespace (/proc/net/netlink). */

@@ -3,15 +3,17 @@ import type { RulesConfig } from '../config/types.ts'
 import { requireCapabilities } from '../sys/capability.ts'
 import { readSysctl, sysctlPath } from '../sys/host.ts'
 import { deleteOurRoutes, deleteOurRules } from './ip-commands.ts'
+import type { JournalFile } from './journal.ts'
 import { guardTable } from './nft.ts'
-import { deleteTable } from './nft-commands.ts'
+import { deleteTable, isGuard } from './nft-commands.ts'
 import type { SysctlChange } from './plan.ts'
-import { prioritiesOf } from './policy-routing.ts'
 import { type RulesetState, readState, refuseWhenHeld } from './state.ts'
 
 export interface SweepOptions {
   /** Leaves the guard nft table, for an install that replaces it: traffic stays dropped in between. */
   readonly keepGuard?: boolean
+  /** Told in one line when the kernel is clean but the state file cannot be removed. By default Node's warning. */
+  readonly onWarning?: (line: string) => void
 }
 
 /**
@@ -21,41 +23,52 @@ export interface SweepOptions {
  * @throws LimpidError LIMPID_RULES_HELD when they belong to a process that still runs.
  */
 export async function sweep(rules: RulesConfig, options: SweepOptions = {}): Promise<string[]> {
-  const state = await readState(rules)
-  refuseWhenHeld(state, rules)
+  const state = await readState()
+  refuseWhenHeld(state, 'install')
   return state.persistent ? [] : await undo(state, rules, options)
 }
 
 /**
- * Removes whatever of ours is in this network namespace, also rules that were installed to stay.
+ * Removes whatever of ours is in this network namespace, under whatever names, also rules that were installed to stay.
  * @returns what was removed, in words; empty when there was nothing.
  * @throws LimpidError LIMPID_RULES_HELD when they belong to a process that still runs.
  */
-export async function removeRuleset(rules: RulesConfig): Promise<string[]> {
+export async function removeRuleset(rules: RulesConfig, options: SweepOptions = {}): Promise<string[]> {
   requireCapabilities(['CAP_NET_ADMIN'], 'remove rules')
-  const state = await readState(rules)
-  refuseWhenHeld(state, rules)
-  return await undo(state, rules)
+  const state = await readState()
+  refuseWhenHeld(state, 'remove')
+  return await undo(state, rules, options)
 }
 
-async function undo(state: RulesetState, current: RulesConfig, options: SweepOptions = {}): Promise<string[]> {
-  const rules = state.journal?.rules ?? current
+async function undo(state: RulesetState, current: RulesConfig, options: SweepOptions): Promise<string[]> {
   const removed: string[] = []
-  if (state.table !== undefined) {
-    await deleteTable(rules.nftTable)
-    removed.push(`nft table inet ${rules.nftTable}`)
+  const removeTable = async (name: string) => {
+    await deleteTable(name)
+    removed.push(`nft table inet ${name}`)
   }
-  const ipRules = await deleteOurRules(prioritiesOf(rules))
+  const guards = state.tables.filter(({ listing }) => isGuard(listing))
+  for (const table of state.tables) if (!guards.includes(table)) await removeTable(table.name)
+  const ipRules = await deleteOurRules()
   if (ipRules > 0) removed.push(`${ipRules} ip rules`)
-  const routes = await deleteOurRoutes(rules.routeTable)
-  if (routes > 0) removed.push(`${routes} routes in route table ${rules.routeTable}`)
-  removed.push(...restoreSysctls(state.journal?.sysctls ?? []))
-  if (state.guard !== undefined && options.keepGuard !== true) {
-    await deleteTable(guardTable(rules))
-    removed.push(`nft table inet ${guardTable(rules)}`)
+  const routes = await deleteOurRoutes()
+  for (const table of new Set(routes.map((route) => route.table))) {
+    removed.push(`${routes.filter((route) => route.table === table).length} routes in route table ${table}`)
   }
-  state.file.remove()
+  removed.push(...restoreSysctls(state.journal?.sysctls ?? []))
+  for (const { name } of guards) {
+    if (options.keepGuard !== true || name !== guardTable(current)) await removeTable(name)
+  }
+  removeFile(state.file, options)
   return removed
+}
+
+/** The kernel's part is done: a read-only disk must not make it look undone. */
+function removeFile(file: JournalFile, { onWarning = (line) => process.emitWarning(line) }: SweepOptions): void {
+  try {
+    file.remove()
+  } catch (error) {
+    onWarning(`cannot remove the state file: ${(error as Error).message}`)
+  }
 }
 
 /** Puts former values back, except where somebody else has changed the value since. Says what was restored. */

@@ -1,7 +1,6 @@
 import { readSysctl } from '../sys/host.ts'
 import { listRoutes, listRules } from './ip-commands.ts'
-import type { Journal } from './journal.ts'
-import { JournalFile } from './journal.ts'
+import { type Journal, JournalFile } from './journal.ts'
 import { guardTable, tableDigest } from './nft.ts'
 import { listTable, nftVersion } from './nft-commands.ts'
 import type { Plan } from './plan.ts'
@@ -17,7 +16,7 @@ export interface Difference {
 
 /** Reads back what the kernel has and compares it with the plan. Empty when all is as planned. */
 export async function verifyRuleset(plan: Plan): Promise<Difference[]> {
-  const journal = new JournalFile().read()
+  const journal = JournalFile.find().read()
   const sameNft = journal !== undefined && journal.nftVersion === (await nftVersion())
   const { rules } = plan
   return [
@@ -35,9 +34,9 @@ async function verifyTable(name: string, text: string, recorded: string): Promis
   const listing = await listTable(name)
   if (text === '') return listing === undefined ? [] : [{ what, expected: undefined, found: what }]
   if (listing === undefined) return [{ what, expected: what, found: undefined }]
-  const expected = `made from config ${tableDigest(text)}`
-  const found = `made from config ${tableDigest(listing)}`
-  if (expected !== found) return [{ what, expected, found }]
+  if (tableDigest(text) !== tableDigest(listing)) {
+    return [{ what, expected: 'rules of these settings', found: 'rules of other settings' }]
+  }
   return recorded === '' ? [] : compareLines(what, recorded, listing)
 }
 
@@ -52,6 +51,13 @@ export function compareLines(what: string, expected: string, found: string): Dif
       count > 0 ? { what, expected: text, found: undefined } : { what, expected: undefined, found: text }
     return Array.from({ length: Math.abs(count) }, () => difference)
   })
+}
+
+/** `nft table inet limpid: missing`. */
+export function describeDifference({ what, expected, found }: Difference): string {
+  if (found === undefined) return expected === what ? `${what}: missing` : `${what}: missing: ${expected}`
+  if (expected !== undefined) return `${what}: ${found} instead of ${expected}`
+  return found === what ? `${what}: not planned` : `${what}: not planned: ${found}`
 }
 
 async function verifyIpRules(plan: Plan): Promise<Difference[]> {

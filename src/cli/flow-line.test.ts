@@ -1,0 +1,35 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { FlowRecord } from '../proxy/record.ts'
+import { colourOf } from './colour.ts'
+import { flowJson, flowLineFormat } from './flow-line.ts'
+
+const PLAIN = colourOf({})
+const RECORD: FlowRecord = {
+  id: 1,
+  listener: 'web',
+  protocol: 'tcp',
+  client: { address: '10.0.3.1', port: 40_000 },
+  originalDst: { address: '10.0.4.2', port: 80 },
+  upstream: { address: '10.0.4.2', port: 80 },
+  sourceAddr: { address: '10.0.3.1', port: 40_001 },
+  source: 'client',
+  bytesClientToUpstream: 1,
+  bytesUpstreamToClient: 2,
+  startedAt: 1_700_000_000_000,
+  dialMs: 1.234_567_8,
+  durationMs: 20.000_000_1,
+  reason: 'closed',
+  error: undefined,
+  refused: false,
+}
+
+test('a flow line names the listener where there are several', () => {
+  assert.match(flowLineFormat(PLAIN, { listener: true })(RECORD), /^#1 {2}web {2}10\.0\.3\.1:40000 → /)
+  assert.match(flowLineFormat(PLAIN, { listener: false })(RECORD), /^#1 {2}10\.0\.3\.1:40000 → /)
+})
+
+test('durations in JSON end with the microseconds', () => {
+  const { dialMs, durationMs, client } = JSON.parse(flowJson(RECORD)) as FlowRecord
+  assert.deepEqual({ dialMs, durationMs, client }, { dialMs: 1.235, durationMs: 20, client: RECORD.client })
+})

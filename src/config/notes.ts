@@ -1,0 +1,43 @@
+import { type Family, familyOf } from '../net/address.ts'
+import { literalFamily } from './build.ts'
+import type { Config, ListenerConfig } from './types.ts'
+
+/** What is legal in a configuration, yet may surprise: one line each. */
+export function configNotes({ listeners }: Pick<Config, 'listeners'>): string[] {
+  return [...listenersWithoutFlows(listeners), ...listeners.flatMap(familyLeftOut)]
+}
+
+/** The first listener that matches a packet gets it: one with the same conditions as an earlier one gets none. */
+function listenersWithoutFlows(listeners: readonly ListenerConfig[]): string[] {
+  const lines: string[] = []
+  const first = new Map<string, string>()
+  for (const listener of listeners) {
+    if (listener.intercept === 'none') continue
+    const packets = packetsOf(listener)
+    const earlier = listener.families.map((family) => first.get(`${family} ${packets}`))
+    for (const [index, family] of listener.families.entries()) {
+      if (earlier[index] === undefined) first.set(`${family} ${packets}`, listener.name)
+    }
+    if (earlier[0] === undefined || earlier.includes(undefined)) continue
+    lines.push(`listener ${listener.name} never gets a flow: listener ${earlier[0]}, before it, matches the same`)
+  }
+  return lines
+}
+
+/** Equal for listeners with equal conditions, in whatever order they were written. */
+function packetsOf({ match, exclude, interceptLocal }: ListenerConfig): string {
+  const conditions = [match, exclude].map((one) =>
+    Object.entries(one).map(([key, values]) => [key, values.map((value: unknown) => JSON.stringify(value)).toSorted()]),
+  )
+  return JSON.stringify([conditions, interceptLocal])
+}
+
+/** Packets of a family that the listener's source cannot dial with are not taken. */
+function familyLeftOut({ name, intercept, families, source, to }: ListenerConfig): string[] {
+  const [family] = families
+  if (intercept === 'none' || families.length > 1 || source === 'proxy') return []
+  const why = typeof source === 'object' ? `the source ${source.address}` : `"to" ${to?.host ?? ''}`
+  const only: Family | undefined = typeof source === 'object' ? familyOf(source.address) : literalFamily(to?.host ?? '')
+  if (family !== only) return []
+  return [`listener ${name}: IPv${only === 4 ? 6 : 4} passes by untouched: ${why} is IPv${only}`]
+}
