@@ -25,7 +25,7 @@ export function isInstalled(program: string): boolean {
 export async function machineFacts(): Promise<MachineFacts> {
   const version = isInstalled('haproxy') ? firstLine((await run('haproxy', ['-v'])).stdout) : undefined
   return {
-    kernel: release(),
+    kernel: /^[\d.]+/.exec(release())?.[0] ?? release(), // without what a distributor adds
     cores: availableParallelism(),
     processor: cpus()[0]?.model ?? 'unknown',
     node: process.versions.node,
