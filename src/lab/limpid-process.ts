@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { LimpidError } from '../errors.ts'
+import type { ProxyStats } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
 import type { Host } from './host.ts'
 
@@ -110,6 +111,19 @@ export class LimpidProcess {
           `${this.records.length} of ${count} flow records within ${withinMs} ms: ${this.stderr}`,
         )
       }
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+  }
+
+  /** Its counters (SIGUSR2). */
+  async stats(): Promise<ProxyStats> {
+    const before = this.stderr.length
+    this.child.kill('SIGUSR2')
+    const deadlineAt = performance.now() + 2_000
+    for (;;) {
+      const line = /\{"dials":.*\}/.exec(this.stderr.slice(before))?.[0]
+      if (line !== undefined) return JSON.parse(line) as ProxyStats
+      if (performance.now() > deadlineAt) throw new LimpidError('LIMPID_LAB', `no counters: ${this.stderr}`)
       await new Promise((resolve) => setTimeout(resolve, 5))
     }
   }

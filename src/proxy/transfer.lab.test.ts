@@ -148,7 +148,8 @@ test('2000 concurrent connections that behave in every way: each is told once, n
       socket.end()
     })
   })
-  const settledDescriptors = limpid.descriptors()
+  const ownDescriptors = async (): Promise<number> => limpid.descriptors() - 2 * (await limpid.stats()).pipesOpen
+  const settledDescriptors = await ownDescriptors()
   const told = limpid.records.length
   const expected: Record<string, number> = {}
   const connections = Array.from({ length: count }, async (_, index) => {
@@ -189,7 +190,8 @@ test('2000 concurrent connections that behave in every way: each is told once, n
   }
   assert.deepEqual(reasons, expected)
   await until(() => server.connections.size === 0, 5_000, 'end of all connections at the server')
-  // pipes that lie in the pool (two descriptors each, 32 at the most) are not leaked
-  const pooled = 2 * 32
-  assert.ok(limpid.descriptors() <= settledDescriptors + pooled, `${settledDescriptors} → ${limpid.descriptors()}`)
+  const { flowsOpen, waitingBytes, pipesOpen } = await limpid.stats()
+  assert.deepEqual({ flowsOpen, waitingBytes }, { flowsOpen: 0, waitingBytes: 0 })
+  assert.ok(pipesOpen <= 32, `${pipesOpen} pipes are kept for the next bulk flows`)
+  assert.equal(await ownDescriptors(), settledDescriptors)
 })
