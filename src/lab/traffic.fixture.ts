@@ -87,6 +87,7 @@ export async function sendPattern(socket: Socket, seed: number, size: number): P
   }
 }
 
+/** Waits until `condition` holds. @throws Error after `withinMs`. */
 export async function until(condition: () => boolean, withinMs: number, what: string): Promise<void> {
   const deadlineAt = performance.now() + withinMs
   while (!condition()) {

@@ -3,8 +3,9 @@ import { test } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { enterNamespaces } from '../lab/namespace.ts'
+import { until } from '../lab/traffic.fixture.ts'
 import { mustRun } from '../sys/program.ts'
-import { connectTo, openDescriptors, readAll, startForwarder, startServer, until } from './proxy.fixture.ts'
+import { connectTo, openDescriptors, readAll, startForwarder, startServer } from './proxy.fixture.ts'
 
 await enterNamespaces()
 await mustRun('ip', ['link', 'set', 'lo', 'up'])

@@ -2,6 +2,7 @@ import { readdirSync } from 'node:fs'
 import { Server, Socket } from 'node:net'
 import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_TIMEOUTS, MATCH_ANY } from '../config/defaults.ts'
 import type { Config, Limits, ListenerConfig } from '../config/types.ts'
+import { until } from '../lab/traffic.fixture.ts'
 import type { Endpoint } from '../net/address.ts'
 import { createProxy, type TransparentProxy } from './proxy.ts'
 import type { FlowRecord } from './record.ts'
@@ -105,15 +106,6 @@ export async function readAll(socket: Socket): Promise<Buffer> {
 
 export function whenClosed(socket: Socket): Promise<void> {
   return socket.closed ? Promise.resolve() : new Promise((resolve) => socket.once('close', () => resolve()))
-}
-
-/** Waits until `condition` holds. @throws Error after `withinMs`. */
-export async function until(condition: () => boolean, withinMs: number, what: string): Promise<void> {
-  const deadlineAt = performance.now() + withinMs
-  while (!condition()) {
-    if (performance.now() > deadlineAt) throw new Error(`no ${what} within ${withinMs} ms`)
-    await new Promise((resolve) => setTimeout(resolve, 2))
-  }
 }
 
 /** Descriptors of this process that are sockets, pipes or epoll sets (what a flow could leak). */

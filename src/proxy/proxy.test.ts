@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { test } from 'node:test'
-import { connectTo, openDescriptors, readAll, startForwarder, startServer, until, whenClosed } from './proxy.fixture.ts'
+import { until } from '../lab/traffic.fixture.ts'
+import { connectTo, openDescriptors, readAll, startForwarder, startServer, whenClosed } from './proxy.fixture.ts'
 
 const sha = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 const QUICK = { connectMs: 300, idleMs: 200, halfCloseMs: 200, deadPeerMs: 30_000 }

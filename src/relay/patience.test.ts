@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { connectTo, readAll, startForwarder, startServer, until } from '../proxy/proxy.fixture.ts'
+import { sleep, until } from '../lab/traffic.fixture.ts'
+import { connectTo, readAll, startForwarder, startServer } from '../proxy/proxy.fixture.ts'
 import { EAGAIN } from '../sys/errno.ts'
 import { ffi } from '../sys/ffi.ts'
 import {
@@ -17,7 +18,6 @@ import {
 } from '../sys/socket.ts'
 
 const PATIENT = { connectMs: 1_000, idleMs: 0, halfCloseMs: 0, deadPeerMs: 30_000 }
-const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
 test('a client that pauses reading for longer than deadPeerMs gets all bytes afterwards: its host answers', async () => {
   const SIZE = 30_000_000

@@ -1,17 +1,18 @@
 import { writeFileSync } from 'node:fs'
-import { type AddressInfo, Server, type Socket } from 'node:net'
+import { Server, type Socket } from 'node:net'
 import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_TIMEOUTS, MATCH_ANY } from '../config/defaults.ts'
 import type { Config, ListenerConfig } from '../config/types.ts'
 import { Host } from '../lab/host.ts'
+import { ADDRESSES } from '../lab/topology.ts'
 import { type Endpoint, familyOf, formatEndpoint } from '../net/address.ts'
 import { sysctlPath } from '../sys/host.ts'
 import { setIpv6Only, setReuseAddress, setTransparent } from '../sys/options.ts'
 import { mustRun } from '../sys/program.ts'
 import { bindSocket, listenSocket, openTcp } from '../sys/socket.ts'
 
-export const SERVER = { 4: '10.0.4.2', 6: 'fd00:4::2' } as const
-export const CLIENT = { 4: '10.0.3.1', 6: 'fd00:3::1' } as const
-export const PROXY = { 4: '10.0.3.101', 6: 'fd00:3::101' } as const
+export const SERVER = { 4: ADDRESSES[4].z, 6: ADDRESSES[6].z } as const
+export const CLIENT = { 4: ADDRESSES[4].y, 6: ADDRESSES[6].y } as const
+export const PROXY = { 4: ADDRESSES[4].xy, 6: ADDRESSES[6].xy } as const
 export const FAMILIES = [4, 6] as const
 
 const ANSWER_TIMEOUT_MS = 700 // a packet that is dropped is sent again after a second
@@ -141,8 +142,4 @@ async function untilAnswers(dial: () => Socket): Promise<void> {
 function peerOf(socket: Socket): Endpoint {
   const { remoteAddress, remotePort } = socket
   return { address: remoteAddress ?? '', port: remotePort ?? 0 }
-}
-
-export function portOf(server: Server): number {
-  return (server.address() as AddressInfo).port
 }
