@@ -1,6 +1,9 @@
 import type { Command } from 'commander'
+import { deepFreeze } from '../config/build.ts'
+import { flagValue } from '../config/flags.ts'
 import { quickConfig } from '../config/quick.ts'
 import type { Config } from '../config/types.ts'
+import { BACKEND } from '../config/values.ts'
 import { LimpidError } from '../errors.ts'
 import { loadConfig } from './config-file.ts'
 import { hostFamilies } from './host-families.ts'
@@ -13,6 +16,7 @@ function commandLine(command: Command): string {
 export interface QuickFlags {
   config?: string
   intercept?: string
+  path?: string[]
   from?: string[]
   ports?: string
   family?: string
@@ -20,26 +24,35 @@ export interface QuickFlags {
   to?: string
   listen?: string[]
   onDown?: string
+  backend?: string
   rules: boolean
 }
 
-const QUICK_ONLY = ['from', 'ports', 'family', 'source', 'to', 'listen', 'onDown'] as const
+const QUICK_ONLY = ['path', 'from', 'ports', 'family', 'source', 'to', 'listen', 'onDown'] as const
 
 /** The flags that `run`, `plan` and `rules` share: a file, or the quick form. */
 export function addConfigFlags(command: Command): Command {
   return command
     .option('-c, --config <file>', 'limpid.yaml; without it and --intercept the usual places are searched')
-    .option('--intercept <how>', 'instead of a file: tproxy, or none (clients dial the listener itself)')
+    .option(
+      '--intercept <how>',
+      'instead of a file: tproxy, redirect, dnat or mark; or none (clients dial the listener itself)',
+    )
+    .option('--path <paths...>', 'forwarded (the default), local: made on this host, bridged: crossing a bridge')
     .option('--from <iface...>', 'receiving interfaces, such as eth0,eth1 (any but lo)')
     .option('--ports <list>', 'original destination ports, such as 80,443,8000-8100 (all)')
     .option('--family <family>', '4, 6 or both')
     .option('--source <source>', 'whose address the server sees: proxy, client, client-port or an address (proxy)')
     .option('--to <host:port>', 'dial this instead of the original destination; a host alone keeps the port')
-    .option('--listen <addr:port...>', 'where the listener waits (127.0.0.1:50080 and [::1]:50080)')
+    .option(
+      '--listen <addr:port...>',
+      'where the listener waits: an address and port, or a port (50080; with tproxy on loopback)',
+    )
     .option(
       '--on-down <what>',
       'if Limpid dies, traffic passes by (open) or stays dropped (closed); a clean stop lets it pass (open)',
     )
+    .option('--backend <program>', 'what makes the rules: nft, iptables or auto (auto)')
     .option('--no-rules', 'leave the kernel rules to somebody else')
 }
 
@@ -54,7 +67,8 @@ export async function configOf(flags: QuickFlags, command: Command): Promise<Con
       })
     }
     const config = await loadConfig(flags.config, `${commandLine(command)} --intercept tproxy`)
-    return flags.rules ? config : { ...config, rules: { ...config.rules, install: false } }
+    const backend = flagValue('--backend', BACKEND, flags.backend) ?? config.rules.backend
+    return deepFreeze({ ...config, rules: { ...config.rules, backend, install: flags.rules && config.rules.install } })
   }
   if (flags.config !== undefined) {
     throw new LimpidError('LIMPID_USAGE', '-c and --intercept exclude each other', {

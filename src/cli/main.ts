@@ -36,9 +36,14 @@ const COMMANDS: readonly Entry[] = [
   },
   {
     name: 'rules',
-    summary: 'show, install, remove or verify the kernel rules',
-    verbs: 'show, install, remove or verify',
+    summary: 'show, install, remove or diff the kernel rules',
+    verbs: 'show, install, remove or diff',
     load: () => import('./rules.ts'),
+  },
+  {
+    name: 'doctor',
+    summary: 'find out why packets do not arrive: looks, then pushes packets through the rules',
+    load: () => import('./doctor.ts'),
   },
   { name: 'check', summary: 'check a configuration file', load: () => import('./check.ts') },
   {

@@ -50,3 +50,32 @@ test('a configuration that is broken or gone does not keep the rules from being 
     assert.equal(await mustRun('nft', ['list', 'ruleset']), '')
   }
 })
+
+test('diff shows what is planned and what is there instead, with exit code 3, and says when nothing differs', async () => {
+  const flags = '--intercept tproxy --ports 80 --on-down closed'
+  assert.equal(limpid(`rules install ${flags}`).status, 0)
+  const same = limpid(`rules diff ${flags}`)
+  assert.deepEqual({ stdout: same.stdout, status: same.status }, { stdout: 'the rules are as planned\n', status: 0 })
+  await mustRun('ip', ['rule', 'del', 'pref', '195'])
+  await mustRun('ip', ['rule', 'add', 'pref', '195', 'fwmark', '1', 'lookup', '7', 'protocol', '195'])
+  await mustRun('nft', ['delete table inet limpid-guard'])
+  await mustRun('nft', ['insert rule inet limpid prerouting counter drop'])
+  const different = limpid(`rules diff ${flags}`)
+  assert.equal(different.status, 3)
+  assert.deepEqual(different.stdout.split('\n'), [
+    'nft table inet limpid',
+    '+ counter drop',
+    '- nft table inet limpid-guard',
+    'ip -4 rule',
+    '+ pref 195 fwmark 0x1/0xffffffff lookup 7 protocol 195',
+    '- pref 195 fwmark 0x10000000/0x30000000 lookup 19536 protocol 195',
+    '',
+  ])
+  const json = limpid(`rules diff ${flags} --json`)
+  assert.equal(json.status, 3)
+  assert.deepEqual(JSON.parse(json.stdout)[1], {
+    what: 'nft table inet limpid-guard',
+    expected: 'nft table inet limpid-guard',
+  })
+  assert.equal(limpid('rules remove').status, 0)
+})

@@ -2,11 +2,12 @@ import type { Command } from 'commander'
 import { DEFAULT_RULES } from '../config/defaults.ts'
 import { findConfig } from '../config/find.ts'
 import type { RulesConfig } from '../config/types.ts'
+import { chooseBackend } from '../ruleset/backend.ts'
 import { installRuleset } from '../ruleset/install.ts'
 import { type Plan, planRuleset } from '../ruleset/plan.ts'
 import { formatRules, showRules } from '../ruleset/show.ts'
 import { removeRuleset } from '../ruleset/sweep.ts'
-import { describeDifference, verifyRuleset } from '../ruleset/verify.ts'
+import { formatDifferences, verifyRuleset } from '../ruleset/verify.ts'
 import { requireCapabilities } from '../sys/capability.ts'
 import { hostFacts } from '../sys/host.ts'
 import { loadConfig } from './config-file.ts'
@@ -49,21 +50,18 @@ export function configure(command: Command, invocation: Invocation): void {
     })
   addConfigFlags(
     command
-      .command('verify')
-      .description('compare the rules in the kernel with the plan; exit code 3 when they differ'),
+      .command('diff')
+      .description('show what in the kernel differs from the plan; exit code 3 when anything does'),
   )
     .option('--json', 'the differences as JSON')
     .action(async (flags: QuickFlags & { json?: true }, self: Command) => {
       requireCapabilities(['CAP_NET_ADMIN'], 'read the rules')
       // an interface that has vanished is no reason not to look at the rules
-      const plan = planRuleset(await configOf(flags, self), hostFacts(), { missingInterface: 'note' })
+      const plan = await planOf(flags, self, 'note')
       for (const line of plan.notes) note(line)
       const differences = await verifyRuleset(plan)
       if (flags.json) printJson(differences)
-      else
-        printLine(
-          differences.length === 0 ? 'the rules are as planned' : differences.map(describeDifference).join('\n'),
-        )
+      else printLine(differences.length === 0 ? 'the rules are as planned' : formatDifferences(differences))
       if (differences.length > 0) invocation.exitCode = EXIT_DIFFERENT
     })
 }
@@ -88,6 +86,11 @@ async function rulesOf(flags: NameFlags): Promise<RulesConfig> {
   }
 }
 
-async function planOf(flags: QuickFlags, command: Command): Promise<Plan> {
-  return planRuleset(await configOf(flags, command), hostFacts())
+async function planOf(
+  flags: QuickFlags,
+  command: Command,
+  missingInterface: 'refuse' | 'note' = 'refuse',
+): Promise<Plan> {
+  const config = await configOf(flags, command)
+  return planRuleset(config, hostFacts(), { missingInterface, backend: await chooseBackend(config.rules) })
 }

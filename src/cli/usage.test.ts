@@ -50,7 +50,7 @@ const USAGE: [args: string, line: RegExp][] = [
   ['plan', /or try: limpid plan --intercept tproxy/],
   ['rules install', /or try: limpid rules install --intercept tproxy/],
   ['check', /or try: limpid check FILE/],
-  ['rules', /limpid rules: which of show, install, remove or verify\? See `limpid rules --help`/],
+  ['rules', /limpid rules: which of show, install, remove or diff\? See `limpid rules --help`/],
   ['run --intercept tproxy --no-rules --on-down closed', /--on-down: onDown closed needs the kernel rules/],
   ['run --ports 80', /--ports is part of the quick form, which begins with --intercept; add --intercept tproxy/],
   ['run -c x.yaml --intercept tproxy', /-c and --intercept exclude each other/],

@@ -1,26 +1,21 @@
-import { type Endpoint, type Family, familyOf, parseAddress } from '../net/address.ts'
-import { isAllPorts, type PortRange } from '../net/ports.ts'
-import type { Prefix } from '../net/prefix.ts'
-import { DEFAULT_LISTEN_PORT, DEFAULT_TIMEOUTS } from './defaults.ts'
+import { type Family, familyOf, parseAddress } from '../net/address.ts'
+import { DEFAULT_TIMEOUTS } from './defaults.ts'
+import { chooseEndpoints } from './listening.ts'
+import { buildMatch, checkProcessMatch, type MatchInput, withoutAllPorts } from './match.ts'
 import { missing, type Report } from './problem.ts'
-import type { Intercept, ListenerConfig, Match, OnDown, Source } from './types.ts'
+import type { Intercept, ListenerConfig, OnDown, Path, Protocol, Source } from './types.ts'
 import type { ListenValue, Target } from './values.ts'
-
-export interface MatchInput {
-  readonly interfaces?: readonly string[] | undefined
-  readonly sources?: readonly Prefix[] | undefined
-  readonly destinations?: readonly Prefix[] | undefined
-  readonly ports?: readonly (readonly PortRange[])[] | undefined
-}
 
 /** A listener as it was asked for: what is left out gets its default from buildListener(). */
 export interface ListenerInput extends MatchInput {
   readonly name?: string | undefined
   readonly intercept?: Intercept | undefined
+  readonly paths?: readonly Path[] | undefined
+  readonly protocols?: readonly Protocol[] | undefined
   readonly listen?: readonly ListenValue[] | undefined
   readonly family?: readonly Family[] | undefined
   readonly exclude?: MatchInput | undefined
-  readonly interceptLocal?: boolean | undefined
+  readonly addressedHere?: boolean | undefined
   readonly source?: Source | undefined
   readonly to?: Target | undefined
   readonly onDown?: OnDown | undefined
@@ -39,7 +34,7 @@ export interface BuildContext {
   readonly report: Report
 }
 
-const PACKETS_ONLY = ['interfaces', 'destinations', 'ports'] as const // who may dial (`sources`) is checked by the proxy too
+const PACKETS_ONLY = ['interfaces', 'destinations', 'ports', 'uids', 'cgroups', 'fwmarks'] as const // who may dial (`sources`) is checked by the proxy too
 
 /** Completes a listener and checks what its values say together; problems go to `report`. */
 export function buildListener(input: ListenerInput, context: BuildContext): ListenerConfig {
@@ -47,22 +42,28 @@ export function buildListener(input: ListenerInput, context: BuildContext): List
   const intercept = input.intercept ?? 'tproxy'
   const source = input.source ?? 'proxy'
   const families = chooseFamilies(input, source, context)
+  const paths = intercept === 'none' ? [] : [...new Set(input.paths ?? (['forwarded'] as const))]
   if (intercept === 'none') checkForwarder(input, report)
-  if (input.interceptLocal === true && input.to === undefined) {
-    report({ path: ['interceptLocal'], message: 'interceptLocal needs "to": without it Limpid would dial itself' })
+  else checkProcessMatch(input, paths, report)
+  if (input.addressedHere === true && input.to === undefined) {
+    report({ path: ['addressedHere'], message: 'addressedHere needs "to": without it Limpid would dial itself' })
   }
   if (input.onDown === 'closed' && !context.rulesInstalled) {
     report({ path: ['onDown'], message: 'onDown closed needs the kernel rules, which are switched off' })
   }
+  const listen = chooseEndpoints(input, intercept, families, index, report)
+  const match = buildMatch(input)
   const { connect, idle, halfClose, deadPeer } = input.timeouts ?? {}
   return {
     name: input.name ?? `listener-${index + 1}`,
     intercept,
-    listen: chooseEndpoints(input, intercept, families, context),
+    paths,
+    listen,
     families,
-    match: withoutAllPorts(buildMatch(input)),
+    protocols: [...new Set(input.protocols ?? (['tcp'] as const))],
+    match: intercept === 'mark' ? { ...match, ports: onPort(listen) } : withoutAllPorts(match),
     exclude: buildMatch(input.exclude ?? {}),
-    interceptLocal: input.interceptLocal ?? false,
+    addressedHere: input.addressedHere ?? false,
     source,
     to: input.to,
     onDown: input.onDown ?? 'open',
@@ -76,6 +77,12 @@ export function buildListener(input: ListenerInput, context: BuildContext): List
   }
 }
 
+/** Packets that are only marked reach the listener on their own port. */
+function onPort(listen: ListenerConfig['listen']): ListenerConfig['match']['ports'] {
+  const [endpoint] = listen
+  return endpoint === undefined ? [] : [{ from: endpoint.port, to: endpoint.port }]
+}
+
 function checkForwarder(input: ListenerInput, report: Report): void {
   if (input.to === undefined) {
     report(missing('to', 'with intercept none there is no original destination to dial'))
@@ -85,7 +92,7 @@ function checkForwarder(input: ListenerInput, report: Report): void {
   }
   const meaningless = (path: readonly string[]): void =>
     report({ path, at: 'key', message: `"${path.at(-1)}" has no meaning with intercept none, which takes no packets` })
-  for (const key of [...PACKETS_ONLY, 'interceptLocal', 'onDown'] as const) {
+  for (const key of [...PACKETS_ONLY, 'paths', 'addressedHere', 'onDown'] as const) {
     if (input[key] !== undefined) meaningless([key])
   }
   for (const key of PACKETS_ONLY) {
@@ -107,8 +114,8 @@ function chooseFamilies(input: ListenerInput, source: Source, context: BuildCont
     report({ path: ['source'], message: `an IPv${given} source cannot dial "to", which is IPv${dialled}` })
   }
   const onFixedTarget = typeof source === 'object' && input.to !== undefined
-  const bound = (input.listen ?? []).flatMap((value) => ('address' in value ? [familyOf(value.address)] : []))
-  const listened = input.listen?.some((value) => !('address' in value)) ? [] : [...new Set(bound)].toSorted()
+  const bound = (input.listen ?? []).flatMap(({ address }) => (address === undefined ? [] : [familyOf(address)]))
+  const listened = input.listen?.some(({ address }) => address === undefined) ? [] : [...new Set(bound)].toSorted()
   if (input.family !== undefined) {
     const surplus = bound.find((family) => !input.family!.includes(family))
     if (surplus !== undefined)
@@ -140,45 +147,6 @@ function chooseFamilies(input: ListenerInput, source: Source, context: BuildCont
 export function literalFamily(host: string): Family | undefined {
   const address = parseAddress(host)
   return address === undefined ? undefined : familyOf(address)
-}
-
-/** Loopback for intercepting listeners, so that nobody outside can dial them; every address for forwarders. */
-function chooseEndpoints(
-  input: ListenerInput,
-  intercept: Intercept,
-  families: readonly Family[],
-  context: BuildContext,
-): readonly Endpoint[] {
-  const addresses = intercept === 'tproxy' ? { 4: '127.0.0.1', 6: '::1' } : { 4: '0.0.0.0', 6: '::' }
-  const asked = input.listen ?? [{ port: DEFAULT_LISTEN_PORT + context.index }]
-  const endpoints = asked.flatMap((value) =>
-    'address' in value ? [value] : families.map((family) => ({ address: addresses[family], port: value.port })),
-  )
-  if (intercept === 'tproxy') {
-    for (const family of families) {
-      if (endpoints.filter(({ address }) => familyOf(address) === family).length > 1) {
-        context.report({
-          path: ['listen'],
-          message: `expected one IPv${family} endpoint for an intercepting listener, found more`,
-        })
-      }
-    }
-  }
-  return endpoints
-}
-
-function buildMatch(input: MatchInput): Match {
-  return {
-    interfaces: [...new Set(input.interfaces ?? [])],
-    sources: input.sources ?? [],
-    destinations: input.destinations ?? [],
-    ports: input.ports?.flat() ?? [],
-  }
-}
-
-/** No condition is cheaper than one that is always true. */
-function withoutAllPorts(match: Match): Match {
-  return isAllPorts(match.ports) ? { ...match, ports: [] } : match
 }
 
 /** The same object, with all that hangs on it unchangeable. */

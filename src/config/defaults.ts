@@ -16,7 +16,18 @@ export const DEFAULT_LIMITS: Limits = {
   backlog: 4096, // net.core.somaxconn since Linux 5.4
 }
 
-export const MATCH_ANY: Match = { interfaces: [], sources: [], destinations: [], ports: [] }
+export const MATCH_ANY: Match = {
+  interfaces: [],
+  sources: [],
+  destinations: [],
+  ports: [],
+  uids: [],
+  cgroups: [],
+  fwmarks: [],
+}
+
+/** How often the server of a forward is asked for a connection. */
+export const DEFAULT_HEALTH_MS = 5_000
 
 /**
  * Two mark bits high up, away from those of Kubernetes (0x4000, 0x8000), Tailscale (0xff0000) and Cilium (0x0f00).
@@ -24,6 +35,7 @@ export const MATCH_ANY: Match = { interfaces: [], sources: [], destinations: [],
  */
 export const DEFAULT_RULES: RulesConfig = {
   install: true,
+  backend: 'auto',
   nftTable: 'limpid',
   routeTable: 19_536,
   rulePriority: 195,

@@ -18,7 +18,7 @@ export function flagValue<T>(where: string, kind: ValueKind<T>, text: string | u
   throw usageError(where, problemText({ path: [], message, suggestion: kind.suggest?.(text) }))
 }
 
-const FORM_OF: Readonly<Record<string, string>> = { to: 'HOST:PORT', listen: 'ADDR:PORT' }
+const FORM_OF: Readonly<Record<string, string>> = { to: 'HOST:PORT', listen: 'ADDR:PORT', ports: 'PORT' }
 
 /** Raises the first problem of a listener that was put together from flags, with the flag that its key came from. */
 export function throwAsUsage(flagOf: Readonly<Record<string, string>>): (problem: Problem) => never {

@@ -8,7 +8,7 @@ test('one slip is one step: missing, added, wrong and swapped letters', () => {
 })
 
 test('the nearest word is found across case and separators, and nothing when none is near', () => {
-  const words = ['interfaces', 'interceptLocal', 'intercept', 'source', 'sources', 'onDown']
+  const words = ['interfaces', 'addressedHere', 'intercept', 'source', 'sources', 'onDown']
   assert.equal(nearest('sorce', words), 'source')
   assert.equal(nearest('on-down', words), 'onDown')
   assert.equal(nearest('interfces', words), 'interfaces')

@@ -14,10 +14,27 @@ test('a listener whose packets an earlier one takes is named, in whatever order 
     '{ ports: 80 }, { ports: 81 }',
     '{ family: 4 }, {}',
     '{ exclude: { ports: 80 } }, {}',
+    '{ paths: local }, {}',
+    '{ paths: local, uids: 0 }, { paths: local }',
+    '{ paths: local, cgroups: a }, { paths: local, cgroups: b }',
+    '{ fwmarks: 1 }, { fwmarks: 2 }',
+    '{ paths: [local] }, { paths: [local, forwarded] }',
     '{ intercept: none, listen: 1, to: a }, { intercept: none, listen: 2, to: a }',
   ]) {
     assert.deepEqual(notesOn(`listeners: [${listeners}]`), [], listeners)
   }
+})
+
+test('paths and families that are taken by several earlier listeners leave none', () => {
+  const [line] = notesOn('listeners: [{ name: a, paths: local }, { name: b }, { name: c, paths: [forwarded, local] }]')
+  assert.equal(line, 'listener c never gets a flow: listener b, before it, matches the same')
+})
+
+test('a client on this host whose port cannot be had twice is told of', () => {
+  const line =
+    "listener a: on the path local the client's own socket has its port: the server sees another port of the same address"
+  assert.deepEqual(notesOn('listeners: [{ name: a, source: client-port, paths: [forwarded, local] }]'), [line])
+  assert.deepEqual(notesOn('listeners: [{ source: client-port }, { paths: local, source: client, ports: 1 }]'), [])
 })
 
 test('a family that passes by because of the source is named', () => {

@@ -4,7 +4,11 @@ import type { Config, ListenerConfig } from './types.ts'
 
 /** What is legal in a configuration, yet may surprise: one line each. */
 export function configNotes({ listeners }: Pick<Config, 'listeners'>): string[] {
-  return [...listenersWithoutFlows(listeners), ...listeners.flatMap(familyLeftOut)]
+  return [
+    ...listenersWithoutFlows(listeners),
+    ...listeners.flatMap(familyLeftOut),
+    ...listeners.flatMap(localClientPort),
+  ]
 }
 
 /** The first listener that matches a packet gets it: one with the same conditions as an earlier one gets none. */
@@ -14,10 +18,9 @@ function listenersWithoutFlows(listeners: readonly ListenerConfig[]): string[] {
   for (const listener of listeners) {
     if (listener.intercept === 'none') continue
     const packets = packetsOf(listener)
-    const earlier = listener.families.map((family) => first.get(`${family} ${packets}`))
-    for (const [index, family] of listener.families.entries()) {
-      if (earlier[index] === undefined) first.set(`${family} ${packets}`, listener.name)
-    }
+    const kinds = listener.families.flatMap((family) => listener.paths.map((path) => `${family} ${path} ${packets}`))
+    const earlier = kinds.map((kind) => first.get(kind))
+    for (const kind of kinds) if (!first.has(kind)) first.set(kind, listener.name)
     if (earlier[0] === undefined || earlier.includes(undefined)) continue
     lines.push(`listener ${listener.name} never gets a flow: listener ${earlier[0]}, before it, matches the same`)
   }
@@ -25,11 +28,19 @@ function listenersWithoutFlows(listeners: readonly ListenerConfig[]): string[] {
 }
 
 /** Equal for listeners with equal conditions, in whatever order they were written. */
-function packetsOf({ match, exclude, interceptLocal }: ListenerConfig): string {
+function packetsOf({ match, exclude, addressedHere }: ListenerConfig): string {
   const conditions = [match, exclude].map((one) =>
     Object.entries(one).map(([key, values]) => [key, values.map((value: unknown) => JSON.stringify(value)).toSorted()]),
   )
-  return JSON.stringify([conditions, interceptLocal])
+  return JSON.stringify([conditions, addressedHere])
+}
+
+/** Two sockets of one host cannot have the same address and port. */
+function localClientPort({ name, paths, source }: ListenerConfig): string[] {
+  if (source !== 'client-port' || !paths.includes('local')) return []
+  return [
+    `listener ${name}: on the path local the client's own socket has its port: the server sees another port of the same address`,
+  ]
 }
 
 /** Packets of a family that the listener's source cannot dial with are not taken. */

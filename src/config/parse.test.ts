@@ -2,23 +2,11 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { LimpidError } from '../errors.ts'
-import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_TIMEOUTS } from './defaults.ts'
+import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_TIMEOUTS, MATCH_ANY } from './defaults.ts'
+import { listener, problemsOf } from './parse.fixture.ts'
 import { parseConfig } from './parse.ts'
 import { ConfigError } from './problem.ts'
 
-/** The problems of a file, without its name. */
-function problemsOf(text: string): readonly string[] {
-  try {
-    parseConfig(text, 'f')
-    return []
-  } catch (error) {
-    assert.ok(error instanceof ConfigError, String(error))
-    return error.problems.map((problem) => problem.replace(/^f:/, ''))
-  }
-}
-
-const listener = (...lines: string[]): string =>
-  ['listeners:', '  - name: web', ...lines.map((line) => `    ${line}`)].join('\n')
 const FORWARDER = ['intercept: none', 'listen: 8080', 'to: 10.0.4.2:80']
 
 test('a listener with a name only takes all ports of both families, and goes on as the proxy', () => {
@@ -28,14 +16,16 @@ test('a listener with a name only takes all ports of both families, and goes on 
       {
         name: 'web',
         intercept: 'tproxy',
+        paths: ['forwarded'],
         listen: [
           { address: '127.0.0.1', port: 50_080 },
           { address: '::1', port: 50_080 },
         ],
         families: [4, 6],
-        match: { interfaces: [], sources: [], destinations: [], ports: [] },
-        exclude: { interfaces: [], sources: [], destinations: [], ports: [] },
-        interceptLocal: false,
+        protocols: ['tcp'],
+        match: MATCH_ANY,
+        exclude: MATCH_ANY,
+        addressedHere: false,
         source: 'proxy',
         to: undefined,
         onDown: 'open',
@@ -43,6 +33,7 @@ test('a listener with a name only takes all ports of both families, and goes on 
         timeouts: DEFAULT_TIMEOUTS,
       },
     ],
+    forwards: [],
     limits: DEFAULT_LIMITS,
     rules: DEFAULT_RULES,
   })
@@ -54,26 +45,45 @@ test('every key is read', () => {
 listeners:
   - name: web
     intercept: tproxy
+    paths: [local, local]
+    protocols: tcp
     listen: ["127.0.0.1:10080", "[::1]:10080"]
     family: both
     interfaces: [eth0, ppp*]
     sources: 10.0.3.0/24
     destinations: [fd00::/8, 192.0.2.7]
     ports: [80, "8000-8100"]
-    exclude: { sources: 10.0.3.9, ports: 8080 }
-    interceptLocal: true
+    uids: [0, 1000-1999]
+    cgroups: [/system.slice/nginx.service/, user.slice]
+    fwmarks: [7, 0x100/0xff00]
+    exclude: { sources: 10.0.3.9, ports: 8080, uids: 33, cgroups: a/b, fwmarks: 0xA }
+    addressedHere: true
     source: proxy
     to: z.example:8080
     onDown: closed
     fastOpen: true
     timeouts: { connect: 3s, idle: off, halfClose: 500ms, deadPeer: 1m }
+forwards:
+  - name: dns
+    protocols: [udp, tcp, udp]
+    interfaces: eth0
+    sources: 10.0.3.0/24
+    destinations: 192.0.2.1
+    ports: [53, 5300-5309]
+    fwmarks: 1/1
+    exclude: { interfaces: eth1, sources: 10.0.3.9 }
+    to: 10.0.4.2:53
+    source: proxy
+    health: 1s
 limits: { flows: 1000, flowsPerClient: 10, backlog: 128 }
-rules: { nftTable: limpid-2, routeTable: 20000, rulePriority: 100, markMask: 0x3, interceptMark: 1, bypassMark: 2 }
+rules: { backend: iptables, nftTable: limpid-2, routeTable: 20000, rulePriority: 100, markMask: 0x30000, interceptMark: 0x10000, bypassMark: 0x20000 }
 `
   const config = parseConfig(text, 'f')
   assert.deepEqual(config.listeners[0], {
     name: 'web',
     intercept: 'tproxy',
+    paths: ['local'],
+    protocols: ['tcp'],
     listen: [
       { address: '127.0.0.1', port: 10_080 },
       { address: '::1', port: 10_080 },
@@ -90,29 +100,67 @@ rules: { nftTable: limpid-2, routeTable: 20000, rulePriority: 100, markMask: 0x3
         { from: 80, to: 80 },
         { from: 8000, to: 8100 },
       ],
+      uids: [
+        { from: 0, to: 0 },
+        { from: 1000, to: 1999 },
+      ],
+      cgroups: ['system.slice/nginx.service', 'user.slice'],
+      fwmarks: [
+        { value: 7, mask: 0xffff_ffff },
+        { value: 0x100, mask: 0xff00 },
+      ],
     },
     exclude: {
       interfaces: [],
       sources: [{ family: 4, address: '10.0.3.9', length: 32 }],
       destinations: [],
       ports: [{ from: 8080, to: 8080 }],
+      uids: [{ from: 33, to: 33 }],
+      cgroups: ['a/b'],
+      fwmarks: [{ value: 10, mask: 0xffff_ffff }],
     },
-    interceptLocal: true,
+    addressedHere: true,
     source: 'proxy',
     to: { host: 'z.example', port: 8080 },
     onDown: 'closed',
     fastOpen: true,
     timeouts: { connectMs: 3_000, idleMs: 0, halfCloseMs: 500, deadPeerMs: 60_000 },
   })
+  assert.deepEqual(config.forwards, [
+    {
+      name: 'dns',
+      protocols: ['udp', 'tcp'],
+      match: {
+        ...MATCH_ANY,
+        interfaces: ['eth0'],
+        sources: [{ family: 4, address: '10.0.3.0', length: 24 }],
+        destinations: [{ family: 4, address: '192.0.2.1', length: 32 }],
+        ports: [
+          { from: 53, to: 53 },
+          { from: 5300, to: 5309 },
+        ],
+        fwmarks: [{ value: 1, mask: 1 }],
+      },
+      exclude: {
+        ...MATCH_ANY,
+        interfaces: ['eth1'],
+        sources: [{ family: 4, address: '10.0.3.9', length: 32 }],
+      },
+      to: { address: '10.0.4.2', port: 53 },
+      source: 'proxy',
+      healthMs: 1_000,
+    },
+  ])
   assert.deepEqual(config.limits, { flows: 1000, flowsPerClient: 10, backlog: 128 })
   assert.deepEqual(config.rules, {
     install: true,
+    backend: 'iptables',
     nftTable: 'limpid-2',
     routeTable: 20_000,
     rulePriority: 100,
-    markMask: 3,
-    interceptMark: 1,
-    bypassMark: 2,
+    markMask: 0x30000,
+    interceptMark: 0x10000,
+    bypassMark: 0x20000,
   })
 })
 
@@ -153,16 +201,13 @@ test('an IPv6 address in "to" stands in brackets, with a port or without', () =>
 const PREFIX = 'an address or a prefix without host bits, such as 10.0.3.0/24 or fd00::/8'
 
 const BAD: [what: string, text: string, problems: string[]][] = [
-  ['an empty file', '', ['1:1: expected a map with the key listeners, found nothing']],
-  ['a list', '[1]', ['1:1: expected a map with the key listeners, found a list']],
+  ['an empty file', '', ['1:1: expected a map with the key listeners or forwards, found nothing']],
+  ['a list', '[1]', ['1:1: expected a map with the key listeners or forwards, found a list']],
   ['no listeners', 'listeners: []', ['1:12: expected at least one listener, found an empty list']],
   [
     'an unknown key at the top',
     'listenrs: []\n',
-    [
-      '1:1: expected "listeners", a list of listeners, found nothing',
-      '1:1: expected a known key, found "listenrs"; did you mean "listeners"?',
-    ],
+    ['1:1: expected a known key, found "listenrs"; did you mean "listeners"?'],
   ],
   [
     'an unknown key in a listener',
@@ -209,7 +254,7 @@ const BAD: [what: string, text: string, problems: string[]][] = [
   [
     'a mistyped word',
     listener('intercept: tpoxy'),
-    ['3:16: expected tproxy or none, found "tpoxy"; did you mean "tproxy"?'],
+    ['3:16: expected tproxy, redirect, dnat, mark or none, found "tpoxy"; did you mean "tproxy"?'],
   ],
   ['a key twice', 'listeners: []\nlisteners: []', ['2:1: key "listeners" is given twice']],
   ['broken YAML', 'listeners:\n  - name: "web', ['2:15: Missing closing "quote']],
@@ -224,22 +269,30 @@ const BAD: [what: string, text: string, problems: string[]][] = [
     ['3:13: listener name "a" is used twice', '3:24: 127.0.0.1:1080 is taken by listener "a" already'],
   ],
   [
+    'an endpoint that a wildcard address covers',
+    'listeners:\n  - { name: a, intercept: none, listen: 1080, to: z:1 }\n  - { listen: "127.0.0.1:1080" }\n',
+    ['3:15: 127.0.0.1:1080 is taken by listener "a" already with 0.0.0.0:1080'],
+  ],
+  [
     'a forwarder without a server',
     listener('intercept: none', 'listen: 80'),
     ['2:5: expected "to": with intercept none there is no original destination to dial'],
   ],
   [
     'a forwarder that should match packets',
-    listener(...FORWARDER, 'interfaces: eth0', 'onDown: closed'),
+    listener(...FORWARDER, 'interfaces: eth0', 'onDown: closed', 'paths: local', 'uids: 0', 'exclude: { fwmarks: 1 }'),
     [
       '6:5: "interfaces" has no meaning with intercept none, which takes no packets',
       '7:5: "onDown" has no meaning with intercept none, which takes no packets',
+      '8:5: "paths" has no meaning with intercept none, which takes no packets',
+      '9:5: "uids" has no meaning with intercept none, which takes no packets',
+      '10:16: "fwmarks" has no meaning with intercept none, which takes no packets',
     ],
   ],
   [
-    'local traffic without a server',
-    listener('interceptLocal: true'),
-    ['3:21: interceptLocal needs "to": without it Limpid would dial itself'],
+    'what is addressed here without a server',
+    listener('addressedHere: true'),
+    ['3:20: addressedHere needs "to": without it Limpid would dial itself'],
   ],
   [
     'a source of the other family',

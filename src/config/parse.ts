@@ -1,9 +1,10 @@
 import type { Family } from '../net/address.ts'
 import { buildListener, deepFreeze } from './build.ts'
 import { DEFAULT_LIMITS, DEFAULT_RULES } from './defaults.ts'
+import { buildForward } from './forward.ts'
 import { issueProblems } from './issues.ts'
 import { MAX_CONFIG_BYTES } from './limits.ts'
-import { ConfigError, type ConfigSource, MAX_PROBLEMS, type Problem } from './problem.ts'
+import { ConfigError, type ConfigSource, MAX_PROBLEMS, missing, type Problem } from './problem.ts'
 import { FILE_SCHEMA, type FileInput } from './schema.ts'
 import { problemsTogether } from './together.ts'
 import type { Config } from './types.ts'
@@ -43,7 +44,10 @@ export function checkConfig(source: ConfigSource, options: ParseOptions = {}): C
 
 function buildConfig(input: FileInput, hostFamilies: readonly Family[], problems: Problem[]): Config {
   const rules = { ...DEFAULT_RULES, ...defined(input.rules ?? {}) }
-  const listeners = input.listeners.map((listener, index) =>
+  if (input.listeners === undefined && input.forwards === undefined) {
+    problems.push(missing('listeners', 'a configuration needs listeners, or forwards'))
+  }
+  const listeners = (input.listeners ?? []).map((listener, index) =>
     buildListener(
       { ...listener, timeouts: defined(listener.timeouts ?? {}) },
       {
@@ -54,7 +58,12 @@ function buildConfig(input: FileInput, hostFamilies: readonly Family[], problems
       },
     ),
   )
-  return { listeners, limits: { ...DEFAULT_LIMITS, ...defined(input.limits ?? {}) }, rules }
+  const forwards = (input.forwards ?? []).map((forward, index) =>
+    buildForward(forward, index, (problem) =>
+      problems.push({ ...problem, path: ['forwards', index, ...problem.path] }),
+    ),
+  )
+  return { listeners, forwards, limits: { ...DEFAULT_LIMITS, ...defined(input.limits ?? {}) }, rules }
 }
 
 type Defined<T> = { [K in keyof T]?: Exclude<T[K], undefined> }

@@ -3,11 +3,13 @@ import { buildListener, deepFreeze } from './build.ts'
 import { DEFAULT_LIMITS, DEFAULT_RULES } from './defaults.ts'
 import { flagValue, throwAsUsage } from './flags.ts'
 import type { Config } from './types.ts'
-import { FAMILY, INTERCEPT, INTERFACE, LISTEN, ON_DOWN, PORTS, SOURCE, TARGET } from './values.ts'
+import { BACKEND, FAMILY, INTERCEPT, INTERFACE, LISTEN, ON_DOWN, PATH, PORTS, SOURCE, TARGET } from './values.ts'
 
 /** The flags of `limpid run` without a file, as they were written. */
 export interface QuickOptions {
   readonly intercept: string
+  /** `forwarded`, `local`, `bridged`, or several with commas. */
+  readonly path?: readonly string[] | undefined
   readonly from?: readonly string[] | undefined
   /** `80,443,8000-8100` or `all`. */
   readonly ports?: string | undefined
@@ -16,11 +18,13 @@ export interface QuickOptions {
   readonly to?: string | undefined
   readonly listen?: readonly string[] | undefined
   readonly onDown?: string | undefined
+  readonly backend?: string | undefined
   /** false: `--no-rules`. */
   readonly rules: boolean
 }
 
 const FLAG_OF: Readonly<Record<string, string>> = {
+  paths: '--path',
   interfaces: '--from',
   ports: '--ports',
   family: '--family',
@@ -40,6 +44,7 @@ export function quickConfig(options: QuickOptions, hostFamilies: readonly Family
     {
       name: intercept,
       intercept,
+      paths: options.path?.flatMap((names) => names.split(',').map((name) => flagValue('--path', PATH, name.trim()))),
       interfaces: options.from?.flatMap((names) =>
         names.split(',').map((name) => flagValue('--from', INTERFACE, name.trim())),
       ),
@@ -54,7 +59,12 @@ export function quickConfig(options: QuickOptions, hostFamilies: readonly Family
   )
   return deepFreeze({
     listeners: [listener],
+    forwards: [],
     limits: DEFAULT_LIMITS,
-    rules: { ...DEFAULT_RULES, install: options.rules },
+    rules: {
+      ...DEFAULT_RULES,
+      install: options.rules,
+      backend: flagValue('--backend', BACKEND, options.backend) ?? DEFAULT_RULES.backend,
+    },
   })
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { quickConfig } from './quick.ts'
+import { MATCH_ANY } from './defaults.ts'
+import { type QuickOptions, quickConfig } from './quick.ts'
 import { type RelayOptions, relayConfig } from './relay.ts'
 
 const ASKED: RelayOptions = { localPort: '50080', host: '10.0.4.2', remotePort: '80', rules: true }
@@ -58,7 +59,7 @@ test('-t takes REMOTEPORT on its way to anybody, on loopback, in the family of H
   assert.deepEqual(summary({ interceptClients: true, host: 'z' }).listen, ['127.0.0.1 50080', '::1 50080'])
   assert.deepEqual(summary({ interceptClients: true, interceptPorts: '80,8000-8100' }).ports, ['80-80', '8000-8100'])
   assert.deepEqual(summary({ interceptClients: true, interceptPorts: 'all' }).ports, [])
-  assert.equal(relayConfig({ ...ASKED, interceptClients: true }).listeners[0]?.interceptLocal, true)
+  assert.equal(relayConfig({ ...ASKED, interceptClients: true }).listeners[0]?.addressedHere, true)
 })
 
 test('the remote port is the local one when it is left out; -4, -6, -L and -f are heard', () => {
@@ -74,7 +75,7 @@ test('the remote port is the local one when it is left out; -4, -6, -L and -f ar
 test('the quick form of run: all ports, both families, any interface, when left out', () => {
   const config = quickConfig({ intercept: 'tproxy', rules: true })
   const [listener] = config.listeners
-  assert.deepEqual(listener?.match, { interfaces: [], sources: [], destinations: [], ports: [] })
+  assert.deepEqual(listener?.match, MATCH_ANY)
   assert.deepEqual(listener?.families, [4, 6])
   assert.equal(listener?.onDown, 'open')
   assert.equal(config.rules.install, true)
@@ -91,6 +92,50 @@ test('the quick form of run: all ports, both families, any interface, when left 
     { from: 443, to: 443 },
   ])
   assert.equal(narrow.rules.install, false)
+})
+
+test('the quick form of run takes paths, a range of ports to redirect to, and the program for the rules', () => {
+  const config = quickConfig({
+    intercept: 'redirect',
+    path: ['forwarded,local', 'bridged'],
+    listen: ['50080-50082'],
+    family: '4',
+    backend: 'iptables',
+    rules: true,
+  })
+  const [listener] = config.listeners
+  assert.deepEqual(listener?.paths, ['forwarded', 'local', 'bridged'])
+  assert.deepEqual(
+    listener?.listen.map(({ address, port }) => `${address} ${port}`),
+    ['0.0.0.0 50080', '0.0.0.0 50081', '0.0.0.0 50082'],
+  )
+  assert.equal(config.rules.backend, 'iptables')
+  assert.equal(quickConfig({ intercept: 'tproxy', rules: true }).rules.backend, 'auto')
+})
+
+test('what the quick form is missing or has too much of is named by its flag', () => {
+  const refused = (options: Omit<QuickOptions, 'rules'>, message: string) =>
+    assert.throws(() => quickConfig({ ...options, rules: true }), { code: 'LIMPID_USAGE', message })
+  refused(
+    { intercept: 'mark' },
+    '--ports PORT is missing: with intercept mark the listener waits on the very port that it takes',
+  )
+  refused(
+    { intercept: 'dnat' },
+    '--listen ADDR:PORT is missing: with intercept dnat packets get the address of the listener as their destination',
+  )
+  refused(
+    { intercept: 'none', listen: ['80'], to: 'z', path: ['local'] },
+    '--path: "paths" has no meaning with intercept none, which takes no packets',
+  )
+  refused(
+    { intercept: 'tproxy', path: ['lokal'] },
+    '--path: expected forwarded, local or bridged, found "lokal"; did you mean "local"?',
+  )
+  refused(
+    { intercept: 'tproxy', backend: 'nftables' },
+    '--backend: expected auto, nft or iptables, found "nftables"; did you mean "iptables"?',
+  )
 })
 
 test('--intercept-ports without REMOTEPORT keeps the port that the client dialled', () => {

@@ -57,7 +57,7 @@ export function relayConfig(options: RelayOptions, hostFamilies: readonly Family
     {
       name: 'relay',
       intercept: interceptClients ? 'tproxy' : 'none',
-      listen: [address === undefined ? { port: localPort } : { address, port: localPort }],
+      listen: [{ ...(address === undefined ? {} : { address }), ports: { from: localPort, to: localPort } }],
       family: relayFamilies(options, host, address),
       ...(interceptClients ? interception(options, port) : {}),
       source: clientSource ? 'client-port' : 'proxy',
@@ -68,6 +68,7 @@ export function relayConfig(options: RelayOptions, hostFamilies: readonly Family
   )
   return deepFreeze({
     listeners: [listener],
+    forwards: [],
     limits: options.keepServing === true ? DEFAULT_LIMITS : { ...DEFAULT_LIMITS, flows: 1 },
     rules: { ...DEFAULT_RULES, install: options.rules && (interceptClients || clientSource) },
   })
@@ -78,7 +79,7 @@ function interception(options: RelayOptions, port: number): Partial<ListenerInpu
   const ranges: (readonly PortRange[])[] | undefined = options.interceptPorts
     ?.split(',')
     .map((text) => flagValue('--intercept-ports', PORTS, text.trim()))
-  return { ports: ranges ?? [[{ from: port, to: port }]], interceptLocal: true }
+  return { ports: ranges ?? [[{ from: port, to: port }]], addressedHere: true }
 }
 
 /** A literal HOST says which family -t intercepts; a plain forwarder serves both. */

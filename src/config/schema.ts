@@ -1,24 +1,33 @@
 import { z } from 'zod'
 import type { Family } from '../net/address.ts'
-import type { Intercept, OnDown, Source } from './types.ts'
+import type { BackendChoice, Intercept, OnDown, Source } from './types.ts'
 import {
+  BACKEND,
+  CGROUP,
   DURATION,
   FAMILY,
+  FORWARD_SOURCE,
+  FWMARK,
   INTERCEPT,
   INTERFACE,
   LISTEN,
+  LISTENER_PROTOCOL,
   ON_DOWN,
+  PATH,
   PORTS,
   PREFIX,
+  PROTOCOL,
   SOURCE,
   TARGET,
+  UIDS,
   type ValueKind,
 } from './values.ts'
 
 // Every `error` text is what was expected; parse.ts makes `expected …, found …` of it.
 
 const MAX_LISTENERS = 256
-const MAX_LIST = 4096 // elements of one nft set that an operator writes by hand
+const MAX_FORWARDS = 256
+const MAX_LIST = 20_000 // elements of one nft set that an operator writes by hand
 const U32_MAX = 0xffff_ffff
 
 /** `I`: what a program may write, where that is known more closely than the kind can tell. */
@@ -33,13 +42,18 @@ function value<T, I extends string | number = string | number>(kind: ValueKind<T
   return schema as unknown as z.ZodType<T, I>
 }
 
-/** One value or a list of them. */
-function values<T>(kind: ValueKind<T>) {
+/** One value or a list of them. `min`: 1 where an empty list would not mean "any". */
+function values<T>(kind: ValueKind<T>, min = 0) {
   const element = z.any().meta({ type: ['string', 'number'] })
   return z
     .union([z.string(), z.number(), z.array(element)], { error: `${kind.expected}, or a list of such` })
     .transform((written) => (Array.isArray(written) ? written : [written]))
-    .pipe(z.array(value(kind)).max(MAX_LIST, { error: `a list of at most ${MAX_LIST}` }))
+    .pipe(
+      z
+        .array(value(kind))
+        .min(min, { error: `${kind.expected}, or a list of such` })
+        .max(MAX_LIST, { error: `a list of at most ${MAX_LIST}` }),
+    )
     .optional()
 }
 
@@ -55,7 +69,16 @@ const MATCH = {
   sources: values(PREFIX).describe('Client addresses or prefixes.'),
   destinations: values(PREFIX).describe('Original destinations: addresses or prefixes.'),
   ports: values(PORTS).describe('Original destination ports: 80, 8000-8100 or all.'),
+  uids: values(UIDS).describe('User ids of the sending process; on the path local alone.'),
+  cgroups: values(CGROUP).describe('cgroup v2 paths of the sending process; on the path local alone.'),
+  fwmarks: values(FWMARK).describe('Packets with this fwmark, such as 0x1 or 0x1/0xff.'),
 }
+const EXCLUDE = z.strictObject(MATCH, { error: 'a map with interfaces, sources, destinations, ports or the like' })
+
+const NAME = z
+  .string({ error: 'a name' })
+  .regex(/^[A-Za-z0-9][\w.-]{0,31}$/, { error: 'a name of at most 32 letters, digits, ".", "_" and "-"' })
+  .optional()
 
 const TIMEOUTS = z.strictObject(
   {
@@ -69,19 +92,19 @@ const TIMEOUTS = z.strictObject(
 
 const LISTENER = z.strictObject(
   {
-    name: z
-      .string({ error: 'a name' })
-      .regex(/^[A-Za-z0-9][\w.-]{0,31}$/, { error: 'a name of at most 32 letters, digits, ".", "_" and "-"' })
-      .optional()
-      .describe('In flow lines and rule comments; listener-1 and so on when left out.'),
+    name: NAME.describe('In flow lines and rule comments; listener-1 and so on when left out.'),
     intercept: value<Intercept, Intercept>(INTERCEPT)
       .optional()
-      .describe('tproxy (the default), or none: clients dial the listener itself.'),
-    listen: values(LISTEN).describe('Where the listener waits, one address per family, or a port.'),
+      .describe('tproxy (the default), redirect, dnat or mark; or none: clients dial the listener itself.'),
+    paths: values(PATH, 1).describe('forwarded (the default), local: made on this host, bridged: crossing a bridge.'),
+    protocols: values(LISTENER_PROTOCOL, 1).describe('tcp.'),
+    listen: values(LISTEN, 1).describe(
+      'Where the listener waits: one address per family, or a port; with redirect also a range of ports.',
+    ),
     family: value<readonly Family[], Family | '4' | '6' | 'both'>(FAMILY).optional().describe('4, 6 or both.'),
     ...MATCH,
-    exclude: z.strictObject(MATCH, { error: 'a map with interfaces, sources, destinations or ports' }).optional(),
-    interceptLocal: flag.describe('Also take what is addressed to this host itself; needs `to`.'),
+    exclude: EXCLUDE.optional(),
+    addressedHere: flag.describe('Also take what is addressed to this host itself; needs `to`.'),
     source: value<Source, 'proxy' | 'client' | 'client-port' | (string & {})>(SOURCE)
       .optional()
       .describe('Whose address the server sees: proxy, client, client-port or an address.'),
@@ -95,13 +118,35 @@ const LISTENER = z.strictObject(
   { error: 'a map with the keys of a listener' },
 )
 
+const FORWARD = z.strictObject(
+  {
+    name: NAME.describe('In messages and rule comments; forward-1 and so on when left out.'),
+    protocols: values(PROTOCOL, 1).describe('tcp (the default), udp, or both.'),
+    ...MATCH,
+    exclude: EXCLUDE.optional(),
+    to: value(TARGET).describe('The server: an address, with a port or without to keep the original one.'),
+    source: value<'proxy' | 'client', 'proxy' | 'client'>(FORWARD_SOURCE)
+      .optional()
+      .describe('Whose address the server sees: client (the default), or proxy.'),
+    health: value(DURATION).optional().describe('How often the server is asked for a connection; off: never.'),
+  },
+  { error: 'a map with the keys of a forward' },
+)
+
 /** limpid.yaml as it is written; zod's output has the same keys with their values parsed. */
 export const FILE_SCHEMA = z.strictObject(
   {
     listeners: z
       .array(LISTENER, { error: 'a list of listeners' })
       .min(1, { error: 'at least one listener' })
-      .max(MAX_LISTENERS, { error: `at most ${MAX_LISTENERS} listeners` }),
+      .max(MAX_LISTENERS, { error: `at most ${MAX_LISTENERS} listeners` })
+      .optional(),
+    forwards: z
+      .array(FORWARD, { error: 'a list of forwards' })
+      .min(1, { error: 'at least one forward' })
+      .max(MAX_FORWARDS, { error: `at most ${MAX_FORWARDS} forwards` })
+      .optional()
+      .describe('Port forwarding by the kernel alone (DNAT to another host).'),
     limits: z
       .strictObject(
         {
@@ -118,12 +163,15 @@ export const FILE_SCHEMA = z.strictObject(
       .strictObject(
         {
           install: flag.describe('false: the kernel rules are the operator’s own.'),
+          backend: value<BackendChoice, BackendChoice>(BACKEND)
+            .optional()
+            .describe('The program that makes the rules: nft, iptables, or auto (nft where it works).'),
           nftTable: z
             .string({ error: 'the name of an nft table' })
             .regex(/^limpid[A-Za-z0-9_-]{0,24}$/, { error: 'an nft table name that begins with limpid' })
             .optional(),
           routeTable: integer(1, U32_MAX, 'a route table'),
-          rulePriority: integer(2, 32_764, 'a rule priority between local and main,'), // 0 and 32766, and one is left on each side
+          rulePriority: integer(3, 32_764, 'a rule priority between local and main,'), // 0 and 32766; we also use two below it, one above
           markMask: integer(1, U32_MAX, 'a 32-bit fwmark mask'),
           interceptMark: integer(1, U32_MAX, 'a 32-bit fwmark'),
           bypassMark: integer(1, U32_MAX, 'a 32-bit fwmark'),
@@ -132,7 +180,7 @@ export const FILE_SCHEMA = z.strictObject(
       )
       .optional(),
   },
-  { error: 'a map with the key listeners' },
+  { error: 'a map with the key listeners or forwards' },
 )
 
 export type FileInput = z.output<typeof FILE_SCHEMA>

@@ -1,29 +1,62 @@
-import { formatEndpoint } from '../net/address.ts'
+import { type Endpoint, familyOf, formatEndpoint } from '../net/address.ts'
 import type { Problem } from './problem.ts'
-import type { Config, RulesConfig } from './types.ts'
+import type { Config, Match, RulesConfig } from './types.ts'
 
-/** What the listeners of a configuration must not do to each other, and the marks to theirs. Paths are absolute. */
+/** What the parts of a configuration must not do to each other. Paths are absolute. */
 export function* problemsTogether(config: Config): Generator<Problem> {
-  const names = new Set<string>()
-  const endpoints = new Map<string, string>()
-  for (const [index, listener] of config.listeners.entries()) {
-    if (names.has(listener.name)) {
-      yield { path: ['listeners', index, 'name'], message: `listener name "${listener.name}" is used twice` }
-    }
-    names.add(listener.name)
-    for (const endpoint of listener.listen) {
-      const text = formatEndpoint(endpoint)
-      const other = endpoints.get(text)
-      if (other !== undefined) {
-        yield { path: ['listeners', index, 'listen'], message: `${text} is taken by listener "${other}" already` }
-      }
-      endpoints.set(text, listener.name)
-    }
+  yield* nameProblems('listener', config.listeners)
+  yield* nameProblems('forward', config.forwards)
+  yield* endpointProblems(config)
+  yield* markProblems(config)
+  for (const [index, { match, exclude }] of config.listeners.entries()) {
+    yield* fwmarkProblems(['listeners', index], match, exclude, config.rules)
   }
-  yield* markProblems(config.rules)
+  for (const [index, { match, exclude }] of config.forwards.entries()) {
+    yield* fwmarkProblems(['forwards', index], match, exclude, config.rules)
+  }
 }
 
-function* markProblems(rules: RulesConfig): Generator<Problem> {
+function* nameProblems(kind: 'listener' | 'forward', named: readonly { readonly name: string }[]): Generator<Problem> {
+  const names = new Set<string>()
+  for (const [index, { name }] of named.entries()) {
+    if (names.has(name)) {
+      yield { path: [`${kind}s`, index, 'name'], message: `${kind} name "${name}" is used twice` }
+    }
+    names.add(name)
+  }
+}
+
+interface Taken {
+  readonly endpoint: Endpoint
+  readonly by: string
+}
+
+function* endpointProblems({ listeners }: Config): Generator<Problem> {
+  const takenOnPort = new Map<number, Taken[]>()
+  for (const [index, listener] of listeners.entries()) {
+    for (const endpoint of listener.listen) {
+      const taken = takenOnPort.get(endpoint.port) ?? []
+      const other = taken.find((one) => overlaps(one.endpoint.address, endpoint.address))
+      if (other !== undefined) {
+        const what = other.endpoint.address === endpoint.address ? '' : ` with ${formatEndpoint(other.endpoint)}`
+        yield {
+          path: ['listeners', index, 'listen'],
+          message: `${formatEndpoint(endpoint)} is taken by listener "${other.by}" already${what}`,
+        }
+      }
+      takenOnPort.set(endpoint.port, [...taken, { endpoint, by: listener.name }])
+    }
+  }
+}
+
+/** bind(2): a socket on all addresses has the port of each. */
+function overlaps(a: string, b: string): boolean {
+  return familyOf(a) === familyOf(b) && (a === b || WILDCARDS.has(a) || WILDCARDS.has(b))
+}
+
+const WILDCARDS = new Set(['0.0.0.0', '::'])
+
+function* markProblems({ rules, listeners }: Config): Generator<Problem> {
   const mask = hex(rules.markMask)
   for (const key of ['interceptMark', 'bypassMark'] as const) {
     if ((rules[key] & ~rules.markMask) !== 0) {
@@ -32,6 +65,20 @@ function* markProblems(rules: RulesConfig): Generator<Problem> {
   }
   if (rules.interceptMark === rules.bypassMark) {
     yield { path: ['rules', 'bypassMark'], message: `bypassMark and interceptMark are both ${hex(rules.bypassMark)}` }
+  }
+  const both = (rules.interceptMark | rules.bypassMark) >>> 0
+  const marksLocal = listeners.some(
+    ({ intercept, paths }) => paths.includes('local') && (intercept === 'tproxy' || intercept === 'mark'),
+  )
+  if (
+    marksLocal &&
+    rules.interceptMark !== rules.bypassMark &&
+    (both === rules.interceptMark || both === rules.bypassMark)
+  ) {
+    yield {
+      path: ['rules', 'interceptMark'],
+      message: `interceptMark ${hex(rules.interceptMark)} and bypassMark ${hex(rules.bypassMark)} must each have a bit of its own: the path local has the mark ${hex(both)}`,
+    }
   }
   if (RESERVED_ROUTE_TABLES.has(rules.routeTable)) {
     yield {
@@ -42,6 +89,26 @@ function* markProblems(rules: RulesConfig): Generator<Problem> {
 }
 
 const RESERVED_ROUTE_TABLES = new Set([253, 254, 255]) // RT_TABLE_DEFAULT, MAIN, LOCAL: linux/rtnetlink.h
+
+/** Marks within our mask are given by Limpid alone, and its own packets are never taken. */
+function* fwmarkProblems(
+  path: readonly (string | number)[],
+  match: Match,
+  exclude: Match,
+  { markMask }: RulesConfig,
+): Generator<Problem> {
+  for (const [keys, { fwmarks }] of [
+    [['fwmarks'], match],
+    [['exclude', 'fwmarks'], exclude],
+  ] as const) {
+    const ours = fwmarks.find(({ value }) => (value & markMask) !== 0)
+    if (ours === undefined) continue
+    yield {
+      path: [...path, ...keys],
+      message: `fwmark ${hex(ours.value)} has bits of markMask ${hex(markMask)}, which are Limpid's own`,
+    }
+  }
+}
 
 function hex(mark: number): string {
   return `0x${mark.toString(16)}`

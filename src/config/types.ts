@@ -1,9 +1,31 @@
 import type { Endpoint, Family } from '../net/address.ts'
-import type { PortRange } from '../net/ports.ts'
+import type { NumberRange, PortRange } from '../net/ports.ts'
 import type { Prefix } from '../net/prefix.ts'
 
-/** How traffic reaches a listener. `none`: clients dial the listener itself (a plain forwarder). */
-export type Intercept = 'tproxy' | 'none'
+/**
+ * How traffic reaches a listener. `tproxy`: untouched, by nft's or iptables' TPROXY; `mark`: untouched, by a fwmark and a
+ * policy route alone, to a listener on the very port; `redirect`, `dnat`: with its destination rewritten (conntrack keeps the
+ * original one) to the receiving interface's own address, or to the listener's; `none`: clients dial the listener itself
+ * (a plain forwarder).
+ */
+export type Intercept = 'tproxy' | 'redirect' | 'dnat' | 'mark' | 'none'
+
+/**
+ * The way that traffic takes through this host: `forwarded` between others, `local`: made by processes of this host,
+ * `bridged`: frames that cross a bridge of this host.
+ */
+export type Path = 'forwarded' | 'local' | 'bridged'
+
+export type Protocol = 'tcp' | 'udp'
+
+/** The program that puts the rules into the kernel. `auto`: nft where it works, else iptables. */
+export type BackendChoice = 'auto' | 'nft' | 'iptables'
+
+/** Packets whose fwmark, with `mask` applied, is `value`. */
+export interface FwmarkMatch {
+  readonly value: number
+  readonly mask: number
+}
 
 /**
  * Whose address the server sees: ours, the client's (a port of the kernel's choice), the client's with its port
@@ -14,12 +36,20 @@ export type Source = 'proxy' | 'client' | 'client-port' | { readonly address: st
 /** What happens to intercepted traffic while Limpid is down: it passes by (`open`) or is dropped (`closed`). */
 export type OnDown = 'open' | 'closed'
 
-/** Which packets a listener takes. An empty list means "any"; `interfaces` are the receiving ones (never `lo`). */
+/**
+ * Which packets a listener takes. An empty list means "any". `interfaces` are the receiving ones (never `lo`); on the path
+ * `local` those that the packet would leave by; on the path `bridged` bridges, or ports of bridges.
+ */
 export interface Match {
   readonly interfaces: readonly string[]
   readonly sources: readonly Prefix[]
   readonly destinations: readonly Prefix[]
   readonly ports: readonly PortRange[]
+  /** User ids of the sending process; only known on the path `local`. */
+  readonly uids: readonly NumberRange[]
+  /** cgroup v2 paths of the sending process, below the root of the hierarchy; only known on the path `local`. */
+  readonly cgroups: readonly string[]
+  readonly fwmarks: readonly FwmarkMatch[]
 }
 
 /** Durations in milliseconds; 0 switches a timeout off. */
@@ -44,13 +74,19 @@ export interface Limits {
 export interface ListenerConfig {
   readonly name: string
   readonly intercept: Intercept
-  /** One address per family it serves. For `tproxy` usually 127.0.0.1 and ::1; for `none` 0.0.0.0 and ::. */
+  /** The ways on which traffic is taken; empty with `none`. */
+  readonly paths: readonly Path[]
+  /**
+   * One address per family it serves; for `redirect` perhaps several, which differ in the port alone. For `tproxy` usually
+   * 127.0.0.1 and ::1; for `redirect`, `mark` and `none` 0.0.0.0 and ::; for `dnat` addresses of this host.
+   */
   readonly listen: readonly Endpoint[]
   readonly families: readonly Family[]
+  readonly protocols: readonly Protocol[]
   readonly match: Match
   readonly exclude: Match
   /** Also take packets addressed to this host itself (only sensible with `to`). */
-  readonly interceptLocal: boolean
+  readonly addressedHere: boolean
   readonly source: Source
   /** Dial this instead of the original destination. A name is resolved at start; port 0 keeps the original port. */
   readonly to: { readonly host: string; readonly port: number } | undefined
@@ -60,9 +96,25 @@ export interface ListenerConfig {
   readonly timeouts: Timeouts
 }
 
+/** Packets to one destination that the kernel passes on to another host (DNAT); no byte of them comes to Limpid. */
+export interface ForwardConfig {
+  readonly name: string
+  readonly protocols: readonly Protocol[]
+  /** `destinations` empty: what is addressed to this host. */
+  readonly match: Match
+  readonly exclude: Match
+  /** Port 0 keeps the original one. Its family is the one that is passed on. */
+  readonly to: Endpoint
+  /** Whose address the server sees: the client's, or this host's (masquerade). */
+  readonly source: 'proxy' | 'client'
+  /** How often the server is asked for a TCP connection, in milliseconds; 0: never. */
+  readonly healthMs: number
+}
+
 /** fwmarks, nft table and route table that the rules use. All of ours lie within `markMask`. */
 export interface RulesConfig {
   readonly install: boolean
+  readonly backend: BackendChoice
   readonly nftTable: string
   readonly routeTable: number
   readonly rulePriority: number
@@ -73,6 +125,7 @@ export interface RulesConfig {
 
 export interface Config {
   readonly listeners: readonly ListenerConfig[]
+  readonly forwards: readonly ForwardConfig[]
   readonly limits: Limits
   readonly rules: RulesConfig
 }

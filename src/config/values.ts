@@ -1,17 +1,9 @@
-import {
-  type Endpoint,
-  type Family,
-  familyOf,
-  isNeverForeign,
-  parseAddress,
-  parseEndpoint,
-  parsePort,
-} from '../net/address.ts'
-import { ALL_PORTS, type PortRange, parsePortRange } from '../net/ports.ts'
+import { type Family, familyOf, isNeverForeign, parseAddress, parseEndpoint, parsePort } from '../net/address.ts'
+import { ALL_PORTS, type NumberRange, type PortRange, parsePortRange } from '../net/ports.ts'
 import { networkOf, type Prefix, parsePrefix } from '../net/prefix.ts'
 import { LONGEST_DURATION, parseDuration } from './duration.ts'
 import { nearest } from './nearest.ts'
-import type { Intercept, OnDown, Source } from './types.ts'
+import type { BackendChoice, FwmarkMatch, Intercept, OnDown, Path, Protocol, Source } from './types.ts'
 
 /** One kind of value that an operator writes, in a file or behind a flag. */
 export interface ValueKind<T> {
@@ -25,8 +17,14 @@ export interface ValueKind<T> {
   hint?(text: string): string | undefined
 }
 
-/** Where a listener listens: an endpoint, or a port on the addresses that suit the way of interception. */
-export type ListenValue = Endpoint | { readonly port: number }
+/** Where a listener listens: ports, at an address or at those that suit the way of interception. */
+export interface ListenValue {
+  readonly address?: string
+  readonly ports: PortRange
+}
+
+const MAX_LISTEN_PORTS = 64 // each is a socket per family
+const U32_MAX = 0xffff_ffff
 
 /** `to`: port 0 keeps the original one. */
 export interface Target {
@@ -42,7 +40,12 @@ function oneOf<T extends string>(words: readonly T[]): ValueKind<T> {
   }
 }
 
-export const INTERCEPT: ValueKind<Intercept> = oneOf(['tproxy', 'none'])
+export const INTERCEPT: ValueKind<Intercept> = oneOf(['tproxy', 'redirect', 'dnat', 'mark', 'none'])
+export const PATH: ValueKind<Path> = oneOf(['forwarded', 'local', 'bridged'])
+export const LISTENER_PROTOCOL: ValueKind<Protocol> = oneOf(['tcp'])
+export const PROTOCOL: ValueKind<Protocol> = oneOf(['tcp', 'udp'])
+export const BACKEND: ValueKind<BackendChoice> = oneOf(['auto', 'nft', 'iptables'])
+export const FORWARD_SOURCE: ValueKind<'proxy' | 'client'> = oneOf(['client', 'proxy'])
 export const ON_DOWN: ValueKind<OnDown> = oneOf(['open', 'closed'])
 
 export const FAMILY: ValueKind<readonly Family[]> = {
@@ -101,14 +104,48 @@ export const INTERFACE: ValueKind<string> = {
 const RESERVED_NAMES = new Set(['lo', '.', '..'])
 
 export const LISTEN: ValueKind<ListenValue> = {
-  expected: 'an address and port such as 127.0.0.1:50080 or [::1]:50080, or a port from 1 to 65535',
+  expected: 'an address and port such as 127.0.0.1:50080 or [::1]:50080, a port from 1 to 65535, or a range of ports',
   parse: (text) => {
-    const port = parsePort(text)
-    if (port !== undefined) return { port }
+    const range = parsePortRange(text)
+    if (range !== undefined) return range.to - range.from < MAX_LISTEN_PORTS ? { ports: range } : undefined
     const endpoint = parseEndpoint(text)
-    return endpoint !== undefined && endpoint.port > 0 ? endpoint : undefined
+    if (endpoint === undefined || endpoint.port === 0) return undefined
+    return { address: endpoint.address, ports: { from: endpoint.port, to: endpoint.port } }
   },
-  hint: hintBrackets,
+  hint: (text) =>
+    parsePortRange(text) === undefined ? hintBrackets(text) : `a range has at most ${MAX_LISTEN_PORTS} ports`,
+}
+
+/** `1000`, or `1000-1999`: user ids. */
+export const UIDS: ValueKind<NumberRange> = {
+  expected: 'a user id such as 1000, or a range such as 1000-1999',
+  parse: (text) => {
+    const [, first, last = first] = /^(\d{1,10})(?:-(\d{1,10}))?$/.exec(text) ?? []
+    const range = { from: Number(first), to: Number(last) }
+    return first !== undefined && range.from <= range.to && range.to < U32_MAX ? range : undefined
+  },
+}
+
+/** A cgroup v2 path, as in /proc/PID/cgroup, with or without its leading slash. */
+export const CGROUP: ValueKind<string> = {
+  expected: 'the path of a cgroup below /sys/fs/cgroup, such as system.slice/nginx.service',
+  parse: (text) => {
+    const path = text.replace(/^\/+|\/+$/g, '')
+    const isPath = path !== '' && path.length <= 255 && !/[\s"\p{C}]/u.test(path)
+    return isPath && !path.split('/').some((name) => name === '' || name === '.' || name === '..') ? path : undefined
+  },
+}
+
+/** `0x1`, or `0x1/0xff` with a mask; without one all 32 bits count. */
+export const FWMARK: ValueKind<FwmarkMatch> = {
+  expected: 'a fwmark such as 0x1, or one with its mask such as 0x1/0xff',
+  parse: (text) => {
+    const [, value, mask = '0xffffffff'] =
+      /^(0x[\da-f]{1,8}|\d{1,10})(?:\/(0x[\da-f]{1,8}|\d{1,10}))?$/i.exec(text) ?? []
+    const match = { value: Number(value), mask: Number(mask) }
+    if (value === undefined || match.value > U32_MAX || match.mask > U32_MAX || match.mask === 0) return undefined
+    return (match.value & ~match.mask) === 0 ? match : undefined
+  },
 }
 
 export const TARGET: ValueKind<Target> = {

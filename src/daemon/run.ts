@@ -4,7 +4,7 @@ import type { Config } from '../config/types.ts'
 import { formatEndpoint } from '../net/address.ts'
 import { createProxy, type ProxyStats, type TransparentProxy } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
-import { guardTable } from '../ruleset/nft.ts'
+import { BACKENDS, chooseBackend } from '../ruleset/backend.ts'
 import { isEmptyPlan, planRuleset } from '../ruleset/plan.ts'
 import { type CapabilityName, requireCapabilities } from '../sys/capability.ts'
 import { hostFacts } from '../sys/host.ts'
@@ -30,7 +30,7 @@ export interface DaemonOptions {
  */
 export async function runDaemon(config: Config, options: DaemonOptions): Promise<ProxyStats> {
   using signals = new StopSignals({ hasTerminal: process.stdout.isTTY || process.stderr.isTTY })
-  const plan = planRuleset(config, hostFacts()) // also without rules: it knows whether the interfaces are there
+  const plan = planRuleset(config, hostFacts(), { backend: await chooseBackend(config.rules) }) // also without rules: it knows whether the interfaces are there
   const needsRules = config.rules.install && !isEmptyPlan(plan)
   requireCapabilities(neededCapabilities(config, needsRules), needsRules ? 'take traffic' : 'use foreign addresses')
   for (const line of configNotes(config)) options.note(line)
@@ -43,7 +43,7 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
       signals.request()
     })
   }
-  const onDump = (): void => options.note(JSON.stringify(proxy.stats()))
+  const onDump = (): void => options.note(JSON.stringify({ ...proxy.stats(), restorations: rules?.restorations ?? 0 }))
   try {
     const addresses = await proxy.listen() // before the rules: they would bring traffic that nobody takes
     if (!signals.stop.aborted) {
@@ -51,7 +51,9 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
       process.on('SIGUSR2', onDump)
       const where = addresses.map(formatEndpoint).join(' and ')
       const guard =
-        plan.guardText === undefined ? '' : `, guard nft table inet ${guardTable(config.rules)} (stays if Limpid dies)`
+        plan.guard.length === 0
+          ? ''
+          : `, guard ${BACKENDS[plan.backend].label(config.rules, 'guard')} (stays if Limpid dies)`
       options.note(`ready: listening on ${where}${rules === undefined ? '' : `, ${rules.summary}${guard}`}`)
       await Promise.race([aborted(signals.stop), ...(rules === undefined ? [] : [rules.failed])])
     }

@@ -1,10 +1,13 @@
 import { parsePort } from './address.ts'
 
-/** An inclusive range of ports; a single port has `from === to`. */
-export interface PortRange {
+/** Inclusive; a single number has `from === to`. */
+export interface NumberRange {
   readonly from: number
   readonly to: number
 }
+
+/** An inclusive range of ports. */
+export type PortRange = NumberRange
 
 export const ALL_PORTS: readonly PortRange[] = [{ from: 1, to: 65_535 }]
 
@@ -16,7 +19,7 @@ export function parsePortRange(text: string): PortRange | undefined {
   return rest.length > 0 || from === undefined || to === undefined || from > to ? undefined : { from, to }
 }
 
-export function formatPortRange(range: PortRange): string {
+export function formatPortRange(range: NumberRange): string {
   return range.from === range.to ? `${range.from}` : `${range.from}-${range.to}`
 }
 

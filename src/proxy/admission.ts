@@ -1,5 +1,6 @@
-import { type Endpoint, isNeverForeign } from '../net/address.ts'
+import { type Endpoint, isNeverForeign, sameEndpoint } from '../net/address.ts'
 import { prefixContains } from '../net/prefix.ts'
+import { arrivesRewritten } from './arrival.ts'
 import type { ProxyContext } from './context.ts'
 import type { Flow } from './flow.ts'
 import type { RefusalReason } from './record.ts'
@@ -21,6 +22,8 @@ function isLoop(flow: Flow, context: ProxyContext): boolean {
   if (isOurListener(flow.upstream, context)) return true
   if (flow.listener.intercept === 'none') return false
   if (isOurListener(flow.originalDst, context)) return true
+  // nothing was rewritten; said of an address, too, that we have had for less than a second
+  if (arrivesRewritten(flow.listener.intercept) && sameEndpoint(flow.originalDst, flow.reached)) return true
   return flow.listener.to === undefined && isOurs(flow.originalDst.address, context)
 }
 
@@ -45,8 +48,9 @@ function isOurs(address: string, context: ProxyContext): boolean {
 
 /**
  * May this client be served, and its address be lent towards the upstream? Never lent are addresses that are nobody
- * else's (loopback, multicast), ours (the server would take the client for the proxy), and the server's own (it would
- * answer itself).
+ * else's (loopback, multicast), ours (the server would take the client for the proxy) unless the clients are processes of
+ * this host, and the server's own (it would answer itself). Nobody outside can be a client with an address of ours: our
+ * SYN-ACK would come to ourselves.
  */
 function isSourceAllowed(flow: Flow, context: ProxyContext): boolean {
   const { address } = flow.client
@@ -54,5 +58,6 @@ function isSourceAllowed(flow: Flow, context: ProxyContext): boolean {
   if (sources.length > 0 && !sources.some((prefix) => prefixContains(prefix, address))) return false
   if (flow.listener.exclude.sources.some((prefix) => prefixContains(prefix, address))) return false
   if (flow.source.kind !== 'client' && flow.source.kind !== 'client-port') return true
-  return !isOurs(address, context) && address !== flow.upstream.address
+  if (isNeverForeign(address) || address === flow.upstream.address) return false
+  return flow.listener.paths.includes('local') || !isOurs(address, context)
 }

@@ -5,8 +5,9 @@ import { RELAY_EVENTS, TcpRelay } from '../relay/tcp.ts'
 import { errnoName, SyscallError } from '../sys/errno.ts'
 import { EPOLLERR, type Watch } from '../sys/loop.ts'
 import { setKeepalive, setResetOnClose } from '../sys/options.ts'
-import { type Accepted, type FirstBytes, localEndpoint, receive } from '../sys/socket.ts'
+import { type Accepted, closeFd, type FirstBytes, receive } from '../sys/socket.ts'
 import { refusalOf } from './admission.ts'
+import { type Arrival, arrivalOf } from './arrival.ts'
 import type { ProxyContext } from './context.ts'
 import { type DialFailure, type Dialled, dial } from './dial.ts'
 import { type CloseReason, type FlowRecord, REFUSALS } from './record.ts'
@@ -25,6 +26,8 @@ export interface Flow {
   readonly client: Endpoint
   /** The client's socket until the relay takes it. */
   readonly watch: Watch
+  /** Our end of the client's connection: the original destination itself, unless rules rewrote it. */
+  readonly reached: Endpoint
   readonly originalDst: Endpoint
   readonly upstream: Endpoint
   readonly source: DialSource
@@ -59,7 +62,7 @@ export async function runFlow(
   try {
     flow = openFlow(id, accepted, listener, target, client, context)
   } catch (error) {
-    if (error instanceof SyscallError) return // no room in the epoll set: the client has had its reset
+    if (error instanceof SyscallError) return // no memory for it in the kernel: the client has had its reset
     throw error
   }
   const refusal = refusalOf(flow, context)
@@ -83,12 +86,13 @@ function openFlow(
   client: ClientEvents,
   context: ProxyContext,
 ): Flow {
-  const originalDst = localEndpoint(accepted.fd)
+  const { reached, originalDst } = askArrival(accepted.fd, listener)
   const flow: Flow = {
     id,
     listener,
     client: accepted.clientAddr,
     watch: context.resources.loop.take(accepted.fd, RELAY_EVENTS, client),
+    reached,
     originalDst,
     upstream: upstreamOf(originalDst, target),
     source: dialSource(listener.source, accepted.clientAddr),
@@ -106,6 +110,17 @@ function openFlow(
   context.flows.add(flow)
   countClient(context.flowsByClient, flow.client.address, 1)
   return flow
+}
+
+/** Resets the client when the kernel does not tell. */
+function askArrival(fd: number, listener: ListenerConfig): Arrival {
+  try {
+    return arrivalOf(fd, listener.intercept)
+  } catch (error) {
+    setResetOnClose(fd)
+    closeFd(fd)
+    throw error
+  }
 }
 
 function upstreamOf(originalDst: Endpoint, target: Target | undefined): Endpoint {

@@ -24,6 +24,7 @@ import {
   localEndpoint,
   openTcp,
 } from '../sys/socket.ts'
+import { arrivesUntouched } from './arrival.ts'
 
 const ACCEPT_BATCH = 64 // then the flows that there are have their turn
 /** After EMFILE and its like: long enough to cost nothing, short enough to be back at once. */
@@ -143,7 +144,9 @@ function openListening(endpoint: Endpoint, options: ListenOptions): number {
     if (family === 6) setIpv6Only(fd)
     if (reusePort === true) setReusePort(fd)
     setReuseAddress(fd) // a restart does not wait for TIME_WAIT
-    if (listener.intercept === 'tproxy') setTransparent(fd, family) // needed even on 127.0.0.1
+    // tproxy needs it even on 127.0.0.1; without it the SYN-ACK of an IPv4 listener on all addresses, which is to come
+    // from somebody else's, has no route (ip_route_output_key, net/ipv4/route.c)
+    if (arrivesUntouched(listener.intercept)) setTransparent(fd, family)
     if (mark !== 0) setMark(fd, mark)
     setNoDelay(fd)
     setUrgentInline(fd)

@@ -18,11 +18,13 @@ export function forwarderConfig(
       {
         name: 'test',
         intercept: 'none',
+        paths: [],
+        protocols: ['tcp'],
         listen: [{ address: '127.0.0.1', port: 0 }],
         families: [4],
         match: MATCH_ANY,
         exclude: MATCH_ANY,
-        interceptLocal: false,
+        addressedHere: false,
         source: 'proxy',
         to: { host: to.address, port: to.port },
         onDown: 'open',
@@ -31,6 +33,7 @@ export function forwarderConfig(
         ...listener,
       },
     ],
+    forwards: [],
     limits: { ...DEFAULT_LIMITS, ...limits },
     rules: DEFAULT_RULES,
   }

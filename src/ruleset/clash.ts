@@ -1,8 +1,7 @@
 import type { RulesConfig } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
+import { BACKENDS } from './backend.ts'
 import { type FoundRule, listRoutes, listRules } from './ip-commands.ts'
-import { guardTable } from './nft.ts'
-import { isOurs, listTable } from './nft-commands.ts'
 import type { Plan } from './plan.ts'
 import { hex, prioritiesOf } from './policy-routing.ts'
 
@@ -14,19 +13,19 @@ const ALL_BITS = 0xffff_ffff
  */
 export async function refuseClashes(plan: Plan): Promise<void> {
   const { rules } = plan
-  const [table, guard, routes, ipRules] = await Promise.all([
-    listTable(rules.nftTable),
-    listTable(guardTable(rules)),
+  const backend = BACKENDS[plan.backend]
+  const [isMainTaken, isGuardTaken, routes, ipRules] = await Promise.all([
+    backend.isForeign(rules, 'main'),
+    backend.isForeign(rules, 'guard'),
     listRoutes(rules.routeTable),
     listRules(),
   ])
-  for (const [name, listing] of [
-    [rules.nftTable, table],
-    [guardTable(rules), plan.guardText === undefined ? undefined : guard],
+  for (const [role, isTaken] of [
+    ['main', isMainTaken],
+    ['guard', isGuardTaken && plan.guard.length > 0],
   ] as const) {
-    if (listing !== undefined && !isOurs(listing)) {
-      throw clash(`an nft table inet ${name} of somebody else is there`, 'rules.nftTable', 'another name')
-    }
+    if (isTaken)
+      throw clash(`an ${backend.label(rules, role)} of somebody else is there`, 'rules.nftTable', 'another name')
   }
   const route = routes.find(({ ours }) => !ours)
   if (route !== undefined) {

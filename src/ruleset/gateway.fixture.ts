@@ -22,6 +22,8 @@ export function listener(changes: Partial<ListenerConfig> = {}): ListenerConfig 
   return {
     name: 'all',
     intercept: 'tproxy',
+    paths: ['forwarded'],
+    protocols: ['tcp'],
     listen: [
       { address: '127.0.0.1', port: 50_080 },
       { address: '::1', port: 50_080 },
@@ -29,7 +31,7 @@ export function listener(changes: Partial<ListenerConfig> = {}): ListenerConfig 
     families: [4, 6],
     match: MATCH_ANY,
     exclude: MATCH_ANY,
-    interceptLocal: false,
+    addressedHere: false,
     source: 'proxy',
     to: undefined,
     onDown: 'open',
@@ -40,7 +42,7 @@ export function listener(changes: Partial<ListenerConfig> = {}): ListenerConfig 
 }
 
 export function configOf(...listeners: ListenerConfig[]): Config {
-  return { listeners, limits: DEFAULT_LIMITS, rules: DEFAULT_RULES }
+  return { listeners, forwards: [], limits: DEFAULT_LIMITS, rules: DEFAULT_RULES }
 }
 
 export function setSysctl(key: string, value: string): void {

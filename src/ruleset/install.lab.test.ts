@@ -98,8 +98,8 @@ test('whatever is changed behind our back is named by verify', async () => {
     [
       ['nft table inet limpid', false, true],
       ['nft table inet limpid-guard', true, false],
-      ['ip rule', true, false],
       ['ip -4 route', true, false],
+      ['ip -6 rule', true, false],
     ],
   )
   await installed.remove()
@@ -194,10 +194,24 @@ for (const [name, { add, remove, key }] of Object.entries(CLASHES)) {
 test('when a step fails, the error names it and all steps before it are undone', async () => {
   const broken = plan(closed)
   for (const [changes, step] of [
-    [{ guardText: 'table inet limpid-guard {\n\tchain broken { nonsense } }' }, /nft table inet limpid-guard/],
+    [
+      {
+        guard: [
+          {
+            program: 'nft',
+            name: 'inet limpid-guard',
+            text: 'table inet limpid-guard {\n\tchain broken { nonsense } }',
+          },
+        ],
+      },
+      /nft table inet limpid-guard/,
+    ],
     [{ routes: [...broken.routes, { family: 4, table: 2 ** 33 }] }, /route add .* table 8589934592/],
     [{ ipRules: [...broken.ipRules, broken.ipRules[0]!] }, /rule add pref 194/],
-    [{ nftText: broken.nftText.replace('goto take', 'goto nowhere') }, /nft table inet limpid: /],
+    [
+      { main: broken.main.map((script) => ({ ...script, text: script.text.replace('goto take', 'goto nowhere') })) },
+      /nft table inet limpid: /,
+    ],
     [{ sysctls: [{ key: 'net.ipv4.none', value: '1', former: '0', why: '' }] }, /sysctl net\.ipv4\.none/],
   ] as [Partial<Plan>, RegExp][]) {
     for (const options of [PROCESS, PERSISTENT]) {

@@ -2,18 +2,16 @@ import { writeFileSync } from 'node:fs'
 import { LimpidError } from '../errors.ts'
 import { requireCapabilities } from '../sys/capability.ts'
 import { readSysctl, sysctlPath } from '../sys/host.ts'
+import { BACKENDS, type Backend, type OwnedRules } from './backend.ts'
 import { refuseClashes } from './clash.ts'
 import { addRoute, addRule, deleteOurRoutes, deleteOurRules, familySwitch, isLoopbackUp } from './ip-commands.ts'
 import { JournalFile, journalOf, type Owner } from './journal.ts'
-import { guardTable, ownedText } from './nft.ts'
-import { countRules, deleteTable, listTable, loadText, nftVersion } from './nft-commands.ts'
-import { TableOwner } from './owner.ts'
+import { guardTable } from './nft.ts'
 import { isEmptyPlan, type Plan } from './plan.ts'
 import { ipRuleArgs, routeArgs } from './policy-routing.ts'
-import { probeKernel } from './probe.ts'
-import { isSamePlan, repairRuleset, replacingText } from './repair.ts'
+import { isSamePlan, type Restoration, repairRuleset, restoreRouting, restoreTables } from './repair.ts'
 import { type RulesetState, readState } from './state.ts'
-import { removeRuleset, restoreSysctls, type SweepOptions, sweep } from './sweep.ts'
+import { removeRuleset, restoreSysctls, sweep } from './sweep.ts'
 import { type Difference, describeDifference, verifyRuleset } from './verify.ts'
 
 export interface InstallOptions {
@@ -31,10 +29,13 @@ export interface InstalledRuleset {
   readonly notices: readonly string[]
   verify(): Promise<Difference[]>
   /**
-   * Takes everything back: nft table, ip rules, routes, sysctls, guard, journal. A second call does nothing.
-   * With `keepGuard` the guard stays, for an install that follows at once and replaces it.
+   * Puts back what is not as planned: ip rules, routes and sysctls, which is cheap to look at, and with `tables` nft tables too.
    */
-  remove(options?: SweepOptions): Promise<void>
+  restore(options: { readonly tables: boolean }): Promise<Restoration>
+  /**
+   * Takes everything back: nft table, ip rules, routes, sysctls, guard, journal. A second call does nothing.
+   */
+  remove(): Promise<void>
 }
 
 interface Step {
@@ -57,26 +58,30 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
       cure: 'ip link set lo up',
     })
   }
-  const { owner: canOwn } = await probeKernel()
+  const backend = BACKENDS[plan.backend]
+  const { canOwn, notices: lacking } = await backend.probe(plan)
   const { rules } = plan
   const notices = [...plan.notes]
-  await sweep(rules, { keepGuard: plan.guardText !== undefined, onWarning: (line) => notices.push(line) })
+  await sweep(rules, {
+    keepGuard: plan.guard.length > 0 ? plan.backend : undefined,
+    onWarning: (line) => notices.push(line),
+  })
   const before = await readState()
   if (before.persistent) return await alreadyInstalled(plan, before, options.owner)
   await refuseClashes(plan)
 
   const owned = options.owner === 'process' && canOwn
-  if (options.owner === 'process' && !canOwn) {
-    notices.push(
-      'this kernel cannot tie an nft table to a process (Linux 5.12 can): after a kill the rules stay until the next start',
-    )
-  }
+  if (options.owner === 'process') notices.push(...lacking)
   const file = JournalFile.make()
   const sysctls = plan.sysctls.map((change) => ({ ...change, former: readSysctl(change.key) ?? change.former }))
   // 'persistent' only when all is done: an install that was killed half-way is to be swept
   const journal = journalOf('process', rules, sysctls)
-  let tableOwner: TableOwner | undefined
-  const guard = plan.guardText === undefined ? undefined : guardStep(guardTable(rules), plan.guardText)
+  let ownedRules: OwnedRules | undefined
+  const startOwner = async () => {
+    await ownedRules?.close() // of rules that were changed behind its back
+    ownedRules = await backend.own(plan, (error) => options.onLost?.(error))
+  }
+  const guard = plan.guard.length === 0 ? undefined : guardStep(backend, plan)
   const steps: Step[] = [
     { name: `journal ${file.path}`, apply: async () => file.write(journal), undo: async () => file.remove() },
     ...(guard === undefined ? [] : [guard]),
@@ -96,26 +101,31 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
       undo: async () => restoreSysctls([change]),
     })),
     {
-      name: `nft table inet ${rules.nftTable}`,
+      name: backend.label(rules, 'main'),
       apply: async () => {
-        if (!owned) return await loadText(plan.nftText)
-        tableOwner = await TableOwner.start(ownedText(plan.nftText), rules.nftTable, (error) => options.onLost?.(error))
+        if (owned) await startOwner()
+        else await backend.load(rules, 'main', plan.main)
       },
-      undo: async () => (tableOwner === undefined ? await deleteTable(rules.nftTable) : await tableOwner.close()),
+      undo: async () => {
+        await ownedRules?.close()
+        await backend.remove(rules.nftTable)
+      },
     },
     {
       name: 'reading the rules back',
       apply: async () => {
-        const [nft, tableListing, guardListing] = await Promise.all([
-          nftVersion(),
-          listTable(rules.nftTable),
-          listTable(guardTable(rules)),
+        const [programVersion, tableListing, guardListing] = await Promise.all([
+          backend.version(),
+          backend.list(rules, 'main'),
+          backend.list(rules, 'guard'),
         ])
-        if (tableListing === undefined) throw new Error(`there is no nft table inet ${rules.nftTable}`)
+        if (tableListing === undefined) throw new Error(`there is no ${backend.label(rules, 'main')}`)
+        const { cleaner } = ownedRules ?? {}
         file.write({
           ...journal,
+          ...(cleaner === undefined ? {} : { cleaner }),
           owner: options.owner,
-          nftVersion: nft,
+          programVersion,
           tableListing,
           guardListing: guardListing ?? '',
         })
@@ -129,24 +139,33 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
   await applyAll(steps)
   let removing: Promise<void> | undefined
   return {
-    summary: `ruleset installed (${await describeTable(rules.nftTable)})`,
+    summary: `ruleset installed (${await describeRules(plan)})`,
     already: false,
     notices,
     verify: () => verifyRuleset(plan),
-    remove: ({ keepGuard = false } = {}) => {
-      const undone = keepGuard ? steps.filter((step) => step !== guard) : steps
-      removing ??= undoAll(removalOrder(undone))
+    restore: ({ tables }) => restore(plan, tables, owned ? startOwner : undefined),
+    remove: () => {
+      removing ??= undoAll(removalOrder(steps))
       return removing
     },
   }
 }
 
-function guardStep(name: string, text: string): Step {
-  // in one transaction: a guard that a killed run left never opens in between
+async function restore(plan: Plan, tables: boolean, loadMain: (() => Promise<void>) | undefined): Promise<Restoration> {
+  const routing = restoreRouting(plan)
+  if (!tables) return routing
+  const rest = await restoreTables(plan, loadMain)
   return {
-    name: `nft table inet ${name}`,
-    apply: () => loadText(replacingText(name, text)),
-    undo: () => deleteTable(name),
+    differences: [...routing.differences, ...rest.differences],
+    failure: routing.failure ?? rest.failure,
+  }
+}
+
+function guardStep(backend: Backend, { rules, guard }: Plan): Step {
+  return {
+    name: backend.label(rules, 'guard'),
+    apply: () => backend.load(rules, 'guard', guard), // in one transaction: what a killed run left never opens in between
+    undo: () => backend.remove(guardTable(rules)),
   }
 }
 
@@ -186,7 +205,7 @@ async function undoAll(steps: readonly Step[]): Promise<void> {
 /** Rules are there to stay: those of this plan are used, and repaired where they were damaged. */
 async function alreadyInstalled(plan: Plan, before: RulesetState, owner: Owner): Promise<InstalledRuleset> {
   if (!isSamePlan(before, plan)) {
-    const names = before.tables.map(({ name }) => `nft table inet ${name}`).join(', ')
+    const names = before.found.map(({ label }) => label).join(', ')
     throw new LimpidError(
       'LIMPID_RULES_CLASH',
       `rules of other settings are installed to stay${names === '' ? '' : ` (${names})`}`,
@@ -196,17 +215,29 @@ async function alreadyInstalled(plan: Plan, before: RulesetState, owner: Owner):
   const differences = await verifyRuleset(plan)
   if (differences.length > 0) {
     await refuseClashes(plan)
-    await repairRuleset(plan, before, differences)
+    await repairRuleset(plan, before)
   }
   return {
-    summary: `ruleset ${differences.length > 0 ? 'repaired' : 'already installed'} (${await describeTable(plan.rules.nftTable)})`,
+    summary: `ruleset ${differences.length > 0 ? 'repaired' : 'already installed'} (${await describeRules(plan)})`,
     already: true,
     notices: [...plan.notes, ...differences.map((difference) => `repaired: ${describeDifference(difference)}`)],
     verify: () => verifyRuleset(plan),
+    restore: async ({ tables }) => {
+      const failure = removedMeanwhile()
+      return failure === undefined ? await restore(plan, tables, undefined) : { differences: [], failure }
+    },
     remove: async () => {
       if (owner === 'persistent') await removeRuleset(plan.rules)
     },
   }
+}
+
+/** Rules that were to stay are the operator's: whoever removes them by our own command does not get them back. */
+function removedMeanwhile(): LimpidError | undefined {
+  if (JournalFile.find().read()?.owner === 'persistent') return undefined
+  return new LimpidError('LIMPID_RULES_FAILED', 'they were removed by `limpid rules remove`', {
+    cure: 'stop this process and start it again',
+  })
 }
 
 function nothingToInstall(): InstalledRuleset {
@@ -215,11 +246,13 @@ function nothingToInstall(): InstalledRuleset {
     already: false,
     notices: [],
     verify: async () => [],
+    restore: async () => ({ differences: [], failure: undefined }),
     remove: async () => {},
   }
 }
 
-async function describeTable(name: string): Promise<string> {
-  const listing = await listTable(name)
-  return `nft table inet ${name}, ${countRules(listing ?? '')} rules`
+async function describeRules({ backend: name, rules }: Plan): Promise<string> {
+  const backend = BACKENDS[name]
+  const listing = await backend.list(rules, 'main')
+  return `${backend.label(rules, 'main')}, ${backend.countRules(listing ?? '')} rules`
 }

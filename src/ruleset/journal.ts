@@ -2,8 +2,9 @@ import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'nod
 import { join } from 'node:path'
 import type { RulesConfig } from '../config/types.ts'
 import { netNamespaceInode } from '../sys/host.ts'
-import type { SysctlChange } from './plan.ts'
+import type { CleanerProcess } from './cleaner.ts'
 import { stateFolder, stateFolders, trustProblem } from './state-folder.ts'
+import type { SysctlChange } from './sysctls.ts'
 
 /** Whether the rules go when the process that installed them does, or stay until `limpid rules remove`. */
 export type Owner = 'process' | 'persistent'
@@ -18,8 +19,10 @@ export interface Journal {
   readonly startTime: string
   readonly rules: RulesConfig
   readonly sysctls: readonly SysctlChange[]
-  /** nft's version and what it said about our nft tables right after install: '' until then. */
-  readonly nftVersion: string
+  /** The child that removes chains of iptables when that process is gone. */
+  readonly cleaner?: CleanerProcess
+  /** The backend's version and what it said about our rules right after install: '' until then. */
+  readonly programVersion: string
   readonly tableListing: string
   readonly guardListing: string
 }
@@ -87,7 +90,7 @@ export function journalOf(owner: Owner, rules: RulesConfig, sysctls: readonly Sy
     startTime: startTime(process.pid) ?? '',
     rules,
     sysctls,
-    nftVersion: '',
+    programVersion: '',
     tableListing: '',
     guardListing: '',
   }

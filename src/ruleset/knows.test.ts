@@ -78,7 +78,7 @@ test('a configured address is that of this host, or of nobody that the client or
 })
 
 test('a listener that takes packets to this host too has a row for each way of dialling', () => {
-  const rows = predict({ interceptLocal: true, source: 'client' })
+  const rows = predict({ addressedHere: true, source: 'client' })
   assert.deepEqual(
     rows.map(({ clientDials, verdict }) => [clientDials, verdict]),
     [

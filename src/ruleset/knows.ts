@@ -29,7 +29,7 @@ export interface KnowsRow {
 export function predictKnows(listener: ListenerConfig, own: ReadonlySet<string>): KnowsRow[] {
   const families = listener.families.filter((family) => servesFamily(listener.source, family))
   const dials: KnowsRow['clientDials'][] =
-    listener.intercept === 'none' ? ['proxy'] : listener.interceptLocal ? ['server', 'proxy'] : ['server']
+    listener.intercept === 'none' ? ['proxy'] : listener.addressedHere ? ['server', 'proxy'] : ['server']
   return families.flatMap((family) => dials.map((clientDials) => predictRow(listener, family, clientDials, own)))
 }
 

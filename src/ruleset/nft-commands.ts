@@ -1,23 +1,32 @@
 import { LimpidError } from '../errors.ts'
-import { firstLine, run } from '../sys/program.ts'
+import { firstLine, mustRun, run } from '../sys/program.ts'
 import { tableDigest } from './nft.ts'
 
+const TABLE_FAMILIES = ['inet', 'bridge'] as const
 const NFT_TIMEOUT_MS = 20_000 // 10 000 prefixes load in a tenth of a second
 
 /**
- * What nft says about an inet table without what changes by itself (counters, elements of dynamic sets); undefined when
+ * What nft says about an inet table, and the bridge table of that name, without what changes by itself (counters, elements of dynamic sets); undefined when
  * there is none. The elements of its other named sets follow, in the order of their names.
  */
 export async function listTable(name: string): Promise<string | undefined> {
-  const table = await list(['-s', '-t', 'list', 'table', 'inet', name])
+  const listings = await Promise.all(TABLE_FAMILIES.map((family) => listFamilyTable(family, name)))
+  const found = listings.filter((listing) => listing !== undefined)
+  return found.length === 0 ? undefined : found.join('')
+}
+
+async function listFamilyTable(family: string, name: string): Promise<string | undefined> {
+  const table = await list(['-s', '-t', 'list', 'table', family, name])
   if (table === undefined) return undefined
-  const sets = await Promise.all(staticSets(table).map((set) => list(['-s', 'list', 'set', 'inet', name, set])))
+  const sets = await Promise.all(staticSets(table).map((set) => list(['-s', 'list', 'set', family, name, set])))
   return [table, ...sets.map((set) => set ?? '')].join('')
 }
 
 /** For people: with counters, without the elements of named sets. */
 export async function listTableWithCounters(name: string): Promise<string | undefined> {
-  return await list(['-t', 'list', 'table', 'inet', name])
+  const listings = await Promise.all(TABLE_FAMILIES.map((family) => list(['-t', 'list', 'table', family, name])))
+  const found = listings.filter((listing) => listing !== undefined)
+  return found.length === 0 ? undefined : found.join('')
 }
 
 /** An inet table of ours, whatever its name: its listing has no counters and no elements of named sets. */
@@ -26,11 +35,14 @@ export interface FoundTable {
   readonly listing: string
 }
 
-/** All inet tables that have our comment. */
+/** All tables that have our comment; an inet and a bridge table of one name are one. */
 export async function listOurTables(): Promise<FoundTable[]> {
-  const ruleset = (await list(['-s', '-t', 'list', 'ruleset', 'inet'])) ?? ''
-  const tables = [...ruleset.matchAll(/^table inet (\S+) \{.*\n[\s\S]*?^\}$/gm)]
-  return tables.map(([listing, name]) => ({ name: name!, listing })).filter(({ listing }) => isOurs(listing))
+  const rulesets = await Promise.all(TABLE_FAMILIES.map((family) => list(['-s', '-t', 'list', 'ruleset', family])))
+  const listings = new Map<string, string>()
+  for (const [listing, name] of rulesets.join('').matchAll(/^table (?:inet|bridge) (\S+) \{.*\n[\s\S]*?^\}$/gm)) {
+    if (isOurs(listing)) listings.set(name!, `${listings.get(name!) ?? ''}${listing}\n`)
+  }
+  return [...listings].map(([name, listing]) => ({ name, listing }))
 }
 
 /** The named sets of a listing that do not fill themselves. */
@@ -52,10 +64,13 @@ export async function loadText(text: string): Promise<void> {
   if (code !== 0) throw nftError('-f -', stderr)
 }
 
-/** Removes an inet table; no error when it is gone already. */
+/** Removes an inet table and the bridge table of that name; no error when they are gone already. */
 export async function deleteTable(name: string): Promise<void> {
-  const { code, stderr } = await run('nft', ['delete', 'table', 'inet', name])
-  if (code !== 0 && !stderr.includes('No such file or directory')) throw nftError(`delete table inet ${name}`, stderr)
+  for (const family of TABLE_FAMILIES) {
+    const { code, stderr } = await run('nft', ['delete', 'table', family, name])
+    if (code === 0 || stderr.includes('No such file or directory')) continue
+    throw nftError(`delete table ${family} ${name}`, stderr)
+  }
 }
 
 /** Nothing when the kernel would take the text, else why not. Reaches the kernel, changes nothing (nft(8), --check). */
@@ -65,8 +80,7 @@ export async function checkText(text: string): Promise<string | undefined> {
 }
 
 export async function nftVersion(): Promise<string> {
-  const { stdout } = await run('nft', ['--version'])
-  return stdout.trim()
+  return (await mustRun('nft', ['--version'])).trim()
 }
 
 /** Whether a listing is that of a table of ours. */
@@ -81,7 +95,7 @@ export function isOwned(listing: string): boolean {
 
 /** Whether a listing is that of a guard: it comes after whatever takes packets. */
 export function isGuard(listing: string): boolean {
-  return /^\t\ttype .* priority mangle \+ 1;/m.test(listing)
+  return /^\t\ttype .* priority dstnat \+ 1;/m.test(listing)
 }
 
 export function countRules(listing: string): number {

@@ -38,6 +38,7 @@ test('a match for the other family takes nothing; one for everything has no cond
 
 test('each list of exclusions excludes by itself', () => {
   const exclude = {
+    ...MATCH_ANY,
     interfaces: ['eth1'],
     sources: prefixes('10.0.0.1', 'fd00::/8'),
     destinations: prefixes('fd01::1'),

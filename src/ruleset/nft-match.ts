@@ -1,7 +1,8 @@
-import type { Match } from '../config/types.ts'
+import type { Match, Protocol } from '../config/types.ts'
 import { addressBytes, type Family } from '../net/address.ts'
 import { formatPortRange, isAllPorts, type PortRange } from '../net/ports.ts'
 import { formatPrefix, type Prefix, prefixContains } from '../net/prefix.ts'
+import { hex } from './policy-routing.ts'
 
 const INLINE_ELEMENTS = 8 // a longer list gets a name and stands above the chains, so that rules stay readable
 const ELEMENTS_PER_LINE = 4
@@ -50,13 +51,31 @@ export function portExpression(ranges: readonly PortRange[]): string | undefined
   return inlineSet(mergedRanges(ranges).map(formatPortRange))
 }
 
+/** What can be asked at the place where the rules stand. */
+export interface MatchPlace {
+  /** The name of a packet's interface: `iifname` where it was received, `oifname` where it is about to be sent. */
+  readonly interfaces: 'iifname' | 'oifname'
+  /** The sending process is known: in the hook output alone. */
+  readonly processes: boolean
+  readonly protocol: Protocol
+}
+
+export const RECEIVED: MatchPlace = { interfaces: 'iifname', processes: false, protocol: 'tcp' }
+export const SENT: MatchPlace = { interfaces: 'oifname', processes: true, protocol: 'tcp' }
+
 /**
  * The conditions of a match for packets from client to server, joined by "and"; undefined when no packet of that family
  * can fulfil them. `name` prefixes the names of its sets.
  */
-export function matchConditions(match: Match, family: Family, name: string, sets: NamedSets): string[] | undefined {
+export function matchConditions(
+  match: Match,
+  family: Family,
+  name: string,
+  sets: NamedSets,
+  place: MatchPlace = RECEIVED,
+): string[] | undefined {
   const conditions: string[] = []
-  if (match.interfaces.length > 0) conditions.push(`iifname ${interfaceExpression(match.interfaces)}`)
+  if (match.interfaces.length > 0) conditions.push(`${place.interfaces} ${interfaceExpression(match.interfaces)}`)
   for (const [field, word, prefixes] of addressLists(match)) {
     if (prefixes.length === 0) continue
     const ofFamily = prefixes.filter((prefix) => prefix.family === family)
@@ -65,14 +84,24 @@ export function matchConditions(match: Match, family: Family, name: string, sets
     conditions.push(`${addressKeyword(family)} ${field} ${sets.expression(`${name}-${word}`, family, ofFamily)}`)
   }
   const ports = portExpression(match.ports)
-  if (ports !== undefined) conditions.push(`tcp dport ${ports}`)
+  if (ports !== undefined) conditions.push(`${place.protocol} dport ${ports}`)
+  if (place.processes && match.uids.length > 0)
+    conditions.push(`meta skuid ${inlineSet(mergedRanges(match.uids).map(formatPortRange))}`)
   return conditions
 }
 
 /** The conditions of not being excluded. Each list excludes by itself; undefined when one of them excludes everything. */
-export function withoutConditions(exclude: Match, family: Family, name: string, sets: NamedSets): string[] | undefined {
+export function withoutConditions(
+  exclude: Match,
+  family: Family,
+  name: string,
+  sets: NamedSets,
+  place: MatchPlace = RECEIVED,
+): string[] | undefined {
   const conditions: string[] = []
-  if (exclude.interfaces.length > 0) conditions.push(`iifname != ${interfaceExpression(exclude.interfaces)}`)
+  if (exclude.interfaces.length > 0) {
+    conditions.push(`${place.interfaces} != ${interfaceExpression(exclude.interfaces)}`)
+  }
   for (const [field, word, prefixes] of addressLists(exclude)) {
     const ofFamily = prefixes.filter((prefix) => prefix.family === family)
     if (ofFamily.length === 0) continue
@@ -82,9 +111,38 @@ export function withoutConditions(exclude: Match, family: Family, name: string, 
   if (exclude.ports.length > 0) {
     const ports = portExpression(exclude.ports)
     if (ports === undefined) return undefined
-    conditions.push(`tcp dport != ${ports}`)
+    conditions.push(`${place.protocol} dport != ${ports}`)
   }
+  for (const { value, mask } of exclude.fwmarks) conditions.push(`meta mark & ${hex(mask)} != ${hex(value)}`)
+  if (!place.processes) return conditions
+  if (exclude.uids.length > 0) {
+    conditions.push(`meta skuid != ${inlineSet(mergedRanges(exclude.uids).map(formatPortRange))}`)
+  }
+  for (const path of exclude.cgroups) conditions.push(`socket cgroupv2 level ${levelOf(path)} != "${path}"`)
   return conditions
+}
+
+/**
+ * What a rule cannot say as one condition: "in one of these cgroups, with one of these marks". Each list is a rule of its own;
+ * together they say "or". One empty list when nothing of the kind is asked.
+ */
+export function matchAlternatives({ cgroups, fwmarks }: Match, place: MatchPlace): string[][] {
+  const inCgroups = place.processes
+    ? [...grouped(cgroups, levelOf)].map(
+        ([level, paths]) => `socket cgroupv2 level ${level} ${inlineSet(paths.map((path) => `"${path}"`))}`,
+      )
+    : []
+  const withMarks = [...grouped(fwmarks, ({ mask }) => mask)].map(
+    ([mask, marks]) => `meta mark & ${hex(mask)} ${inlineSet(marks.map(({ value }) => hex(value)))}`,
+  )
+  const cgroupChoices = inCgroups.length === 0 ? [[]] : inCgroups.map((condition) => [condition])
+  const markChoices = withMarks.length === 0 ? [[]] : withMarks.map((condition) => [condition])
+  return cgroupChoices.flatMap((cgroup) => markChoices.map((mark) => [...cgroup, ...mark]))
+}
+
+/** How many folders below the root of the hierarchy a cgroup lies. */
+function levelOf(cgroup: string): number {
+  return cgroup.split('/').length
 }
 
 function addressLists(match: Match) {
@@ -139,4 +197,15 @@ function inlineSet(elements: readonly string[]): string {
 
 function chunks<T>(items: readonly T[], size: number): T[][] {
   return Array.from({ length: Math.ceil(items.length / size) }, (_, i) => items.slice(i * size, (i + 1) * size))
+}
+
+function grouped<T, K>(items: readonly T[], keyOf: (item: T) => K): Map<K, T[]> {
+  const groups = new Map<K, T[]>()
+  for (const item of items) {
+    const key = keyOf(item)
+    const group = groups.get(key)
+    if (group === undefined) groups.set(key, [item])
+    else group.push(item)
+  }
+  return groups
 }

@@ -8,7 +8,7 @@ import type { HostFacts } from '../sys/host.ts'
 import { usesOurBits } from './clash.ts'
 import { configOf, listener } from './gateway.fixture.ts'
 import { ownedText, tableDigest } from './nft.ts'
-import { isEmptyPlan, planRuleset } from './plan.ts'
+import { isEmptyPlan, type Plan, planRuleset } from './plan.ts'
 import { ipRuleArgs, routeArgs } from './policy-routing.ts'
 import { printPlan } from './print.ts'
 
@@ -18,10 +18,12 @@ const FACTS: HostFacts = {
     { name: 'lan0', addresses: ['10.0.3.101'], up: true },
     { name: 'wan0', addresses: ['10.0.4.1'], up: true },
   ],
+  bridges: [],
   ipv6: true,
   sysctls: new Map(),
   namespace: 1,
 }
+const mainOf = ({ main }: Plan): string => main.map(({ text }) => text).join('')
 const planOf = (...listeners: ListenerConfig[]) => planRuleset(configOf(...listeners), FACTS)
 const NONE: Partial<ListenerConfig> = { intercept: 'none', listen: [{ address: '0.0.0.0', port: 80 }], families: [4] }
 
@@ -29,6 +31,7 @@ const WEB = listener({
   name: 'web',
   families: [4],
   match: {
+    ...MATCH_ANY,
     interfaces: ['lan0'],
     sources: [parsePrefix('10.0.3.0/24')!],
     destinations: [],
@@ -99,10 +102,10 @@ table inet limpid-guard {
 	comment "limpid DIGEST"
 
 	chain prerouting {
-		type filter hook prerouting priority mangle + 1; policy accept;
+		type filter hook prerouting priority dstnat + 1; policy accept;
 
 		iifname "lo" return
-		meta mark & 0x30000000 != 0 return
+		meta mark & 0x30000000 != 0x0 return
 
 		# no flow comes to be without its SYN
 		meta l4proto != tcp return
@@ -123,16 +126,16 @@ const withoutDigest = (text: string) => text.replace(/limpid [0-9a-f]{12}/, 'lim
 
 test('the nft text is what an operator would type', () => {
   const plan = planOf(WEB)
-  assert.equal(withoutDigest(plan.nftText), WEB_TEXT)
-  assert.equal(plan.guardText, undefined)
-  assert.equal(withoutDigest(planOf({ ...WEB, onDown: 'closed' }).guardText ?? ''), WEB_GUARD)
+  assert.equal(withoutDigest(mainOf(plan)), WEB_TEXT)
+  assert.deepEqual(plan.guard, [])
+  assert.equal(withoutDigest(planOf({ ...WEB, onDown: 'closed' }).guard[0]?.text ?? ''), WEB_GUARD)
 })
 
 test('an owned table differs by one line, and both have the digest of their config', () => {
-  const { nftText } = planOf(WEB)
+  const nftText = mainOf(planOf(WEB))
   assert.equal(ownedText(nftText).replace('\tflags owner\n', ''), nftText)
   assert.equal(tableDigest(ownedText(nftText)), tableDigest(nftText))
-  assert.notEqual(tableDigest(nftText), tableDigest(planOf({ ...WEB, name: 'other' }).nftText))
+  assert.notEqual(tableDigest(nftText), tableDigest(mainOf(planOf({ ...WEB, name: 'other' }))))
 })
 
 test('marked packets that were received are routed to this host, in the families that are served', () => {
@@ -161,8 +164,8 @@ test('a plain forwarder needs nothing; one with a foreign source or a foreign ad
     { listen: [{ address: '10.0.4.77', port: 21 }] },
   ] satisfies Partial<ListenerConfig>[]) {
     const plan = planOf(listener({ ...NONE, ...changes }))
-    assert.match(plan.nftText, /jump divert/)
-    assert.doesNotMatch(plan.nftText, /tproxy/)
+    assert.match(mainOf(plan), /jump divert/)
+    assert.doesNotMatch(mainOf(plan), /tproxy/)
     assert.equal(plan.ipRules.length, 3)
   }
 })
@@ -170,7 +173,7 @@ test('a plain forwarder needs nothing; one with a foreign source or a foreign ad
 test('a family that cannot be served is left out, and the plan says why', () => {
   const off = planRuleset(configOf(listener()), { ...FACTS, ipv6: false })
   assert.deepEqual(off.notes, ['listener all: IPv6 is left out: IPv6 is off on this host'])
-  assert.doesNotMatch(off.nftText, /tproxy ip6/)
+  assert.doesNotMatch(mainOf(off), /tproxy ip6/)
   assert.deepEqual(
     off.routes.map(({ family }) => family),
     [4],
@@ -180,10 +183,10 @@ test('a family that cannot be served is left out, and the plan says why', () => 
 })
 
 test('a listener on a wildcard address gets its packets on loopback, and may not be dialled', () => {
-  const { nftText } = planOf(listener({ listen: [{ address: '0.0.0.0', port: 50_081 }], families: [4] }))
+  const nftText = mainOf(planOf(listener({ listen: [{ address: '0.0.0.0', port: 50_081 }], families: [4] })))
   assert.match(nftText, /tproxy ip to 127\.0\.0\.1:50081 /)
   assert.match(nftText, /tcp dport 50081 meta mark & 0x30000000 != 0x10000000 counter reject with tcp reset/)
-  assert.doesNotMatch(planOf(WEB).nftText, /reject/)
+  assert.doesNotMatch(mainOf(planOf(WEB)), /reject/)
 })
 
 test('an interface that this host does not have is refused with the list of those it has; a prefix may come later', () => {
@@ -191,12 +194,12 @@ test('an interface that this host does not have is refused with the list of thos
     () => planOf(listener({ match: { ...MATCH_ANY, interfaces: ['eth7'] } })),
     (error: LimpidError) => error.code === 'LIMPID_INTERFACE' && /lo, lan0, wan0/.test(error.cure ?? ''),
   )
-  const { nftText } = planOf(listener({ match: { ...MATCH_ANY, interfaces: ['ppp*'] } }))
+  const nftText = mainOf(planOf(listener({ match: { ...MATCH_ANY, interfaces: ['ppp*'] } })))
   assert.match(nftText, /iifname "ppp\*" /)
 })
 
 test('a name that nft would not take as it is cannot break its text', () => {
-  const { nftText } = planOf(listener({ name: 'a "b"\n; flush ruleset é' }))
+  const nftText = mainOf(planOf(listener({ name: 'a "b"\n; flush ruleset é' })))
   assert.match(nftText, /comment "listener a \?b\?\?; flush ruleset \?"\n/)
 })
 

@@ -1,26 +1,32 @@
-import type { Config, ListenerConfig, RulesConfig, Source } from '../config/types.ts'
+import type { Config, ForwardConfig, ListenerConfig, RulesConfig, Source } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
-import { type Endpoint, type Family, familyOf } from '../net/address.ts'
+import { type Family, familyOf } from '../net/address.ts'
 import type { HostFacts } from '../sys/host.ts'
+import { ebtablesGuards, ebtablesScripts } from './ebtables.ts'
+import { type Interception, interceptionsOf, isUntouched } from './interception.ts'
+import { iptablesScripts } from './iptables.ts'
+import { iptablesGuards } from './iptables-guard.ts'
 import { type KnowsRow, predictKnows } from './knows.ts'
-import { guardText, type Interception, nftText } from './nft.ts'
+import { nftScripts } from './nft.ts'
+import { guardScripts } from './nft-guard.ts'
 import { type IpRule, ipRulesFor, type LocalRoute } from './policy-routing.ts'
+import type { Script } from './script.ts'
+import { neededSysctls, type SysctlChange } from './sysctls.ts'
 
-/** A sysctl that must change for interception to work on this host, and the value it goes back to. */
-export interface SysctlChange {
-  readonly key: string
-  readonly value: string
-  readonly former: string
-  readonly why: string
-}
+/** The programs that rules are written for. */
+export type BackendName = 'nft' | 'iptables'
 
 /** Everything that goes into the kernel for a config on one host, and what follows from it. Holds no state. */
 export interface Plan {
   readonly rules: RulesConfig
-  /** What `nft -f` takes; '' when the kernel need not know of anything. `ownedText` makes the variant with an owner. */
-  readonly nftText: string
-  /** A second nft table that outlives the first one and drops what it did not mark; undefined when all is `open`. */
-  readonly guardText: string | undefined
+  readonly backend: BackendName
+  /** What the scripts were written from. */
+  readonly interceptions: readonly Interception[]
+  readonly forwards: readonly ForwardConfig[]
+  /** Bring packets to listeners; none when the kernel need not know of anything. */
+  readonly main: readonly Script[]
+  /** Outlive the others, and drop what those did not take; none when all is `open`. */
+  readonly guard: readonly Script[]
   readonly ipRules: readonly IpRule[]
   readonly routes: readonly LocalRoute[]
   readonly sysctls: readonly SysctlChange[]
@@ -30,22 +36,25 @@ export interface Plan {
 }
 
 export interface PlanOptions {
+  /** For whom the rules are written: chooseBackend() knows what this host has. nft when left out, unless the config says. */
+  readonly backend?: BackendName
   /** An interface that is not there: `refuse` throws; `note` plans all the same, to compare with what is installed. */
   readonly missingInterface?: 'refuse' | 'note'
 }
 
 export function isEmptyPlan(plan: Plan): boolean {
-  return plan.nftText === ''
+  return plan.main.length === 0
 }
 
 /**
  * Plans the kernel's part of a config. Pure.
  *
- * No sysctl is in any plan for now. Measured on Linux 6.18, client–proxy–server in namespaces: rp_filter 0, 1 and 2,
+ * No sysctl is changed for routed traffic. Measured on Linux 6.18, client–proxy–server in namespaces: rp_filter 0, 1 and 2,
  * forwarding and early demux make no difference to TPROXY; `src_valid_mark=1` on the receiving interface or `all` makes
  * every marked IPv4 packet a martian, and `tcp_fwmark_accept=1` sends our answers into the local route; the ip rules
  * planned here keep both from happening, whatever the values are or become.
- * @throws LimpidError LIMPID_INTERFACE for an interface that this host does not have.
+ * @throws LimpidError LIMPID_INTERFACE for an interface that this host does not have; LIMPID_FORWARDING when ports are to be
+ *   forwarded while the host does not forward.
  */
 export function planRuleset(config: Config, facts: HostFacts, options: PlanOptions = {}): Plan {
   const notes: string[] = []
@@ -56,22 +65,82 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
     if (missing !== undefined && options.missingInterface !== 'note') throw missing
     if (missing !== undefined) notes.push(missing.message)
     for (const family of servedFamilies(listener, facts, notes)) {
-      if (listener.intercept === 'tproxy') interceptions.push({ listener, family, to: listenAddress(listener, family) })
-      if (listener.intercept === 'tproxy' || needsDivert(listener, family, facts)) families.add(family)
+      const taken = listener.intercept === 'none' ? [] : interceptionsOf(listener, family, facts)
+      interceptions.push(...taken)
+      notes.push(...bridgeNotes(taken, facts))
+      if (taken.some(isUntouched) || needsDivert(listener, family, facts)) families.add(family)
     }
   }
-  const sorted = [...families].sort()
-  const needed = sorted.length > 0
+  checkForwarding(config.forwards, facts)
+  const divert = [...families].sort()
+  const backend = options.backend ?? (config.rules.backend === 'iptables' ? 'iptables' : 'nft')
+  const isLocal = (family: Family) =>
+    interceptions.some((one) => one.family === family && one.path === 'local' && isUntouched(one))
   return {
     rules: config.rules,
-    nftText: needed ? nftText(config.rules, interceptions) : '',
-    guardText: guardText(config.rules, interceptions),
-    ipRules: sorted.flatMap((family) => ipRulesFor(family, config.rules)),
-    routes: sorted.map((family) => ({ family, table: config.rules.routeTable })),
-    sysctls: [],
+    backend,
+    interceptions,
+    forwards: config.forwards,
+    ...scriptsFor(backend, config, interceptions, divert),
+    ipRules: divert.flatMap((family) => ipRulesFor(family, config.rules, { local: isLocal(family) })),
+    routes: divert.map((family) => ({ family, table: config.rules.routeTable })),
+    sysctls: neededSysctls(interceptions, facts),
     knows: config.listeners.flatMap((listener) => predictKnows(listener, ownAddresses(facts))),
-    notes,
+    notes: [...new Set(notes)],
   }
+}
+
+function scriptsFor(
+  backend: BackendName,
+  { rules, forwards }: Config,
+  interceptions: readonly Interception[],
+  divert: readonly Family[],
+): Pick<Plan, 'main' | 'guard'> {
+  if (interceptions.length === 0 && forwards.length === 0 && divert.length === 0) return { main: [], guard: [] }
+  if (backend === 'nft') {
+    return {
+      main: nftScripts({ rules, interceptions, forwards, divert: divert.length > 0 }),
+      guard: guardScripts(rules, interceptions),
+    }
+  }
+  return {
+    main: [...iptablesScripts({ rules, interceptions, forwards, divert }), ...ebtablesScripts(rules, interceptions)],
+    guard: [
+      ...iptablesGuards({ rules, interceptions, forwards: forwards.length > 0 }),
+      ...ebtablesGuards(rules, interceptions),
+    ],
+  }
+}
+
+const FORWARDING = { 4: 'net.ipv4.ip_forward', 6: 'net.ipv6.conf.all.forwarding' } as const
+
+/** What goes to another host is forwarded, which a host does only when it is told to. */
+function checkForwarding(forwards: readonly ForwardConfig[], { sysctls }: HostFacts): void {
+  for (const { name, to } of forwards) {
+    const key = FORWARDING[familyOf(to.address)]
+    if (sysctls.get(key) !== '0') continue
+    throw new LimpidError('LIMPID_FORWARDING', `forward ${name}: this host does not forward packets (${key} is 0)`, {
+      cure: `sysctl -w ${key}=1`,
+    })
+  }
+}
+
+/** What a bridge must have for what is asked of it. */
+function bridgeNotes(taken: readonly Interception[], facts: HostFacts): string[] {
+  return taken.flatMap(({ listener, family, path, bridges }) => {
+    if (path !== 'bridged') return []
+    if (bridges.length === 0)
+      return [`listener ${listener.name}: there is no bridge with ports that it could take from`]
+    if (listener.intercept !== 'redirect') return []
+    const bare = bridges.filter(({ name }) => {
+      const addresses = facts.interfaces.find((known) => known.name === name)?.addresses ?? []
+      return !addresses.some((address) => familyOf(address) === family && !address.startsWith('fe80:'))
+    })
+    return bare.map(
+      ({ name }) =>
+        `listener ${listener.name}: the bridge ${name} has no IPv${family} address, to which redirect could send packets`,
+    )
+  })
 }
 
 function servedFamilies(listener: ListenerConfig, facts: HostFacts, notes: string[]): Family[] {
@@ -88,14 +157,6 @@ function whyNotServed({ source, listen }: ListenerConfig, family: Family, facts:
   if (typeof source === 'object' && familyOf(source.address) !== family)
     return `the source ${source.address} is not IPv${family}`
   return undefined
-}
-
-/** Where tproxy sends packets: a wildcard address would mean the receiving interface's own (net/netfilter/nft_tproxy.c). */
-function listenAddress(listener: ListenerConfig, family: Family): Endpoint {
-  const { address, port } = listener.listen.find((endpoint) => familyOf(endpoint.address) === family)!
-  if (address === '0.0.0.0') return { address: '127.0.0.1', port }
-  if (address === '::') return { address: '::1', port }
-  return { address, port }
 }
 
 /** Whether packets addressed to somebody else must come to a socket of a listener that is not itself intercepting. */

@@ -27,14 +27,23 @@ export interface LocalRoute {
  * (net/ipv4/fib_frontend.c). Our route table would send those to lo, and the flow would die. Hence the detour: a rule cannot
  * say "not from lo, and this mark", since `not` negates the whole rule.
  */
-export function ipRulesFor(family: Family, rules: RulesConfig): IpRule[] {
+export function ipRulesFor(family: Family, rules: RulesConfig, options: { readonly local?: boolean } = {}): IpRule[] {
   const mark = { value: rules.interceptMark, mask: rules.markMask }
+  const sent = { value: localMark(rules), mask: rules.markMask }
   const priority = rules.rulePriority
   return [
+    ...(options.local === true
+      ? [{ family, priority: priority - 2, iif: undefined, mark: sent, action: { lookup: rules.routeTable } }]
+      : []),
     { family, priority: priority - 1, iif: 'lo', mark, action: { goto: priority + 1 } },
     { family, priority, iif: undefined, mark, action: { lookup: rules.routeTable } },
     { family, priority: priority + 1, iif: undefined, mark: undefined, action: 'nop' },
   ]
+}
+
+/** On packets of this host's processes that are taken: routes are looked up for them where they start, `iif lo`. */
+export function localMark(rules: RulesConfig): number {
+  return (rules.interceptMark | rules.bypassMark) >>> 0
 }
 
 /** The arguments for `ip`, to follow `rule add` or `rule del`. */
@@ -65,5 +74,5 @@ export function hex(value: number): string {
 
 /** The priorities that our ip rules take. */
 export function prioritiesOf(rules: RulesConfig): number[] {
-  return [rules.rulePriority - 1, rules.rulePriority, rules.rulePriority + 1]
+  return [rules.rulePriority - 2, rules.rulePriority - 1, rules.rulePriority, rules.rulePriority + 1]
 }

@@ -9,15 +9,17 @@ export function printPlan(plan: Plan): string {
   if (isEmptyPlan(plan)) {
     sections.push('# the kernel needs no rules for this')
   } else {
-    sections.push(`nft -f - <<'EOF'\n${plan.nftText}EOF`)
-    if (plan.guardText !== undefined) sections.push(`nft -f - <<'EOF'\n${plan.guardText}EOF`)
-    sections.push(
-      [
-        '# marked packets are delivered on this host; only those that were received, hence the detour for `iif lo`',
-        ...plan.routes.map((route) => `ip ${familySwitch(route.family)} route add ${routeArgs(route).join(' ')}`),
-        ...plan.ipRules.map((rule) => `ip ${familySwitch(rule.family)} rule add ${ipRuleArgs(rule).join(' ')}`),
-      ].join('\n'),
-    )
+    for (const { program, text } of [...plan.main, ...plan.guard]) {
+      sections.push(`${program === 'nft' ? 'nft -f -' : `${program} --noflush`} <<'EOF'\n${text}EOF`)
+    }
+    if (plan.ipRules.length > 0)
+      sections.push(
+        [
+          '# marked packets are delivered on this host; only those that were received, hence the detour for `iif lo`',
+          ...plan.routes.map((route) => `ip ${familySwitch(route.family)} route add ${routeArgs(route).join(' ')}`),
+          ...plan.ipRules.map((rule) => `ip ${familySwitch(rule.family)} rule add ${ipRuleArgs(rule).join(' ')}`),
+        ].join('\n'),
+      )
     sections.push(
       plan.sysctls.length === 0
         ? '# no sysctl is changed'

@@ -1,12 +1,20 @@
 import { LimpidError } from '../errors.ts'
 import { checkText } from './nft-commands.ts'
+import type { Plan } from './plan.ts'
 
 /** What a kernel must know for our rules; `owner` can be done without. */
-export type KernelFeature = 'tproxy' | 'socket' | 'fib' | 'owner'
+export type KernelFeature = 'tproxy' | 'socket' | 'fib' | 'nat' | 'zone' | 'bridge' | 'owner'
 
 const HOOK = 'type filter hook prerouting priority mangle;'
 
-const PROBES: Record<KernelFeature, { readonly flags?: string; readonly rules: readonly string[] }> = {
+interface Probe {
+  readonly family?: 'bridge'
+  readonly flags?: string
+  readonly hook?: string
+  readonly rules: readonly string[]
+}
+
+const PROBES: Record<KernelFeature, Probe> = {
   tproxy: {
     rules: [
       'meta nfproto ipv4 meta l4proto tcp tproxy ip to 127.0.0.1:1 meta mark set 1 accept',
@@ -15,6 +23,15 @@ const PROBES: Record<KernelFeature, { readonly flags?: string; readonly rules: r
   },
   socket: { rules: ['socket transparent 1 socket wildcard 1 accept'] },
   fib: { rules: ['fib daddr type local return'] },
+  nat: {
+    hook: 'type nat hook prerouting priority dstnat;',
+    rules: ['meta l4proto tcp redirect to :1', 'meta nfproto ipv4 meta l4proto tcp dnat ip to 192.0.2.1:1'],
+  },
+  zone: { hook: 'type filter hook output priority raw;', rules: ['meta l4proto tcp ct original zone set 1'] },
+  bridge: {
+    family: 'bridge',
+    rules: ['meta l4proto tcp meta pkttype set host ether daddr set 02:00:00:00:00:01 accept'],
+  },
   owner: { flags: 'flags owner', rules: [] },
 }
 
@@ -22,6 +39,9 @@ const MEANING: Record<Exclude<KernelFeature, 'owner'>, string> = {
   tproxy: 'tproxy (module nft_tproxy, CONFIG_NFT_TPROXY)',
   socket: 'socket transparent and wildcard (module nft_socket, CONFIG_NFT_SOCKET, Linux 5.10)',
   fib: 'fib (module nft_fib_inet, CONFIG_NFT_FIB_INET)',
+  nat: 'redirect and dnat (modules nft_redir and nft_nat, CONFIG_NFT_NAT)',
+  zone: 'conntrack zones (CONFIG_NF_CONNTRACK_ZONES)',
+  bridge: 'family bridge (CONFIG_NF_TABLES_BRIDGE)',
 }
 
 export interface KernelProbe {
@@ -34,20 +54,35 @@ export interface KernelProbe {
  * LIMPID_PROBE_FAIL (a list such as `tproxy,socket`) makes those probes fail, for tests.
  * @throws LimpidError LIMPID_KERNEL that names what is missing; LIMPID_CAPABILITY when this process may not ask.
  */
-export async function probeKernel(): Promise<KernelProbe> {
+export async function probeKernel(plan: Plan): Promise<KernelProbe> {
   const simulated = (process.env.LIMPID_PROBE_FAIL ?? '').split(',')
-  const features = Object.keys(PROBES) as KernelFeature[]
+  const features = neededFeatures(plan)
   const answers = new Map<KernelFeature, string | undefined>()
   const all = simulated.some((name) => name !== '') ? 'simulated' : await checkText(probeText(features))
   for (const feature of features) {
     if (all === undefined) answers.set(feature, undefined)
     else answers.set(feature, simulated.includes(feature) ? 'simulated' : await checkText(probeText([feature])))
   }
-  for (const feature of ['tproxy', 'socket', 'fib'] as const) {
+  for (const feature of features) {
     const answer = answers.get(feature)
-    if (answer !== undefined) throw missing(feature, answer)
+    if (answer !== undefined && feature !== 'owner') throw missing(feature, answer)
   }
   return { owner: answers.get('owner') === undefined }
+}
+
+function neededFeatures({ interceptions, forwards, ipRules, main }: Plan): KernelFeature[] {
+  const modes = new Set(interceptions.map(({ listener }) => listener.intercept))
+  const isRewritten = modes.has('redirect') || modes.has('dnat')
+  const needs: Record<KernelFeature, boolean> = {
+    tproxy: modes.has('tproxy'),
+    socket: ipRules.length > 0,
+    fib: true,
+    nat: isRewritten || forwards.length > 0,
+    zone: main.some(({ text }) => text.includes('zone set')),
+    bridge: main.some(({ name }) => name.startsWith('bridge ')),
+    owner: true,
+  }
+  return (Object.keys(needs) as KernelFeature[]).filter((feature) => needs[feature])
 }
 
 function missing(feature: keyof typeof MEANING, answer: string): LimpidError {
@@ -57,20 +92,20 @@ function missing(feature: keyof typeof MEANING, answer: string): LimpidError {
     })
   }
   return new LimpidError('LIMPID_KERNEL', `this kernel or nft has no nft ${MEANING[feature]}: ${answer}`, {
-    cure: 'use a kernel with that module (Debian: linux-image-amd64), or let clients dial Limpid itself: --no-rules --source proxy',
+    cure: CURES[feature] ?? 'use a kernel with that module (Debian: linux-image-amd64)',
   })
 }
 
+const WITHOUT_TPROXY =
+  'use a kernel with that module (Debian: linux-image-amd64), or intercept with redirect, which needs conntrack instead (--intercept redirect)'
+const CURES: Partial<Record<KernelFeature, string>> = { tproxy: WITHOUT_TPROXY, socket: WITHOUT_TPROXY }
+
+/** A table for each probe, in one transaction. */
 function probeText(features: readonly KernelFeature[]): string {
-  const probes = features.map((feature) => PROBES[feature])
-  const lines = [
-    'table inet limpid-probe {',
-    ...probes.map(({ flags }) => flags).filter((flags) => flags !== undefined),
-    'chain probe {',
-    HOOK,
-    ...probes.flatMap(({ rules }) => rules),
-    '}',
-    '}',
-  ]
+  const lines = features.flatMap((feature) => {
+    const { family = 'inet', flags, hook = HOOK, rules } = PROBES[feature]
+    const head = flags === undefined ? [] : [flags]
+    return [`table ${family} limpid-probe-${feature} {`, ...head, 'chain probe {', hook, ...rules, '}', '}']
+  })
   return `${lines.join('\n')}\n`
 }

@@ -175,7 +175,7 @@ test('a relative state folder is taken from where the command runs, and made wit
   await installed.remove()
 })
 
-test('verify names a missing nft table once, and an interface that is gone is no reason to fail', async () => {
+test('a missing nft table is named once, and an interface that is gone is no reason to fail', async () => {
   const config = configOf(listener({ match: { ...configs.open.listeners[0]!.match, interfaces: ['veth0'] } }))
   await installRuleset(planRuleset(config, hostFacts()), { owner: 'persistent' })
   await ip('link del veth0')

@@ -1,26 +1,32 @@
-import { writeFileSync } from 'node:fs'
 import { LimpidError } from '../errors.ts'
-import { sysctlPath } from '../sys/host.ts'
-import { addRoute, addRule, deleteRoute, deleteRule, listOurRoutes, listRules } from './ip-commands.ts'
+import { EEXIST, SyscallError } from '../sys/errno.ts'
+import { BACKENDS, type Backend, type Role, scriptsText } from './backend.ts'
 import { JournalFile, journalOf } from './journal.ts'
-import { guardTable, tableDigest } from './nft.ts'
-import { deleteTable, isOurs, listTable, loadText, nftVersion } from './nft-commands.ts'
+import { guardTable } from './nft.ts'
 import type { Plan } from './plan.ts'
-import { ipRuleArgs } from './policy-routing.ts'
+import { PolicyRouting } from './rtnetlink.ts'
 import type { RulesetState } from './state.ts'
-import { type Difference, describeDifference, verifyRuleset } from './verify.ts'
+import {
+  type Difference,
+  describeDifference,
+  verifyRouting,
+  verifyRuleset,
+  verifyTables,
+  withoutMend,
+} from './verify.ts'
 
 /** Whether the rules that were installed to stay, whatever is left of them, were made from the settings of this plan. */
-export function isSamePlan({ journal, tables }: RulesetState, plan: Plan): boolean {
-  const digests = [tableDigest(plan.nftText), tableDigest(plan.guardText ?? '')]
-  if (journal === undefined) return tables.every(({ listing }) => digests.includes(tableDigest(listing)))
+export function isSamePlan({ journal, found }: RulesetState, plan: Plan): boolean {
+  const backend = BACKENDS[plan.backend]
+  const digests = [backend.digest(scriptsText(plan.main)), backend.digest(scriptsText(plan.guard))]
+  if (journal === undefined) return found.every(({ digest }) => digests.includes(digest))
   const { nftTable, routeTable, rulePriority } = journal.rules
   return (
     nftTable === plan.rules.nftTable &&
     routeTable === plan.rules.routeTable &&
     rulePriority === plan.rules.rulePriority &&
-    tableDigest(journal.tableListing) === digests[0] &&
-    tableDigest(journal.guardListing) === digests[1]
+    backend.digest(journal.tableListing) === digests[0] &&
+    backend.digest(journal.guardListing) === digests[1]
   )
 }
 
@@ -29,25 +35,17 @@ export function isSamePlan({ journal, tables }: RulesetState, plan: Plan): boole
  * in one transaction.
  * @throws LimpidError LIMPID_RULES_FAILED when they differ afterwards, or the kernel refuses.
  */
-export async function repairRuleset(
-  plan: Plan,
-  state: RulesetState,
-  differences: readonly Difference[],
-): Promise<void> {
+export async function repairRuleset(plan: Plan, state: RulesetState): Promise<void> {
+  const backend = BACKENDS[plan.backend]
   const file = state.journal === undefined ? JournalFile.make() : state.file
   try {
-    await repairTables(plan, differences)
-    await repairRoutes(plan)
-    await repairIpRules(plan)
-    const sysctls = state.journal?.sysctls ?? []
-    for (const { key, value } of sysctls) {
-      if (differences.some(({ what }) => what === `sysctl ${key}`)) writeFileSync(sysctlPath(key), value)
-    }
+    for (const { failure } of [await restoreTables(plan), restoreRouting(plan)])
+      if (failure !== undefined) throw failure
     file.write({
-      ...journalOf('persistent', plan.rules, sysctls),
-      nftVersion: await nftVersion(),
-      tableListing: (await listTable(plan.rules.nftTable)) ?? '',
-      guardListing: plan.guardText === undefined ? '' : ((await listTable(guardTable(plan.rules))) ?? ''),
+      ...journalOf('persistent', plan.rules, state.journal?.sysctls ?? []),
+      programVersion: await backend.version(),
+      tableListing: (await backend.list(plan.rules, 'main')) ?? '',
+      guardListing: plan.guard.length === 0 ? '' : ((await backend.list(plan.rules, 'guard')) ?? ''),
     })
     const [left] = await verifyRuleset(plan)
     if (left !== undefined) throw new Error(describeDifference(left))
@@ -59,36 +57,67 @@ export async function repairRuleset(
   }
 }
 
-/** The text as a transaction that puts it in the place of a table of that name, if there is one. */
-export function replacingText(name: string, text: string): string {
-  return `table inet ${name}\ndelete table inet ${name}\n${text}`
+/** What was not as planned, and the first reason for which something still is not. */
+export interface Restoration {
+  readonly differences: readonly Difference[]
+  readonly failure: unknown
 }
 
-async function repairTables({ rules, nftText, guardText }: Plan, differences: readonly Difference[]): Promise<void> {
-  const guard = guardTable(rules)
-  for (const [name, text] of [
-    [guard, guardText],
-    [rules.nftTable, nftText],
-  ] as const) {
-    if (!differences.some(({ what }) => what === `nft table inet ${name}`)) continue
-    if (text !== undefined) await loadText(replacingText(name, text))
-    else if (isOurs((await listTable(name)) ?? '')) await deleteTable(name)
+/**
+ * Puts back the ip rules, routes and sysctls that are not as planned, as far as the kernel lets us. By netlink, in less than a
+ * millisecond, and synchronous: nothing of ours comes in between.
+ */
+export function restoreRouting(plan: Plan): Restoration {
+  let failure: unknown
+  try {
+    using kernel = new PolicyRouting()
+    const differences = verifyRouting(plan, kernel)
+    for (const difference of differences) {
+      try {
+        difference.mend()
+      } catch (error) {
+        const mendedMeanwhile = error instanceof SyscallError && error.errno === EEXIST
+        if (!mendedMeanwhile) failure ??= error
+      }
+    }
+    return { differences: differences.map(withoutMend), failure }
+  } catch (error) {
+    return { differences: [], failure: error }
   }
 }
 
-async function repairRoutes(plan: Plan): Promise<void> {
-  const found = await listOurRoutes()
-  const isIn = (routes: typeof found, { family, table }: (typeof found)[number]) =>
-    routes.some((route) => route.family === family && route.table === table)
-  for (const route of found) if (!isIn([...plan.routes], route)) await deleteRoute(route)
-  for (const route of plan.routes) if (!isIn(found, route)) await addRoute(route)
+/**
+ * Replaces the nft tables that are not as planned, each in one transaction.
+ * @param loadMain loads the table that brings packets to listeners, when a transaction of its own does not do; there is none
+ *   of that name then.
+ */
+export async function restoreTables(plan: Plan, loadMain?: () => Promise<void>): Promise<Restoration> {
+  const { rules } = plan
+  const backend = BACKENDS[plan.backend]
+  let differences: Difference[] = []
+  try {
+    differences = await verifyTables(plan)
+    // the guard first: it drops what is not taken meanwhile
+    for (const role of ['guard', 'main'] as const) {
+      const difference = differences.find(({ what }) => what === backend.label(rules, role))
+      if (difference === undefined) continue
+      const isThere = difference.found !== undefined || difference.expected !== difference.what
+      if (isThere) await refuseForeign(backend, plan, role)
+      const reloads = role === 'main' && loadMain !== undefined
+      if (plan[role].length === 0 || reloads) await backend.remove(role === 'main' ? rules.nftTable : guardTable(rules))
+      if (reloads) await loadMain()
+      else if (plan[role].length > 0) await backend.load(rules, role, plan[role])
+    }
+    return { differences, failure: undefined }
+  } catch (error) {
+    return { differences, failure: error }
+  }
 }
 
-async function repairIpRules(plan: Plan): Promise<void> {
-  const found = (await listRules()).filter(({ ours }) => ours)
-  const planned = plan.ipRules.map((rule) => ({ rule, family: rule.family, text: ipRuleArgs(rule).join(' ') }))
-  const key = ({ family, text }: { family: number; text: string }) => `-${family} ${text}`
-  const [foundKeys, plannedKeys] = [found.map(key), planned.map(key)]
-  for (const rule of found) if (!plannedKeys.includes(key(rule))) await deleteRule(rule)
-  for (const wanted of planned) if (!foundKeys.includes(key(wanted))) await addRule(wanted.rule)
+async function refuseForeign(backend: Backend, { rules }: Plan, role: Role): Promise<void> {
+  if (!(await backend.isForeign(rules, role))) return
+  const label = backend.label(rules, role)
+  throw new LimpidError('LIMPID_RULES_CLASH', `an ${label} of somebody else is in its place`, {
+    cure: `${label.replace('nft ', 'nft delete ')}, or set rules.nftTable to another name`,
+  })
 }

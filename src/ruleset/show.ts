@@ -1,9 +1,9 @@
 import type { RulesConfig } from '../config/types.ts'
+import { BACKENDS } from './backend.ts'
 import { listOurRoutes, listRules } from './ip-commands.ts'
-import { isGuard, listTableWithCounters } from './nft-commands.ts'
-import type { SysctlChange } from './plan.ts'
 import { routeArgs } from './policy-routing.ts'
 import { readState } from './state.ts'
+import type { SysctlChange } from './sysctls.ts'
 
 /** What of ours is in the kernel now. */
 export interface InstalledRules {
@@ -22,9 +22,9 @@ export interface InstalledRules {
 export async function showRules(_names?: RulesConfig): Promise<InstalledRules> {
   const state = await readState()
   const listed = async (wanted: boolean) => {
-    const found = state.tables.filter((table) => isGuard(table.listing) === wanted)
-    const listings = await Promise.all(found.map(({ name }) => listTableWithCounters(name)))
-    return listings.some((listing) => listing !== undefined) ? listings.join('') : undefined
+    const found = state.found.filter(({ role }) => (role === 'guard') === wanted)
+    const listings = await Promise.all(found.map((rules) => BACKENDS[rules.backend].listWithCounters(rules)))
+    return listings.length > 0 ? listings.join('') : undefined
   }
   const [nftTable, guard, ipRules, routes] = await Promise.all([
     listed(false),

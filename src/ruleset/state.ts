@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { LimpidError } from '../errors.ts'
+import { type FoundRules, listOurRules } from './backend.ts'
+import { isCleanerAlive } from './cleaner.ts'
 import { listOurRoutes, listRules } from './ip-commands.ts'
 import { isWriterAlive, type Journal, JournalFile } from './journal.ts'
-import { type FoundTable, isGuard, isOwned, listOurTables } from './nft-commands.ts'
 
 const NETLINK_NETFILTER = 12 // include/uapi/linux/netlink.h
 const DYING_MS = 2_000 // a killed process's nft notices within milliseconds; a loaded machine may need longer
@@ -12,8 +13,8 @@ const POLL_MS = 20
 export interface RulesetState {
   readonly file: JournalFile
   readonly journal: Journal | undefined
-  /** Our nft tables, whatever their names, by their comment. */
-  readonly tables: readonly FoundTable[]
+  /** Our nft tables and chains of iptables, whatever their names. */
+  readonly found: readonly FoundRules[]
   /** A running process holds the rules; its pid, 0 when it cannot be found. */
   readonly holder: number | undefined
   /** Rules that were installed to stay, and are there, at least in part. */
@@ -26,28 +27,29 @@ export async function readState(): Promise<RulesetState> {
   const deadline = performance.now() + DYING_MS
   for (;;) {
     const journal = file.read()
-    const tables = await listOurTables()
+    const found = await listOurRules()
     const alive = journal !== undefined && journal.owner === 'process' && isWriterAlive(journal)
-    const owned = tables.some(({ listing }) => isOwned(listing))
-    if (owned && !alive && journal !== undefined && performance.now() < deadline) {
+    const owned = found.some((rules) => rules.owned)
+    const isGoing = owned || (journal?.cleaner !== undefined && isCleanerAlive(journal.cleaner))
+    if (isGoing && !alive && journal !== undefined && performance.now() < deadline) {
       await new Promise((resolve) => setTimeout(resolve, POLL_MS))
       continue
     }
     return {
       file,
       journal,
-      tables,
+      found,
       holder: alive ? journal.pid : owned ? (nftHolder() ?? 0) : undefined,
-      persistent: await isPersistent(journal, tables, owned),
+      persistent: await isPersistent(journal, found, owned),
     }
   }
 }
 
-async function isPersistent(journal: Journal | undefined, tables: readonly FoundTable[], owned: boolean) {
+async function isPersistent(journal: Journal | undefined, found: readonly FoundRules[], owned: boolean) {
   // the record is lost: a table that belongs to no process was to stay; a guard always outlives its process
-  if (journal === undefined) return !owned && tables.some(({ listing }) => !isGuard(listing))
+  if (journal === undefined) return !owned && found.some(({ role }) => role === 'main')
   if (journal.owner !== 'persistent') return false
-  if (tables.length > 0 || (await listOurRoutes()).length > 0) return true
+  if (found.length > 0 || (await listOurRoutes()).length > 0) return true
   return (await listRules()).some(({ ours }) => ours)
 }
 
@@ -58,8 +60,8 @@ async function isPersistent(journal: Journal | undefined, tables: readonly Found
 export function refuseWhenHeld(state: RulesetState, verb: 'install' | 'remove'): void {
   if (state.holder === undefined) return
   const known = state.holder !== 0
-  const held = state.tables.find(({ listing }) => isOwned(listing)) ?? state.tables[0]
-  const what = held === undefined ? 'the rules are' : `nft table inet ${held.name} is`
+  const held = state.found.find(({ owned }) => owned) ?? state.found[0]
+  const what = held === undefined ? 'the rules are' : held.backend === 'nft' ? `${held.label} is` : `${held.label} are`
   throw new LimpidError(
     'LIMPID_RULES_HELD',
     `${what} held by ${known ? `process ${state.holder}` : 'a running process'}`,

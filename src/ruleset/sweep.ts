@@ -2,16 +2,16 @@ import { writeFileSync } from 'node:fs'
 import type { RulesConfig } from '../config/types.ts'
 import { requireCapabilities } from '../sys/capability.ts'
 import { readSysctl, sysctlPath } from '../sys/host.ts'
+import { BACKENDS, type FoundRules } from './backend.ts'
 import { deleteOurRoutes, deleteOurRules } from './ip-commands.ts'
-import type { JournalFile } from './journal.ts'
-import { guardTable } from './nft.ts'
-import { deleteTable, isGuard } from './nft-commands.ts'
-import type { SysctlChange } from './plan.ts'
+import { type JournalFile, journalOf } from './journal.ts'
+import type { BackendName } from './plan.ts'
 import { type RulesetState, readState, refuseWhenHeld } from './state.ts'
+import type { SysctlChange } from './sysctls.ts'
 
 export interface SweepOptions {
-  /** Leaves the guard nft table, for an install that replaces it: traffic stays dropped in between. */
-  readonly keepGuard?: boolean
+  /** Leaves the guard of this backend, for an install that replaces it: traffic stays dropped in between. */
+  readonly keepGuard?: BackendName | undefined
   /** Told in one line when the kernel is clean but the state file cannot be removed. By default Node's warning. */
   readonly onWarning?: (line: string) => void
 }
@@ -37,17 +37,27 @@ export async function removeRuleset(rules: RulesConfig, options: SweepOptions = 
   requireCapabilities(['CAP_NET_ADMIN'], 'remove rules')
   const state = await readState()
   refuseWhenHeld(state, 'remove')
+  disown(state)
   return await undo(state, rules, options)
+}
+
+/** Before the first of the rules goes: they were to stay, and a process that works with them would put them back. */
+function disown({ file, journal }: RulesetState): void {
+  if (journal?.owner !== 'persistent') return
+  try {
+    file.write({ ...journal, ...journalOf('process', journal.rules, journal.sysctls) })
+  } catch {
+    // a read-only disk must not keep the rules in the kernel
+  }
 }
 
 async function undo(state: RulesetState, current: RulesConfig, options: SweepOptions): Promise<string[]> {
   const removed: string[] = []
-  const removeTable = async (name: string) => {
-    await deleteTable(name)
-    removed.push(`nft table inet ${name}`)
+  const remove = async ({ backend, name, label }: FoundRules) => {
+    await BACKENDS[backend].remove(name)
+    removed.push(label)
   }
-  const guards = state.tables.filter(({ listing }) => isGuard(listing))
-  for (const table of state.tables) if (!guards.includes(table)) await removeTable(table.name)
+  for (const found of state.found) if (found.role === 'main') await remove(found)
   const ipRules = await deleteOurRules()
   if (ipRules > 0) removed.push(`${ipRules} ip rules`)
   const routes = await deleteOurRoutes()
@@ -55,9 +65,8 @@ async function undo(state: RulesetState, current: RulesConfig, options: SweepOpt
     removed.push(`${routes.filter((route) => route.table === table).length} routes in route table ${table}`)
   }
   removed.push(...restoreSysctls(state.journal?.sysctls ?? []))
-  for (const { name } of guards) {
-    if (options.keepGuard !== true || name !== guardTable(current)) await removeTable(name)
-  }
+  const kept = options.keepGuard === undefined ? undefined : BACKENDS[options.keepGuard].label(current, 'guard')
+  for (const found of state.found) if (found.role === 'guard' && found.label !== kept) await remove(found)
   removeFile(state.file, options)
   return removed
 }

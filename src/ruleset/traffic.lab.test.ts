@@ -197,7 +197,7 @@ test('this host itself can still be dialled, unless its packets are to be taken 
   await withRules(configOf(listener()), async () => {
     for (const family of FAMILIES) assert.equal(await fromY(PROXY[family]), 'ECONNREFUSED')
   })
-  await withRules(configOf(listener({ interceptLocal: true, onDown: 'closed' })), async () => {
+  await withRules(configOf(listener({ addressedHere: true, onDown: 'closed' })), async () => {
     assert.equal(await fromY(PROXY[4]), 'intercepted 10.0.3.101:80')
     const own = new Socket({ fd: openTcp(4), allowHalfOpen: true }).connect({ host: SERVER[4], port: 80 })
     assert.match(await ask(own), /^server saw 10\.0\.4\.1:/)

@@ -1,10 +1,11 @@
-import { readSysctl } from '../sys/host.ts'
-import { listRoutes, listRules } from './ip-commands.ts'
-import { type Journal, JournalFile } from './journal.ts'
-import { guardTable, tableDigest } from './nft.ts'
-import { listTable, nftVersion } from './nft-commands.ts'
+import { writeFileSync } from 'node:fs'
+import type { Family } from '../net/address.ts'
+import { readSysctl, sysctlPath } from '../sys/host.ts'
+import { BACKENDS, type Role, scriptsText } from './backend.ts'
+import { JournalFile } from './journal.ts'
 import type { Plan } from './plan.ts'
 import { ipRuleArgs, routeArgs } from './policy-routing.ts'
+import { PolicyRouting } from './rtnetlink.ts'
 
 /** One thing that is not as planned. `found` is undefined for what is missing, `expected` for what should not be there. */
 export interface Difference {
@@ -14,27 +15,54 @@ export interface Difference {
   readonly found: string | undefined
 }
 
+/** A difference that a few netlink messages or a write mend, without a process. */
+export interface RoutingDifference extends Difference {
+  /** @throws SyscallError; EEXIST when it has been mended meanwhile. */
+  mend(): void
+}
+
 /** Reads back what the kernel has and compares it with the plan. Empty when all is as planned. */
 export async function verifyRuleset(plan: Plan): Promise<Difference[]> {
+  using kernel = new PolicyRouting()
+  const tables = await verifyTables(plan)
+  return [...tables, ...verifyRouting(plan, kernel).map(withoutMend)]
+}
+
+export function withoutMend({ what, expected, found }: RoutingDifference): Difference {
+  return { what, expected, found }
+}
+
+/** The part of it that takes processes to read. */
+export async function verifyTables(plan: Plan): Promise<Difference[]> {
   const journal = JournalFile.find().read()
-  const sameNft = journal !== undefined && journal.nftVersion === (await nftVersion())
   const { rules } = plan
+  const backend = BACKENDS[plan.backend]
+  const [version, main, guard] = await Promise.all([
+    backend.version(),
+    backend.list(rules, 'main'),
+    backend.list(rules, 'guard'),
+  ])
+  const isSame = journal?.programVersion === version
   return [
-    ...(await verifyTable(rules.nftTable, plan.nftText, sameNft ? journal.tableListing : '')),
-    ...(await verifyTable(guardTable(rules), plan.guardText ?? '', sameNft ? journal.guardListing : '')),
-    ...(await verifyIpRules(plan)),
-    ...(await verifyRoutes(plan)),
-    ...verifySysctls(plan, journal),
+    ...compareTables(plan, 'main', main, isSame ? journal.tableListing : ''),
+    ...compareTables(plan, 'guard', guard, isSame ? journal.guardListing : ''),
   ]
 }
 
-/** `recorded`: the listing right after install by the same nft; '' when unknown, then only the digest is compared. */
-async function verifyTable(name: string, text: string, recorded: string): Promise<Difference[]> {
-  const what = `nft table inet ${name}`
-  const listing = await listTable(name)
-  if (text === '') return listing === undefined ? [] : [{ what, expected: undefined, found: what }]
+/** The part of it that is cheap: ip rules, routes, sysctls. `kernel` must stay open as long as anything is mended. */
+export function verifyRouting(plan: Plan, kernel: PolicyRouting): RoutingDifference[] {
+  return [...compareRoutes(plan, kernel), ...compareIpRules(plan, kernel), ...compareSysctls(plan)]
+}
+
+/** `recorded`: the listing right after install by the same program; '' when unknown, then only the digest is compared. */
+function compareTables(plan: Plan, role: Role, listing: string | undefined, recorded: string): Difference[] {
+  const backend = BACKENDS[plan.backend]
+  const what = backend.label(plan.rules, role)
+  const text = scriptsText(plan[role])
+  if (text === '')
+    return backend.digest(listing ?? '') !== undefined ? [{ what, expected: undefined, found: what }] : []
   if (listing === undefined) return [{ what, expected: what, found: undefined }]
-  if (tableDigest(text) !== tableDigest(listing)) {
+  if (backend.digest(text) !== backend.digest(listing)) {
     return [{ what, expected: 'rules of these settings', found: 'rules of other settings' }]
   }
   return recorded === '' ? [] : compareLines(what, recorded, listing)
@@ -60,31 +88,87 @@ export function describeDifference({ what, expected, found }: Difference): strin
   return found === what ? `${what}: not planned` : `${what}: not planned: ${found}`
 }
 
-async function verifyIpRules(plan: Plan): Promise<Difference[]> {
-  const lines = (family: number, texts: readonly string[]) => texts.map((text) => `-${family} ${text}`)
-  const ours = (await listRules()).filter((rule) => rule.ours)
-  return compareLines(
-    'ip rule',
-    plan.ipRules.flatMap((rule) => lines(rule.family, [ipRuleArgs(rule).join(' ')])).join('\n'),
-    ours.flatMap((rule) => lines(rule.family, [rule.text])).join('\n'),
-  ).filter(notEmpty)
+/**
+ * For people: each thing's name, then lines as diff(1) has them, `-` for what is planned and `+` for what is there.
+ *
+ *     ip -4 rule
+ *     - pref 195 fwmark 0x10000000/0x30000000 lookup 19536 protocol 195
+ */
+export function formatDifferences(differences: readonly Difference[]): string {
+  const lines: string[] = []
+  let heading: string | undefined
+  for (const { what, expected, found } of differences) {
+    const isWhole = what === (expected ?? found)
+    if (!isWhole && what !== heading) lines.push(what)
+    heading = isWhole ? undefined : what
+    if (expected !== undefined) lines.push(`- ${expected}`)
+    if (found !== undefined) lines.push(`+ ${found}`)
+  }
+  return lines.join('\n')
 }
 
-async function verifyRoutes(plan: Plan): Promise<Difference[]> {
-  const ours = (await listRoutes(plan.rules.routeTable)).filter((route) => route.ours)
-  return plan.routes
-    .filter(
-      (route) => !ours.some(({ family, text }) => family === route.family && text.startsWith('local default dev lo ')),
-    )
-    .map((route) => ({ what: `ip -${route.family} route`, expected: routeArgs(route).join(' '), found: undefined }))
+function compareIpRules(plan: Plan, kernel: PolicyRouting): RoutingDifference[] {
+  const planned = plan.ipRules.map((rule) => ({ rule, family: rule.family, text: ipRuleArgs(rule).join(' ') }))
+  const { missing, surplus } = unmatched(planned, kernel.rules())
+  return [
+    ...surplus.map((found) => ({
+      what: `ip -${found.family} rule`,
+      expected: undefined,
+      found: found.text,
+      mend: () => kernel.deleteRule(found),
+    })),
+    ...missing.map(({ rule, family, text }) => ({
+      what: `ip -${family} rule`,
+      expected: text,
+      found: undefined,
+      mend: () => kernel.addRule(rule),
+    })),
+  ]
 }
 
-function verifySysctls(plan: Plan, journal: Journal | undefined): Difference[] {
-  return (journal?.sysctls ?? plan.sysctls)
-    .map(({ key, value }) => ({ what: `sysctl ${key}`, expected: value, found: readSysctl(key) }))
+function compareRoutes(plan: Plan, kernel: PolicyRouting): RoutingDifference[] {
+  const planned = plan.routes.map((route) => ({ route, family: route.family, text: routeArgs(route).join(' ') }))
+  const { missing, surplus } = unmatched(planned, kernel.routes(plan.rules.routeTable))
+  return [
+    ...surplus.map((found) => ({
+      what: `ip -${found.family} route`,
+      expected: undefined,
+      found: found.text,
+      mend: () => kernel.deleteRoute(found),
+    })),
+    ...missing.map(({ route, family, text }) => ({
+      what: `ip -${family} route`,
+      expected: text,
+      found: undefined,
+      mend: () => kernel.addRoute(route),
+    })),
+  ]
+}
+
+interface Entry {
+  readonly family: Family
+  readonly text: string
+}
+
+/** What only one of two lists has, as often as the other lacks it. */
+function unmatched<P extends Entry, F extends Entry>(planned: readonly P[], found: readonly F[]) {
+  const surplus = [...found]
+  const missing = planned.filter(({ family, text }) => {
+    const at = surplus.findIndex((entry) => entry.family === family && entry.text === text)
+    if (at >= 0) surplus.splice(at, 1)
+    return at < 0
+  })
+  return { missing, surplus }
+}
+
+function compareSysctls(plan: Plan): RoutingDifference[] {
+  const changes = JournalFile.find().read()?.sysctls ?? plan.sysctls
+  return changes
+    .map(({ key, value }) => ({
+      what: `sysctl ${key}`,
+      expected: value,
+      found: readSysctl(key),
+      mend: () => writeFileSync(sysctlPath(key), value),
+    }))
     .filter(({ expected, found }) => expected !== found)
-}
-
-function notEmpty({ expected, found }: Difference): boolean {
-  return (expected ?? found) !== ''
 }

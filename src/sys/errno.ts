@@ -5,7 +5,9 @@ const NAMES = new Map<number, string>(Object.entries(constants.errno).map(([name
 NAMES.set(constants.errno.EAGAIN, 'EAGAIN') // EWOULDBLOCK is the same number on Linux
 
 export const EPERM = constants.errno.EPERM
+export const ENOENT = constants.errno.ENOENT
 export const EINTR = constants.errno.EINTR
+export const EEXIST = constants.errno.EEXIST
 export const EAGAIN = constants.errno.EAGAIN
 export const EACCES = constants.errno.EACCES
 export const ENFILE = constants.errno.ENFILE

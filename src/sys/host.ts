@@ -1,6 +1,10 @@
+import { spawnSync } from 'node:child_process'
 import { readFileSync, statSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
 import { parseAddress } from '../net/address.ts'
+import { findProgram } from './program.ts'
+
+const IP_TIMEOUT_MS = 5_000
 
 export interface HostInterface {
   readonly name: string
@@ -10,9 +14,18 @@ export interface HostInterface {
   readonly up: boolean
 }
 
+/** A bridge that is up or down, with its ports. */
+export interface HostBridge {
+  readonly name: string
+  /** Its own MAC address, `02:00:00:00:00:01`. */
+  readonly mac: string
+  readonly ports: readonly string[]
+}
+
 /** What the rules of this network namespace depend on, at one moment. */
 export interface HostFacts {
   readonly interfaces: readonly HostInterface[]
+  readonly bridges: readonly HostBridge[]
   /** False where the kernel has IPv6 switched off (ipv6.disable=1), so that not even ::1 can be bound. */
   readonly ipv6: boolean
   /** sysctl values by dotted key, of those in `SYSCTLS`. */
@@ -22,7 +35,13 @@ export interface HostFacts {
 }
 
 /** Those that decide, or that people think decide, about intercepted packets; see docs on rules. */
-const SYSCTLS = ['net.ipv4.ip_forward', 'net.ipv6.conf.all.forwarding', 'net.ipv4.tcp_fwmark_accept'] as const
+const SYSCTLS = [
+  'net.ipv4.ip_forward',
+  'net.ipv6.conf.all.forwarding',
+  'net.ipv4.tcp_fwmark_accept',
+  'net.bridge.bridge-nf-call-iptables',
+  'net.bridge.bridge-nf-call-ip6tables',
+] as const
 const SYSCTLS_BY_INTERFACE = ['rp_filter', 'src_valid_mark'] as const
 
 /**
@@ -42,6 +61,7 @@ export function hostFacts(): HostFacts {
   }
   return {
     interfaces,
+    bridges: readBridges(),
     ipv6:
       interfaces.some((found) => found.addresses.includes('::1')) ||
       readSysctl('net.ipv6.conf.lo.disable_ipv6') === '0',
@@ -81,6 +101,33 @@ function readInterfaces(): HostInterface[] {
       .filter((address) => address !== undefined)
     return { name, addresses, up: addresses.length > 0 }
   })
+}
+
+interface LinkRecord {
+  readonly ifname: string
+  readonly address?: string
+  readonly master?: string
+  readonly linkinfo?: { readonly info_kind?: string }
+}
+
+/** By `ip`, since /sys is that of the network namespace it was mounted in. None where `ip` does not answer. */
+function readBridges(): HostBridge[] {
+  try {
+    const { stdout } = spawnSync(findProgram('ip'), ['-j', '-d', 'link', 'show'], {
+      timeout: IP_TIMEOUT_MS,
+      encoding: 'utf8',
+    })
+    const links = JSON.parse(stdout) as LinkRecord[]
+    return links
+      .filter(({ linkinfo }) => linkinfo?.info_kind === 'bridge')
+      .map(({ ifname, address = '' }) => ({
+        name: ifname,
+        mac: address,
+        ports: links.filter(({ master }) => master === ifname).map((port) => port.ifname),
+      }))
+  } catch {
+    return []
+  }
 }
 
 /** From the text of /proc/net/dev: two lines of heading, then `name: counters`. */

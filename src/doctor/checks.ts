@@ -1,0 +1,172 @@
+import { readFileSync } from 'node:fs'
+import { LimpidError } from '../errors.ts'
+import { type Endpoint, type Family, familyOf, formatEndpoint, parseAddress } from '../net/address.ts'
+import { listRoutes, listRules } from '../ruleset/ip-commands.ts'
+import { guardTable } from '../ruleset/nft.ts'
+import { isEmptyPlan } from '../ruleset/plan.ts'
+import { verifyRuleset } from '../ruleset/verify.ts'
+import { effectiveCapabilities, parseCapabilities } from '../sys/capability.ts'
+import { descriptorLimit } from '../sys/descriptors.ts'
+import { readSysctl } from '../sys/host.ts'
+import { bridgeFindings, readBridgeNetfilter } from './bridge-netfilter.ts'
+import { clientRouteFindings } from './client-routes.ts'
+import { readClientRoutes, sourceValidation } from './client-side.ts'
+import { type Examined, runCommand } from './examined.ts'
+import { type CheckId, type Finding, unknown } from './finding.ts'
+import { foreignNftFindings, suspects } from './foreign-nft.ts'
+import { foreignRuleFindings, routeTableFindings } from './foreign-routing.ts'
+import { forwardingFinding, forwardingKey } from './forwarding.ts'
+import { installedFindings } from './installed.ts'
+import { kernelFindings } from './kernel.ts'
+import { readTcpSockets } from './kernel-sockets.ts'
+import { descriptorFinding, parseDescriptorLimit } from './limits.ts'
+import { listeningFindings } from './listening.ts'
+import { mtuFindings } from './mtu.ts'
+import { readNftListing, ruleText } from './nft-listing.ts'
+import { capabilityFindings } from './privileges.ts'
+import { serverRouteFindings } from './server-routes.ts'
+import { rpFilterFindings, srcValidMarkFindings } from './source-validation.ts'
+import { stalledDialFindings } from './stalled-dials.ts'
+import { readMainRoutes, wayTo } from './ways.ts'
+
+interface Check {
+  readonly id: CheckId
+  run(examined: Examined): Promise<readonly Finding[]> | readonly Finding[]
+}
+
+/** All checks that look without touching, in the order in which they are shown. */
+const CHECKS: readonly Check[] = [
+  { id: 'kernel', run: ({ config }) => kernelFindings(config) },
+  { id: 'capability', run: checkCapabilities },
+  { id: 'descriptors', run: checkDescriptors },
+  {
+    id: 'listener',
+    run: (examined) => listeningFindings(examined.listening, examined.rulesAreThere, runCommand(examined)),
+  },
+  { id: 'rules', run: checkInstalled },
+  { id: 'foreign-ip-rule', run: async ({ config }) => foreignRuleFindings(await listRules(), config.rules) },
+  {
+    id: 'route-table',
+    run: async ({ config }) => routeTableFindings(await listRoutes(config.rules.routeTable), config.rules),
+  },
+  { id: 'foreign-nft', run: checkForeignNft },
+  { id: 'rp-filter', run: async (examined) => rpFilterFindings(await sourceValidation(examined)) },
+  { id: 'src-valid-mark', run: async (examined) => srcValidMarkFindings(await sourceValidation(examined)) },
+  { id: 'bridge-nf-call', run: ({ links, clientLinks }) => bridgeFindings(readBridgeNetfilter(links, clientLinks)) },
+  { id: 'forwarding', run: checkForwarding },
+  { id: 'route-to-clients', run: async (examined) => clientRouteFindings(await readClientRoutes(examined)) },
+  { id: 'route-to-servers', run: checkServerRoutes },
+  { id: 'mtu', run: checkMtu },
+  { id: 'server', run: ({ facts }) => stalledDialFindings(readTcpSockets(), ownAddresses(facts)) },
+]
+
+/** Runs them all. One that cannot be run says why, and the others go on. */
+export async function runChecks(examined: Examined): Promise<Finding[]> {
+  const found = await Promise.all(
+    CHECKS.map(async ({ id, run }) => {
+      try {
+        return await run(examined)
+      } catch (error) {
+        if (!(error instanceof LimpidError)) throw error
+        return [unknown(id, `cannot look: ${error.message}`, error.cure)]
+      }
+    }),
+  )
+  return found.flat()
+}
+
+function checkCapabilities({ needs, holder, configArguments }: Examined): Finding[] {
+  const status = holder && readProc(holder.pid, 'status')
+  return capabilityFindings({
+    needed: needs.capabilities,
+    own: effectiveCapabilities(),
+    holder: holder && status ? { pid: holder.pid, capabilities: parseCapabilities(status) } : undefined,
+    uid: process.getuid?.() ?? 0,
+    configArguments,
+  })
+}
+
+function checkDescriptors(examined: Examined): Finding[] {
+  const { config, holder } = examined
+  const limit = holder && parseDescriptorLimit(readProc(holder.pid, 'limits') ?? '')
+  const facts =
+    holder !== undefined && limit !== undefined
+      ? { limit, holder: `${holder.name} (pid ${holder.pid})` }
+      : { limit: descriptorLimit(), holder: 'a process started here' }
+  return [descriptorFinding(config, { ...facts, runCommand: runCommand(examined) })]
+}
+
+async function checkInstalled(examined: Examined): Promise<Finding[]> {
+  const { state, plan, config, configArguments, listening, rulesAreThere, holder } = examined
+  if (state instanceof LimpidError) throw state
+  return installedFindings({
+    differences: rulesAreThere ? await verifyRuleset(plan) : undefined,
+    owner: state.holder === undefined ? 'installed to stay' : `held by pid ${state.holder}`,
+    reinstall:
+      state.holder === undefined
+        ? `limpid rules install ${configArguments}`.trim()
+        : `kill ${holder?.pid ?? state.holder}, then ${runCommand(examined)}`,
+    runCommand: runCommand(examined),
+    wanted: config.rules.install && !isEmptyPlan(plan),
+    listening: listening.some(({ socket }) => socket !== undefined),
+  })
+}
+
+async function checkForeignNft({ config }: Examined): Promise<Finding[]> {
+  const { rules } = config
+  const isOurs = (table: string) => [rules.nftTable, guardTable(rules), 'limpid-doctor'].includes(table)
+  return await foreignNftFindings(suspects(await readNftListing(), rules, isOurs), rules, ruleText)
+}
+
+function checkForwarding({ needs, config }: Examined): Finding[] {
+  const taking = config.listeners.filter(({ intercept }) => intercept !== 'none')
+  const families = new Set<Family>([...taking.flatMap((listener) => listener.families), ...needs.forwardedFamilies])
+  const findings = [...families].sort().map((family) =>
+    forwardingFinding({
+      family,
+      on: readSysctl(forwardingKey(family)) === '1',
+      needsForwarding: needs.forwardedFamilies.includes(family),
+      taken: taking.some((listener) => listener.families.includes(family)),
+    }),
+  )
+  return findings.filter((finding) => finding !== undefined)
+}
+
+async function checkServerRoutes(examined: Examined): Promise<Finding[]> {
+  const { needs, links, clientLinks } = examined
+  const found = await Promise.all(
+    needs.families.map(async (family) => {
+      const servers = namedServers(examined).filter(({ address }) => familyOf(address) === family)
+      const named = await Promise.all(
+        servers.map(async (server) => ({ server: formatEndpoint(server), way: await wayTo({ to: server.address }) })),
+      )
+      return serverRouteFindings({ family, routes: await readMainRoutes(family), links, clientLinks, named })
+    }),
+  )
+  return found.flat()
+}
+
+/** Servers that the config or the operator names by address. */
+function namedServers({ config, server }: Examined): Endpoint[] {
+  const named = config.listeners.flatMap(({ to }) => {
+    const address = to && parseAddress(to.host)
+    return address === undefined ? [] : [{ address, port: to!.port }]
+  })
+  return [...named, ...config.forwards.map(({ to }) => to), ...(server === undefined ? [] : [server])]
+}
+
+function checkMtu({ needs, links, clientLinks }: Examined): Finding[] {
+  return mtuFindings({ families: needs.families, clientSide: clientLinks, serverSide: links })
+}
+
+function ownAddresses(facts: Examined['facts']): ReadonlySet<string> {
+  return new Set(['0.0.0.0', '::', '127.0.0.1', '::1', ...facts.interfaces.flatMap(({ addresses }) => addresses)])
+}
+
+function readProc(pid: number, file: string): string | undefined {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, 'latin1')
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,72 @@
+import type { Config } from '../config/types.ts'
+import { LimpidError } from '../errors.ts'
+import type { Endpoint } from '../net/address.ts'
+import { listRules } from '../ruleset/ip-commands.ts'
+import { type Plan, planRuleset } from '../ruleset/plan.ts'
+import { type RulesetState, readState } from '../ruleset/state.ts'
+import { type HostFacts, hostFacts } from '../sys/host.ts'
+import { type Link, readLinks } from './links.ts'
+import { type Holder, type Listening, readListening } from './listening.ts'
+import { allClientLinks, type Needs, needsOf } from './needs.ts'
+
+/** What the operator asked for, and what was read once for all checks. */
+export interface Examined {
+  readonly config: Config
+  /** The flags that lead to this config, as they were written: for commands that mend something. */
+  readonly configArguments: string
+  /** A real server that may be dialled, from `--server`. */
+  readonly server: Endpoint | undefined
+  readonly facts: HostFacts
+  readonly plan: Plan
+  readonly needs: Needs
+  readonly links: readonly Link[]
+  /** Where traffic of clients comes in. */
+  readonly clientLinks: readonly Link[]
+  readonly listening: readonly Listening[]
+  /** The process that holds a listening socket of ours. */
+  readonly holder: Holder | undefined
+  /** What of ours is in the kernel; an error when it cannot be read. */
+  readonly state: RulesetState | LimpidError
+  readonly rulesAreThere: boolean
+}
+
+export interface DoctorOptions {
+  readonly configArguments: string
+  readonly server: Endpoint | undefined
+}
+
+/** @throws LimpidError when not even interfaces and ip rules can be read. */
+export async function examine(config: Config, { configArguments, server }: DoctorOptions): Promise<Examined> {
+  const facts = hostFacts()
+  const [links, state, ipRules] = await Promise.all([readLinks(), tryState(), listRules()])
+  const listening = readListening(config.listeners)
+  const found =
+    !(state instanceof LimpidError) && (state.found.length > 0 || state.holder !== undefined || state.persistent)
+  return {
+    config,
+    configArguments,
+    server,
+    facts,
+    plan: planRuleset(config, facts, { missingInterface: 'note' }),
+    needs: needsOf(config),
+    links,
+    clientLinks: allClientLinks(config, links),
+    listening,
+    holder: listening.find(({ holder }) => holder !== undefined)?.holder,
+    state,
+    rulesAreThere: found || ipRules.some(({ ours }) => ours),
+  }
+}
+
+export function runCommand({ configArguments }: Pick<Examined, 'configArguments'>): string {
+  return `limpid run ${configArguments}`.trim()
+}
+
+async function tryState(): Promise<RulesetState | LimpidError> {
+  try {
+    return await readState()
+  } catch (error) {
+    if (error instanceof LimpidError) return error
+    throw error
+  }
+}

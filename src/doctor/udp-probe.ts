@@ -1,0 +1,93 @@
+import { createSocket, type Socket } from 'node:dgram'
+import { once } from 'node:events'
+import type { Host } from '../lab/host.ts'
+import type { Family } from '../net/address.ts'
+import { SyscallError } from '../sys/errno.ts'
+import { ffi, lastErrno } from '../sys/ffi.ts'
+import { readSysctl } from '../sys/host.ts'
+import { domainOf } from '../sys/sockaddr.ts'
+import { bindSocket } from '../sys/socket.ts'
+import { type Finding, note, ok } from './finding.ts'
+import { deleteCommand } from './foreign-nft.ts'
+import { forwardingKey } from './forwarding.ts'
+import type { ProbeNetwork } from './probe-network.ts'
+import { readTcpCounters } from './tcp-counters.ts'
+import { findPacket, type TraceStep } from './trace.ts'
+import { traced } from './tracer.ts'
+
+const SOCK_DGRAM_NONBLOCK_CLOEXEC = 0o2004002
+const PORT = 5_353 // one that no other UDP of a gateway's own is likely to use
+const WAIT_MS = 400
+
+/** Datagrams, which no listener takes, must pass this host untouched, both ways. That they do not is for the operator to judge. */
+export async function udpFindings(network: ProbeNetwork): Promise<Finding[]> {
+  const findings: Finding[] = []
+  for (const family of [4, 6] as const) {
+    if (network.addresses[family] === undefined) continue
+    findings.push(await udpFinding(network, family))
+  }
+  return findings
+}
+
+async function udpFinding(network: ProbeNetwork, family: Family): Promise<Finding> {
+  const name = `UDP over IPv${family}`
+  if (await exchange(network, family)) return ok('packets', `${name}, which is not taken, passes untouched both ways`)
+  const key = forwardingKey(family)
+  if (readSysctl(key) === '0')
+    return note('packets', `${name}, which is not taken, does not pass: ${key} is 0`, `sysctl -w ${key}=1`)
+  const addresses = network.addresses[family]!
+  const before = readTcpCounters().reversePath
+  const packets = await traced(family, addresses, () => exchange(network, family))
+  const steps: readonly TraceStep[] = [
+    ...findPacket(packets, addresses.client, addresses.server, /udp dport/),
+    ...findPacket(packets, addresses.server, addresses.client, /udp sport/),
+  ]
+  const drop = steps.find(({ verdict }) => verdict === 'drop' || verdict === 'reject')
+  if (drop !== undefined) {
+    const { family, table, chain, handle, kind, text } = drop
+    const what = `${name}, which is not taken, does not pass: nft table ${family} ${table}, chain ${chain} drops it`
+    return handle === undefined
+      ? note('packets', `${what} (${kind})`, `nft insert rule ${family} ${table} ${chain} meta l4proto udp accept`)
+      : note('packets', `${what} ("${text}")`, deleteCommand({ family, table, chain, handle }))
+  }
+  const strict = readTcpCounters().reversePath > before ? ' (rp_filter dropped it)' : ''
+  return note('packets', `${name}, which is not taken, does not pass${strict}`)
+}
+
+/** Whether a datagram of the client reaches the server with the client's address, and the answer comes from the server's. */
+async function exchange({ client, server, addresses }: ProbeNetwork, family: Family): Promise<boolean> {
+  const ends = addresses[family]!
+  const [asking, answering] = await Promise.all([
+    openUdp(client, family, ends.client, 0),
+    openUdp(server, family, ends.server, PORT),
+  ])
+  try {
+    answering.on('message', (bytes, from) => {
+      if (from.address === ends.client) answering.send(bytes, from.port, from.address)
+    })
+    const answered = new Promise<boolean>((resolve) => {
+      const timer = setTimeout(() => resolve(false), WAIT_MS)
+      asking.once('message', (_, from) => {
+        clearTimeout(timer)
+        resolve(from.address === ends.server)
+      })
+    })
+    asking.send('limpid doctor', PORT, ends.server)
+    return await answered
+  } finally {
+    asking.close()
+    answering.close()
+  }
+}
+
+async function openUdp(host: Host, family: Family, address: string, port: number): Promise<Socket> {
+  const fd = host.inside(() => ffi.socket(domainOf(family), SOCK_DGRAM_NONBLOCK_CLOEXEC, 0))
+  if (fd < 0) throw new SyscallError('socket', lastErrno(), `UDP over IPv${family}`)
+  bindSocket(fd, { address, port })
+  const socket = createSocket(family === 4 ? 'udp4' : 'udp6')
+  socket.on('error', () => {}) // an unreachable server is silence
+  const listening = once(socket, 'listening') // with a descriptor it may happen within bind()
+  socket.bind({ fd, exclusive: true })
+  await listening
+  return socket
+}

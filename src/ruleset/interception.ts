@@ -1,0 +1,58 @@
+import type { ListenerConfig, Path } from '../config/types.ts'
+import { type Endpoint, type Family, familyOf } from '../net/address.ts'
+import type { PortRange } from '../net/ports.ts'
+import type { HostBridge, HostFacts } from '../sys/host.ts'
+
+/** The packets of one family and path that one listener takes, and where they go. What the renderers of rules work from. */
+export interface Interception {
+  readonly listener: ListenerConfig
+  readonly family: Family
+  readonly path: Path
+  /** The listener's socket address; with `redirect` the port alone has a meaning. */
+  readonly to: Endpoint
+  /** More than one port with `redirect` only. */
+  readonly toPorts: PortRange
+  /** On the path `bridged`: the bridges, each with those of its ports whose frames are taken. Else empty. */
+  readonly bridges: readonly HostBridge[]
+}
+
+/** Whether packets come to the listener with their addresses as the client wrote them. */
+export function isUntouched({ listener }: Interception): boolean {
+  return listener.intercept === 'tproxy' || listener.intercept === 'mark'
+}
+
+/** One for each path. The listener must intercept, and listen in this family. */
+export function interceptionsOf(listener: ListenerConfig, family: Family, facts: HostFacts): Interception[] {
+  const to = listenAddress(listener, family)
+  const ports = listener.listen.filter(({ address }) => familyOf(address) === family).map(({ port }) => port)
+  const toPorts = { from: Math.min(...ports), to: Math.max(...ports) }
+  return listener.paths.map((path) => {
+    const bridges = path === 'bridged' ? bridgesOf(listener, facts) : []
+    return { listener, family, path, to: { ...to, port: toPorts.from }, toPorts, bridges }
+  })
+}
+
+/** Where tproxy sends packets: a wildcard address would mean the receiving interface's own (net/netfilter/nft_tproxy.c). */
+function listenAddress(listener: ListenerConfig, family: Family): Endpoint {
+  const { address, port } = listener.listen.find((endpoint) => familyOf(endpoint.address) === family)!
+  if (address === '0.0.0.0') return { address: '127.0.0.1', port }
+  if (address === '::') return { address: '::1', port }
+  return { address, port }
+}
+
+/** Those that the listener names, or ports of which it names; all when it names none. */
+function bridgesOf({ match, exclude }: ListenerConfig, { bridges }: HostFacts): HostBridge[] {
+  const wanted = match.interfaces
+  const unwanted = exclude.interfaces
+  return bridges.flatMap((bridge) => {
+    if (isNamed(unwanted, bridge.name)) return []
+    const all = wanted.length === 0 || isNamed(wanted, bridge.name)
+    const ports = bridge.ports.filter((port) => (all || isNamed(wanted, port)) && !isNamed(unwanted, port))
+    return ports.length === 0 ? [] : [{ ...bridge, ports }]
+  })
+}
+
+/** `patterns`: names, or beginnings of names with `*`. */
+function isNamed(patterns: readonly string[], name: string): boolean {
+  return patterns.some((pattern) => (pattern.endsWith('*') ? name.startsWith(pattern.slice(0, -1)) : pattern === name))
+}

@@ -1,0 +1,68 @@
+import type { ListenerConfig } from '../config/types.ts'
+import type { Interception } from './interception.ts'
+import { type MatchPlace, matchAlternatives, matchConditions, type NamedSets, withoutConditions } from './nft-match.ts'
+import { commentText, listenerComment, setName } from './nft-text.ts'
+
+/** What to do with a packet that fulfils a listener's conditions: the end of a rule. */
+export type Ending = (interception: Interception) => string
+
+/** The rules of listeners: one for each family and path, with a heading for each listener. */
+export function listenerRules(
+  interceptions: readonly Interception[],
+  sets: NamedSets,
+  place: MatchPlace,
+  ending: Ending,
+): string[] {
+  let previous: ListenerConfig | undefined
+  return interceptions.flatMap((interception) => {
+    const { listener } = interception
+    const heading = listener === previous ? [] : ['', `# listener ${commentText(listener.name)}`]
+    previous = listener
+    const rules = listenerConditions(interception, sets, place)
+    return [
+      ...heading,
+      ...rules.map((conditions) => `${[...conditions, ending(interception)].join(' ')} ${listenerComment(listener)}`),
+    ]
+  })
+}
+
+/** Those that take what is addressed to this host before the others, which follow a rule that lets it by. */
+export function listenersInOrder(
+  interceptions: readonly Interception[],
+  sets: NamedSets,
+  place: MatchPlace,
+  ending: Ending,
+): string[] {
+  const anywhere = interceptions.filter(({ listener }) => listener.addressedHere)
+  const elsewhere = interceptions.filter(({ listener }) => !listener.addressedHere)
+  return [
+    ...listenerRules(anywhere, sets, place, ending),
+    '',
+    '# addressed to this host',
+    'fib daddr type local return',
+    ...listenerRules(elsewhere, sets, place, ending),
+  ]
+}
+
+/** One list for each rule that it takes to say them; none when no packet of the family can fulfil them. */
+export function listenerConditions(interception: Interception, sets: NamedSets, place: MatchPlace): string[][] {
+  const { listener, family } = interception
+  const { match, exclude } = interfacesOf(interception)
+  const wanted = matchConditions(match, family, setName('listener', listener), sets, place)
+  const unwanted = withoutConditions(exclude, family, `${setName('listener', listener)}-not`, sets, place)
+  if (wanted === undefined || unwanted === undefined) return []
+  const conditions = [...wanted, ...unwanted]
+  if (!conditions.some((condition) => /^ip6? /.test(condition))) conditions.unshift(`meta nfproto ipv${family}`)
+  // nft wants to see it in each rule with tproxy
+  if (!conditions.some((condition) => condition.startsWith('tcp '))) conditions.push('meta l4proto tcp')
+  return matchAlternatives(match, place).map((alternative) => [...conditions, ...alternative])
+}
+
+/** A frame that was brought up from a bridge was received by the bridge, whichever port it came in on. */
+function interfacesOf({ listener, path, bridges }: Interception): Pick<ListenerConfig, 'match' | 'exclude'> {
+  if (path !== 'bridged') return listener
+  return {
+    match: { ...listener.match, interfaces: bridges.map(({ name }) => name) },
+    exclude: { ...listener.exclude, interfaces: [] },
+  }
+}
