@@ -8,6 +8,7 @@ interface RunFlags extends QuickFlags {
   drain: string
   json?: true
   quiet?: true
+  keepGuard?: true
 }
 
 /** The last lines of --help. */
@@ -19,6 +20,7 @@ counters.`
 export function configure(command: Command, invocation: Invocation): void {
   addConfigFlags(command)
     .option('--drain <duration>', 'how long flows may go on after SIGTERM; 0: not at all', '10s')
+    .option('--keep-guard', 'what closed listeners should take stays dropped after a clean stop too, for a restart')
     .option('--json', 'flow lines as JSON, one object per line')
     .option('-q, --quiet', 'no flow lines')
     .addHelpText('after', SIGNALS)
@@ -26,6 +28,7 @@ export function configure(command: Command, invocation: Invocation): void {
       const drainMs = flagValue('--drain', DURATION, flags.drain)
       const config = await configOf(flags, command)
       const { serve } = await import('./serve.ts')
-      await serve(config, { json: flags.json === true, quiet: flags.quiet === true, drainMs, once: false }, invocation)
+      const output = { json: flags.json === true, quiet: flags.quiet === true }
+      await serve(config, { ...output, drainMs, keepGuard: flags.keepGuard === true, once: false }, invocation)
     })
 }

@@ -12,6 +12,8 @@ export interface ServeOptions {
   /** No flow lines. */
   readonly quiet: boolean
   readonly drainMs: number
+  /** The guard of closed listeners stays after a clean stop. */
+  readonly keepGuard: boolean
   /** Serve one connection, then end. */
   readonly once: boolean
 }
@@ -22,6 +24,7 @@ export async function serve(config: Config, options: ServeOptions, invocation: I
   const format = options.json ? flowJson : flowLineFormat(invocation.colour, { listener: config.listeners.length > 1 })
   const stats = await runDaemon(config, {
     drainMs: options.drainMs,
+    keepGuard: options.keepGuard,
     once: options.once,
     onFlow: (record) => {
       if (!options.quiet) lines.write(format(record))

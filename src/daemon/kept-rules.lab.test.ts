@@ -32,7 +32,7 @@ test('a sysctl of the plan is put back, and has its former value in the end', as
   await until(() => readSysctl(KEY) === '2', 5_000, 'restored sysctl')
   console.log(`a sysctl was put back after ${(performance.now() - startedAt).toFixed(0)} ms`)
   await until(() => rules.restorations === 1, 1_000, 'count')
-  await rules.remove()
+  await rules.remove({ keepGuard: false })
   assert.match(
     notes.at(-1)!,
     /^rules restored in \d+ ms: sysctl net\.ipv4\.conf\.lo\.rp_filter was changed to 1 \(1 rest/,
@@ -51,7 +51,7 @@ test('rules that were installed to stay are kept, too, until they are removed by
   await until(() => notes.at(-1)?.includes('limpid rules remove') === true, 5_000, 'note')
   assert.equal(await mustRun('nft', ['list', 'ruleset']), '')
   assert.doesNotMatch(await mustRun('ip', ['rule']), /fwmark/)
-  await rules.remove()
+  await rules.remove({ keepGuard: false })
 })
 
 test('an nft table of somebody else that takes the place of ours is left alone, and said', async () => {
@@ -64,6 +64,6 @@ test('an nft table of somebody else that takes the place of ours is left alone, 
   await mustRun('nft', ['delete', 'table', 'inet', 'limpid-guard'])
   await until(() => rules.restorations > 0, 5_000, 'restoration')
   assert.deepEqual(await verifyRuleset(plan()), [])
-  await rules.remove()
+  await rules.remove({ keepGuard: false })
   assert.equal(await mustRun('nft', ['list', 'ruleset']), '')
 })

@@ -72,14 +72,15 @@ export class KeptRules {
     return this.#restorations.count
   }
 
-  async remove(): Promise<void> {
+  /** With `keepGuard` what closed listeners should take stays dropped. */
+  async remove(options: { readonly keepGuard: boolean }): Promise<void> {
     this.#isRemoved = true
     clearInterval(this.#poll)
     clearTimeout(this.#timer)
     this.#watch?.[Symbol.dispose]()
     await this.#looking
     this.#restorations.close()
-    await this.#installed?.remove()
+    await this.#installed?.remove(options)
   }
 
   /** The process that holds the nft table has ended: no doubt about it. */

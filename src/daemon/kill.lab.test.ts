@@ -163,3 +163,19 @@ test('rules install twice says that they are installed; diff and remove tell wha
   await rules('remove')
   assert.equal(await kernelState(), before)
 })
+
+test('with --keep-guard a clean stop lets nothing pass either; the next start serves, and the next stop opens', async () => {
+  const pristine = await kernelState()
+  const closed = [...RUN, '--on-down', 'closed']
+  await using _server = await serve(lab.z, endpoints[0]!, (socket) => socket.pipe(socket))
+  const first = await LimpidProcess.start(lab.x, [...closed, '--keep-guard'])
+  assert.ok(await reaches(endpoints[0]!))
+  assert.equal(await first.stop(), 0, first.stderr)
+  assert.deepEqual(await ownTables(), ['table inet limpid-guard'])
+  assert.equal(await reaches(endpoints[0]!), false)
+  const second = await LimpidProcess.start(lab.x, closed)
+  assert.ok(await reaches(endpoints[0]!))
+  assert.equal(await second.stop(), 0, second.stderr)
+  assert.ok(await reaches(endpoints[0]!), 'and directly again')
+  assert.equal(await kernelState(), pristine)
+})

@@ -5,15 +5,19 @@ import { formatEndpoint } from '../net/address.ts'
 import { createProxy, type ProxyStats, type TransparentProxy } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
 import { BACKENDS, chooseBackend } from '../ruleset/backend.ts'
-import { isEmptyPlan, planRuleset } from '../ruleset/plan.ts'
+import { readForwardAccounts } from '../ruleset/forward-account.ts'
+import { isEmptyPlan, type Plan, planRuleset } from '../ruleset/plan.ts'
 import { type CapabilityName, requireCapabilities } from '../sys/capability.ts'
 import { hostFacts } from '../sys/host.ts'
+import { ForwardWatch } from './forward-watch.ts'
 import { KeptRules } from './kept-rules.ts'
 import { StopSignals } from './stop-signals.ts'
 
 export interface DaemonOptions {
   /** How long flows may go on once it is told to stop. */
   readonly drainMs: number
+  /** What closed listeners should take stays dropped after a clean stop, too. */
+  readonly keepGuard: boolean
   /** End by itself after the first flow. */
   readonly once: boolean
   /** Once for each flow, when it has ended. */
@@ -35,6 +39,7 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
   requireCapabilities(neededCapabilities(config, needsRules), needsRules ? 'take traffic' : 'use foreign addresses')
   for (const line of configNotes(config)) options.note(line)
   let rules: KeptRules | undefined
+  let forwards: ForwardWatch | undefined
   const proxy = createProxy(config)
   proxy.on('flow', (record) => options.onFlow(record))
   if (options.once) {
@@ -43,26 +48,44 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
       signals.request()
     })
   }
-  const onDump = (): void => options.note(JSON.stringify({ ...proxy.stats(), restorations: rules?.restorations ?? 0 }))
+  const onDump = (): void => {
+    options.note(JSON.stringify({ ...proxy.stats(), restorations: rules?.restorations ?? 0 }))
+    if (needsRules) void tellForwards(plan, options)
+  }
   try {
     const addresses = await proxy.listen() // before the rules: they would bring traffic that nobody takes
     if (!signals.stop.aborted) {
       if (needsRules) rules = await KeptRules.install(plan, options.note)
+      if (needsRules) forwards = new ForwardWatch(config, options.note)
       process.on('SIGUSR2', onDump)
-      const where = addresses.map(formatEndpoint).join(' and ')
+      const doing = [
+        ...(addresses.length > 0 ? [`listening on ${addresses.map(formatEndpoint).join(' and ')}`] : []),
+        ...config.forwards.map(({ name, to }) => `forwarding ${name} to ${formatEndpoint(to)}`),
+      ]
       const guard =
         plan.guard.length === 0
           ? ''
           : `, guard ${BACKENDS[plan.backend].label(config.rules, 'guard')} (stays if Limpid dies)`
-      options.note(`ready: listening on ${where}${rules === undefined ? '' : `, ${rules.summary}${guard}`}`)
+      options.note(`ready: ${doing.join(', ')}${rules === undefined ? '' : `, ${rules.summary}${guard}`}`)
       await Promise.race([aborted(signals.stop), ...(rules === undefined ? [] : [rules.failed])])
     }
     await drain(proxy, signals, options)
     return proxy.stats()
   } finally {
     process.off('SIGUSR2', onDump)
+    forwards?.[Symbol.dispose]()
     await proxy.close()
-    await rules?.remove() // last: the flows that drain still need the divert rule
+    if (rules !== undefined) await tellForwards(plan, options)
+    await rules?.remove({ keepGuard: options.keepGuard }) // last: the flows that drain still need the divert rule
+  }
+}
+
+/** What the kernel has passed on: no other line tells of it. */
+async function tellForwards(plan: Plan, options: DaemonOptions): Promise<void> {
+  const accounts = await readForwardAccounts(plan).catch(() => []) // rules that are lost have no counters
+  for (const { name, flows, bytesUp, bytesDown } of accounts) {
+    const bytes = bytesUp === undefined ? '' : `, ${bytesUp} bytes up, ${bytesDown ?? 0} bytes down`
+    options.note(`forward ${name}: ${flows} flow${flows === 1 ? '' : 's'}${bytes}`)
   }
 }
 

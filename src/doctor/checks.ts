@@ -115,7 +115,12 @@ async function checkInstalled(examined: Examined): Promise<Finding[]> {
 async function checkForeignNft({ config }: Examined): Promise<Finding[]> {
   const { rules } = config
   const isOurs = (table: string) => [rules.nftTable, guardTable(rules), 'limpid-doctor'].includes(table)
-  return await foreignNftFindings(suspects(await readNftListing(), rules, isOurs), rules, ruleText)
+  const listing = await readNftListing()
+  const unread = listing.unreadable.filter(({ table }) => !isOurs(table))
+  return [
+    ...(await foreignNftFindings(suspects(listing, rules, isOurs), rules, ruleText)),
+    ...unread.map(({ family, table }) => unknown('foreign-nft', `nft cannot list table ${family} ${table} as JSON`)),
+  ]
 }
 
 function checkForwarding({ needs, config }: Examined): Finding[] {

@@ -47,7 +47,7 @@ export async function examine(config: Config, { configArguments, server }: Docto
     configArguments,
     server,
     facts,
-    plan: planRuleset(config, facts, { missingInterface: 'note' }),
+    plan: planRuleset(config, asIfForwarding(facts), { missingInterface: 'note' }),
     needs: needsOf(config),
     links,
     clientLinks: allClientLinks(config, links),
@@ -60,6 +60,12 @@ export async function examine(config: Config, { configArguments, server }: Docto
 
 export function runCommand({ configArguments }: Pick<Examined, 'configArguments'>): string {
   return `limpid run ${configArguments}`.trim()
+}
+
+/** A plan with forwards is refused where forwarding is off; here that is one finding among others. */
+function asIfForwarding(facts: HostFacts): HostFacts {
+  const on = (['net.ipv4.ip_forward', 'net.ipv6.conf.all.forwarding'] as const).map((key) => [key, '1'] as const)
+  return { ...facts, sysctls: new Map([...facts.sysctls, ...on]) }
 }
 
 async function tryState(): Promise<RulesetState | LimpidError> {

@@ -5,6 +5,8 @@ import { firstLine, run } from '../sys/program.ts'
 export interface NftListing {
   readonly chains: readonly NftChain[]
   readonly rules: readonly NftRule[]
+  /** Tables that nft cannot put into JSON. */
+  readonly unreadable: readonly { readonly family: string; readonly table: string }[]
 }
 
 export interface NftChain {
@@ -34,10 +36,39 @@ const TIMEOUT_MS = 20_000
 
 /** Reads it, without the elements of sets. @throws LimpidError LIMPID_PROGRAM */
 export async function readNftListing(): Promise<NftListing> {
-  const { code, stdout, stderr } = await run('nft', ['-j', '-t', 'list', 'ruleset'], { timeoutMs: TIMEOUT_MS })
-  if (code !== 0)
-    throw new LimpidError('LIMPID_PROGRAM', `nft list ruleset: ${firstLine(stderr) ?? `exit code ${code}`}`)
-  return parseNftListing(stdout)
+  const all = await listJson(['ruleset'])
+  if (all !== undefined) return parseNftListing(all)
+  // nft 1.0.6 ends in the middle when it has no JSON for a single statement: then table by table
+  const { stdout } = await run('nft', ['list', 'tables'], { timeoutMs: TIMEOUT_MS })
+  const tables = [...stdout.matchAll(/^table (\S+) (\S+)$/gm)].map(([, family, name]) => [family!, name!])
+  const listings = await Promise.all(
+    tables.map(async ([family, name]) => {
+      const text = await listJson(['table', family!, name!])
+      return text === undefined
+        ? { chains: [], rules: [], unreadable: [{ family: family!, table: name! }] }
+        : parseNftListing(text)
+    }),
+  )
+  return {
+    chains: listings.flatMap(({ chains }) => chains),
+    rules: listings.flatMap(({ rules }) => rules),
+    unreadable: listings.flatMap(({ unreadable }) => unreadable),
+  }
+}
+
+async function listJson(what: readonly string[]): Promise<string | undefined> {
+  const { code, stdout, stderr } = await run('nft', ['-j', '-t', 'list', ...what], { timeoutMs: TIMEOUT_MS })
+  if (code === 0) return isJson(stdout) ? stdout : undefined
+  throw new LimpidError('LIMPID_PROGRAM', `nft list ${what.join(' ')}: ${firstLine(stderr) ?? `exit code ${code}`}`)
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** From the output of `nft -j list ruleset` (libnftables-json(5)). */
@@ -61,6 +92,7 @@ export function parseNftListing(text: string): NftListing {
       handle: Number(rule.handle),
       statements: (rule.expr ?? []) as NftRule['statements'],
     })),
+    unreadable: [],
   }
 }
 

@@ -85,6 +85,23 @@ test('rules flushed and jumps deleted behind our back are found and restored', a
   }
 })
 
+test('a kernel without TPROXY is told in one sentence, with what can be done, and nothing is changed', async () => {
+  const before = await kernelState()
+  process.env.LIMPID_PROBE_FAIL = 'tproxy'
+  try {
+    await assert.rejects(install(configFor(listenerFor('tproxy', 'forwarded', { onDown: 'closed' }))), {
+      code: 'LIMPID_KERNEL',
+      message: /has no TPROXY/,
+      cure: /redirect/,
+    })
+    const redirected = await install(configFor(listenerFor('redirect', 'forwarded')))
+    await redirected.remove()
+  } finally {
+    delete process.env.LIMPID_PROBE_FAIL
+  }
+  assert.equal(await kernelState(), before)
+})
+
 test('rules that are to stay stay, are recognised, and are removed by the one who installed them', async () => {
   const config = configFor(listenerFor('tproxy', 'forwarded'))
   await install(config, 'persistent')

@@ -1,7 +1,9 @@
 import { LimpidError } from '../errors.ts'
+import { familyOf } from '../net/address.ts'
 import type { Backend, FoundRules, OwnedRules, Role } from './backend.ts'
 import { Cleaner } from './cleaner.ts'
 import { isUntouched } from './interception.ts'
+import { programOf } from './iptables.ts'
 import {
   chainsVersion,
   checkRules,
@@ -9,6 +11,7 @@ import {
   listChainsWithCounters,
   listOurChains,
   loadChains,
+  type ProbeRule,
   removeChains,
 } from './iptables-commands.ts'
 import { CHAIN_COMMENT, type ChainProgram, chainPrefix } from './iptables-text.ts'
@@ -22,17 +25,27 @@ export const iptablesBackend: Backend = {
   name: 'iptables',
   label: (rules, role) => `iptables chains ${prefixOf(rules.nftTable, role)}`,
   probe: async (plan) => {
-    for (const { program, table, rule, what } of probesFor(plan)) {
-      const answer = await checkRules(program, table, [rule])
-      if (answer !== undefined) throw missing(what, answer)
+    const probes = probesFor(plan)
+    const simulated = (process.env.LIMPID_PROBE_FAIL ?? '').split(',') // for tests, as with nft
+    for (const program of PROGRAMS) {
+      const asked = probes.filter((probe) => probe.program === program)
+      const isSimulated = asked.some(({ feature }) => simulated.includes(feature))
+      if (asked.length === 0 || (!isSimulated && (await checkRules(program, asked)) === undefined)) continue
+      for (const probe of asked) {
+        const answer = simulated.includes(probe.feature) ? 'simulated' : await checkRules(program, [probe])
+        if (answer !== undefined) throw missing(probe.what, answer)
+      }
     }
     return { canOwn: true, notices: [] }
   },
   version: () => chainsVersion('iptables-restore'),
-  list: async (rules, role) => {
-    const name = prefixOf(rules.nftTable, role)
-    const found = (await listOurChains()).filter((chains) => chains.name === name)
-    return found.length === 0 ? undefined : listingOf(found)
+  list: async (rules) => {
+    const all = await listOurChains()
+    const listing = (role: Role) => {
+      const found = all.filter(({ name }) => name === prefixOf(rules.nftTable, role))
+      return found.length === 0 ? undefined : listingOf(found)
+    }
+    return { main: listing('main'), guard: listing('guard') }
   },
   listWithCounters: async ({ name }) => {
     const found = (await listOurChains()).filter((chains) => chains.name === name)
@@ -63,7 +76,7 @@ export const iptablesBackend: Backend = {
   load: async (rules, role, scripts) => {
     const name = prefixOf(rules.nftTable, role)
     try {
-      for (const script of scripts) await loadChains(asChains(script))
+      await Promise.all(scripts.map((script) => loadChains(asChains(script))))
       const surplus = (await listOurChains()).filter(
         (found) => found.name === name && !scripts.some(({ program }) => program === found.program),
       )
@@ -113,7 +126,7 @@ function digestOf(text: string): string | undefined {
 
 async function removeAll(name: string): Promise<void> {
   const found = (await listOurChains()).filter((chains) => chains.name === chainPrefix(name) || chains.name === name)
-  for (const chains of found) await removeChains(chains.program, chains.name)
+  await Promise.all(found.map((chains) => removeChains(chains.program, chains.name)))
 }
 
 function asChains(script: Script): Script & { program: ChainProgram } {
@@ -122,32 +135,82 @@ function asChains(script: Script): Script & { program: ChainProgram } {
   return { ...script, program }
 }
 
-interface Probe {
+interface Probe extends ProbeRule {
   readonly program: ChainProgram
-  readonly table: string
-  readonly rule: string
+  /** As LIMPID_PROBE_FAIL calls it. */
+  readonly feature: string
   readonly what: string
 }
 
-function probesFor({ interceptions, ipRules }: Plan): Probe[] {
-  const families = new Set([...interceptions.map(({ family }) => family), ...ipRules.map(({ family }) => family)])
-  return [...families].flatMap((family) => {
-    const program = family === 4 ? 'iptables-restore' : ('ip6tables-restore' as const)
+function probesFor({ interceptions, forwards, ipRules, main }: Plan): Probe[] {
+  const ofFamily = ([4, 6] as const).flatMap((family) => {
+    const program = programOf(family)
+    const text = main.find((script) => script.program === program)?.text ?? ''
+    if (text === '') return []
     const own = interceptions.filter((one) => one.family === family)
-    const probes: Probe[] = []
-    if (own.some(({ listener }) => listener.intercept === 'tproxy')) {
-      const rule = `-p tcp -j TPROXY --on-port 1 --on-ip ${family === 4 ? '127.0.0.1' : '::1'} --tproxy-mark 0x1/0x1`
-      probes.push({ program, table: 'mangle', rule, what: 'TPROXY (module xt_TPROXY)' })
-    }
-    if (ipRules.some((rule) => rule.family === family)) {
-      const rule = '-p tcp -m socket --transparent -j ACCEPT'
-      probes.push({ program, table: 'mangle', rule, what: 'socket match (module xt_socket)' })
-    }
-    if (own.some((one) => !isUntouched(one))) {
-      probes.push({ program, table: 'nat', rule: '-p tcp -j REDIRECT --to-ports 1', what: 'REDIRECT (xt_REDIRECT)' })
-    }
-    return probes
+    const rewrites = own.some((one) => !isUntouched(one)) || forwards.some(({ to }) => familyOf(to.address) === family)
+    const tproxy = `-p tcp -j TPROXY --on-port 1 --on-ip ${family === 4 ? '127.0.0.1' : '::1'} --tproxy-mark 0x1/0x1`
+    const probes: (Omit<Probe, 'program'> & { readonly needed: boolean })[] = [
+      {
+        needed: own.some(({ listener }) => listener.intercept === 'tproxy'),
+        ...{ table: 'mangle', feature: 'tproxy', rule: tproxy, what: 'TPROXY (module xt_TPROXY)' },
+      },
+      {
+        needed: ipRules.some((rule) => rule.family === family),
+        ...{
+          table: 'mangle',
+          feature: 'socket',
+          rule: '-p tcp -m socket --transparent -j ACCEPT',
+          what: 'socket match (module xt_socket)',
+        },
+      },
+      {
+        needed: rewrites,
+        ...{
+          table: 'nat',
+          feature: 'nat',
+          rule: '-p tcp -j REDIRECT --to-ports 1',
+          what: 'REDIRECT (module xt_REDIRECT)',
+        },
+      },
+      {
+        needed: text.includes('-j CONNMARK'),
+        ...{
+          table: 'mangle',
+          feature: 'connmark',
+          rule: '-j CONNMARK --set-xmark 0x1/0x1',
+          what: 'CONNMARK (module xt_connmark)',
+        },
+      },
+      {
+        needed: text.includes('--zone-orig'),
+        ...{
+          table: 'raw',
+          feature: 'zone',
+          rule: '-j CT --zone-orig 1',
+          what: 'CT --zone-orig (module xt_CT, CONFIG_NF_CONNTRACK_ZONES)',
+        },
+      },
+      {
+        needed: text.includes('-m connlabel'),
+        ...{
+          table: 'mangle',
+          feature: 'connlabel',
+          rule: '-m connlabel --label 1 -j ACCEPT',
+          what: 'connlabel match (module xt_connlabel)',
+        },
+      },
+    ]
+    return probes.filter(({ needed }) => needed).map((probe) => ({ ...probe, program }))
   })
+  const bridged = main.some(({ program }) => program === 'ebtables-restore')
+  const redirect = {
+    table: 'nat',
+    feature: 'bridge',
+    rule: '-p IPv4 -j redirect',
+    what: 'redirect (module ebt_redirect)',
+  }
+  return bridged ? [...ofFamily, { ...redirect, program: 'ebtables-restore' }] : ofFamily
 }
 
 function missing(what: string, answer: string): LimpidError {

@@ -26,7 +26,10 @@ export const nftBackend: Backend = {
     return { canOwn: owner, notices: owner ? [] : [notice] }
   },
   version: nftVersion,
-  list: (rules, role) => listTable(role === 'main' ? rules.nftTable : guardTable(rules)),
+  list: async (rules) => {
+    const [main, guard] = await Promise.all([listTable(rules.nftTable), listTable(guardTable(rules))])
+    return { main, guard }
+  },
   listWithCounters: async ({ name }) => (await listTableWithCounters(name)) ?? '',
   listOurs: async () =>
     (await listOurTables()).map(

@@ -45,8 +45,8 @@ export interface Backend {
   probe(plan: Plan): Promise<{ readonly canOwn: boolean; readonly notices: readonly string[] }>
   /** With the version, listings of equal rules are equal. */
   version(): Promise<string>
-  /** Undefined when there are none of that role under this name. */
-  list(rules: RulesConfig, role: Role): Promise<string | undefined>
+  /** What there is of each role under this name; undefined when nothing. */
+  list(rules: RulesConfig): Promise<Readonly<Record<Role, string | undefined>>>
   /** For people: with counters. */
   listWithCounters(found: FoundRules): Promise<string>
   /** All that are ours. None where the program is not there. */

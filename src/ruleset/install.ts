@@ -33,9 +33,10 @@ export interface InstalledRuleset {
    */
   restore(options: { readonly tables: boolean }): Promise<Restoration>
   /**
-   * Takes everything back: nft table, ip rules, routes, sysctls, guard, journal. A second call does nothing.
+   * Takes everything back: rules, ip rules, routes, sysctls, guard, journal. A second call does nothing. With `keepGuard` the
+   * guard stays until the next install, or `limpid rules remove`.
    */
-  remove(): Promise<void>
+  remove(options?: { readonly keepGuard?: boolean }): Promise<void>
 }
 
 interface Step {
@@ -114,11 +115,8 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
     {
       name: 'reading the rules back',
       apply: async () => {
-        const [programVersion, tableListing, guardListing] = await Promise.all([
-          backend.version(),
-          backend.list(rules, 'main'),
-          backend.list(rules, 'guard'),
-        ])
+        const [programVersion, found] = await Promise.all([backend.version(), backend.list(rules)])
+        const { main: tableListing, guard: guardListing } = found
         if (tableListing === undefined) throw new Error(`there is no ${backend.label(rules, 'main')}`)
         const { cleaner } = ownedRules ?? {}
         file.write({
@@ -144,8 +142,8 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
     notices,
     verify: () => verifyRuleset(plan),
     restore: ({ tables }) => restore(plan, tables, owned ? startOwner : undefined),
-    remove: () => {
-      removing ??= undoAll(removalOrder(steps))
+    remove: ({ keepGuard = false } = {}) => {
+      removing ??= undoAll(removalOrder(keepGuard ? steps.filter((step) => step !== guard) : steps))
       return removing
     },
   }
@@ -253,6 +251,6 @@ function nothingToInstall(): InstalledRuleset {
 
 async function describeRules({ backend: name, rules }: Plan): Promise<string> {
   const backend = BACKENDS[name]
-  const listing = await backend.list(rules, 'main')
+  const { main: listing } = await backend.list(rules)
   return `${backend.label(rules, 'main')}, ${backend.countRules(listing ?? '')} rules`
 }

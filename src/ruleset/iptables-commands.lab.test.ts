@@ -101,11 +101,10 @@ test('a rule that the kernel refuses is named, and nothing of its table is left'
 })
 
 test('the kernel is asked for what it can by rules that are gone afterwards', async () => {
-  assert.equal(
-    await checkRules('iptables-restore', 'mangle', ['-p tcp -j TPROXY --on-port 1 --on-ip 127.0.0.1']),
-    undefined,
-  )
-  assert.match((await checkRules('iptables-restore', 'mangle', ['-j NOSUCH']))!, /NOSUCH/)
+  const tproxy = { table: 'mangle', rule: '-p tcp -j TPROXY --on-port 1 --on-ip 127.0.0.1' }
+  const nonsense = { table: 'nat', rule: '-j NOSUCH' }
+  assert.equal(await checkRules('iptables-restore', [tproxy]), undefined)
+  assert.match((await checkRules('iptables-restore', [tproxy, nonsense]))!, /NOSUCH/)
   assert.deepEqual(await listOurChains(), [])
 })
 

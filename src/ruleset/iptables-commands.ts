@@ -95,26 +95,32 @@ export function chainsDigest(text: string): string | undefined {
   )
 }
 
-/** Nothing when the kernel takes the rules, else why not: in a chain that nothing goes to, and that is removed at once. */
-export async function checkRules(
-  program: ChainProgram,
-  table: string,
-  rules: readonly string[],
-): Promise<string | undefined> {
+/** A rule that the kernel is asked about: `-p tcp -j TPROXY …` in a table. */
+export interface ProbeRule {
+  readonly table: string
+  readonly rule: string
+}
+
+/** Nothing when the kernel takes all the rules, else why not: in chains that nothing goes to, and that are removed at once. */
+export async function checkRules(program: ChainProgram, probes: readonly ProbeRule[]): Promise<string | undefined> {
   const chain = 'limpid-probe-p1'
   const isEbtables = program === 'ebtables-restore'
-  const lines = [
-    `*${table}`,
+  const tables = [...new Set(probes.map(({ table }) => table))]
+  const textOf = (lines: (table: string) => readonly string[]) =>
+    tables.map((table) => [`*${table}`, ...lines(table), ...(isEbtables ? [] : ['COMMIT']), ''].join('\n')).join('')
+  const load = textOf((table) => [
     isEbtables ? `:${chain} RETURN` : `:${chain} - [0:0]`,
-    ...rules.map((rule) => `-A ${chain} ${rule}`),
-    ...(isEbtables ? [] : ['COMMIT']),
-  ]
+    ...probes.filter((probe) => probe.table === table).map(({ rule }) => `-A ${chain} ${rule}`),
+  ])
   try {
-    await restore(program, `${lines.join('\n')}\n`)
+    await restore(program, load)
+    await restore(
+      program,
+      textOf(() => [`-F ${chain}`, `-X ${chain}`]),
+    )
   } catch (error) {
+    await removeChains(program, 'limpid-probe').catch(() => {}) // of several tables, some were loaded
     return (error as Error).message
-  } finally {
-    await removeChains(program, 'limpid-probe').catch(() => {})
   }
   return undefined
 }

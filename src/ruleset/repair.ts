@@ -41,11 +41,12 @@ export async function repairRuleset(plan: Plan, state: RulesetState): Promise<vo
   try {
     for (const { failure } of [await restoreTables(plan), restoreRouting(plan)])
       if (failure !== undefined) throw failure
+    const { main, guard } = await backend.list(plan.rules)
     file.write({
       ...journalOf('persistent', plan.rules, state.journal?.sysctls ?? []),
       programVersion: await backend.version(),
-      tableListing: (await backend.list(plan.rules, 'main')) ?? '',
-      guardListing: plan.guard.length === 0 ? '' : ((await backend.list(plan.rules, 'guard')) ?? ''),
+      tableListing: main ?? '',
+      guardListing: plan.guard.length === 0 ? '' : (guard ?? ''),
     })
     const [left] = await verifyRuleset(plan)
     if (left !== undefined) throw new Error(describeDifference(left))

@@ -37,11 +37,7 @@ export async function verifyTables(plan: Plan): Promise<Difference[]> {
   const journal = JournalFile.find().read()
   const { rules } = plan
   const backend = BACKENDS[plan.backend]
-  const [version, main, guard] = await Promise.all([
-    backend.version(),
-    backend.list(rules, 'main'),
-    backend.list(rules, 'guard'),
-  ])
+  const [version, { main, guard }] = await Promise.all([backend.version(), backend.list(rules)])
   const isSame = journal?.programVersion === version
   return [
     ...compareTables(plan, 'main', main, isSame ? journal.tableListing : ''),
