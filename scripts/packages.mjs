@@ -7,11 +7,15 @@ import { stop, tell } from './say.mjs'
 const FOR_START = { ip: 'iproute2', ss: 'iproute2', nft: 'nftables', unshare: 'util-linux', mount: 'mount' }
 const FOR_TEST = { ...FOR_START, setpriv: 'util-linux', tc: 'iproute2' }
 
+/** Without these, tests are skipped that need them, and say so. */
+const OPTIONAL_FOR_TEST = { 'iptables-restore': 'iptables', curl: 'curl' }
+
 const SEARCHED = new Set([...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/usr/bin', '/sbin', '/bin'])
 
 /** Sees to it that the programs are there: installs them as root on Debian, else stops with the command to run. */
 export function ensurePrograms(purpose) {
   const wanted = purpose === 'test' ? FOR_TEST : FOR_START
+  if (purpose === 'test') wishForPrograms(OPTIONAL_FOR_TEST)
   const missing = Object.keys(wanted).filter((program) => !isInstalled(program))
   if (missing.length === 0) return
   const packages = [...new Set(missing.map((program) => wanted[program]))]
@@ -24,6 +28,22 @@ export function ensurePrograms(purpose) {
   apt(install, false)
   const still = missing.filter((program) => !isInstalled(program))
   if (still.length > 0) stop(`apt-get brought no ${still.join(', ')}; run: apt-get ${install.join(' ')}`)
+}
+
+/** Installs what can be done without, where that is possible; else says what will be skipped. */
+function wishForPrograms(wanted) {
+  const isMissing = (program) => !isInstalled(program)
+  const missing = Object.keys(wanted).filter(isMissing)
+  if (missing.length === 0) return
+  const packages = [...new Set(missing.map((program) => wanted[program]))]
+  if (isInstalled('apt-get') && process.getuid() === 0) {
+    tell(`installing ${packages.join(', ')}, which some tests need …`)
+    apt(['update', '-q'], true)
+    apt(['install', '-y', '--no-install-recommends', ...packages], true)
+  }
+  const still = missing.filter(isMissing)
+  if (still.length > 0)
+    tell(`without ${still.join(', ')} the tests that need ${still.length === 1 ? 'it' : 'them'} are skipped`)
 }
 
 function apt(args, mayFail) {

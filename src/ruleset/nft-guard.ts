@@ -10,8 +10,15 @@ import type { Script } from './script.ts'
 /** After NAT: what was rewritten to this host is not dropped any more. isGuard() knows a guard by this priority. */
 const PRIORITY = 'dstnat + 1'
 
-/** The nft tables that drop what `closed` listeners should have taken but did not; none when all are `open`. */
-export function guardScripts(rules: RulesConfig, interceptions: readonly Interception[]): Script[] {
+/**
+ * The nft tables that drop what `closed` listeners should have taken but did not; none when all are `open`. `forwards`: the kernel
+ * passes on ports for us, and such packets look like what a listener should have taken.
+ */
+export function guardScripts(
+  rules: RulesConfig,
+  interceptions: readonly Interception[],
+  { forwards }: { readonly forwards: boolean },
+): Script[] {
   const closed = interceptions.filter(({ listener }) => listener.onDown === 'closed')
   if (closed.length === 0) return []
   const sets = new NamedSets()
@@ -25,6 +32,7 @@ export function guardScripts(rules: RulesConfig, interceptions: readonly Interce
       ...guardSets(sets, () => [
         ...chain('prerouting', `filter hook prerouting priority ${PRIORITY}`, [
           'iifname "lo" return',
+          ...(forwards ? ['ct status dnat return'] : []),
           ...newFlows(rules),
           ...listenerRules(received, sets, RECEIVED, dropReceived),
         ]),

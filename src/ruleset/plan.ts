@@ -100,7 +100,7 @@ function scriptsFor(
   if (backend === 'nft') {
     return {
       main: nftScripts({ rules, interceptions, forwards, divert: divert.length > 0 }),
-      guard: guardScripts(rules, interceptions),
+      guard: guardScripts(rules, interceptions, { forwards: forwards.length > 0 }),
     }
   }
   return {

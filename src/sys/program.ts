@@ -8,7 +8,14 @@ const SYSTEM_FOLDERS = ['/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/bin', '/b
 
 /** Debian packages of the programs that Limpid starts. */
 const PACKAGES: Readonly<Record<string, string>> = {
+  'ebtables-restore': 'iptables',
+  'ebtables-save': 'iptables',
   ip: 'iproute2',
+  'ip6tables-restore': 'iptables',
+  'ip6tables-save': 'iptables',
+  iptables: 'iptables',
+  'iptables-restore': 'iptables',
+  'iptables-save': 'iptables',
   mount: 'mount',
   nft: 'nftables',
   setpriv: 'util-linux',
