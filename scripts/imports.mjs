@@ -15,11 +15,12 @@ const RANKS = [
   ['daemon'],
   ['lab'],
   ['doctor'],
+  ['trace'],
   ['cli', 'bench'],
   ['index'],
 ]
 const RANK_OF = new Map(RANKS.flatMap((names, rank) => names.map((name) => [name, rank])))
-const LAB_IMPORTERS = new Set(['lab', 'doctor', 'cli', 'bench'])
+const LAB_IMPORTERS = new Set(['lab', 'doctor', 'trace', 'cli', 'bench'])
 const IMPORT = /(?:\bfrom|\bimport)\s*\(?\s*['"](\.[^'"]+)['"]/g
 const TYPES_ONLY = /^(?:import|export) type [^'"]*from ['"][^'"]+['"]/gm // erased by the compiler
 const isTest = (file) => /\.(?:test|fixture)\.ts$/.test(file)
@@ -52,7 +53,7 @@ function directionProblems(file, imported) {
   if (from === to || from === undefined || to === undefined) return []
   if (RANK_OF.get(to) >= RANK_OF.get(from)) return [`${file}: imports ${imported}: ${from} is not above ${to}`]
   if (to === 'lab' && !LAB_IMPORTERS.has(from))
-    return [`${file}: imports ${imported}: only cli, doctor and tests may use the lab`]
+    return [`${file}: imports ${imported}: only cli, doctor, trace and tests may use the lab`]
   return []
 }
 

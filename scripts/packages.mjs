@@ -5,7 +5,7 @@ import { stop, tell } from './say.mjs'
 
 /** Program → Debian package. */
 const FOR_START = { ip: 'iproute2', ss: 'iproute2', nft: 'nftables', unshare: 'util-linux', mount: 'mount' }
-const FOR_TEST = { ...FOR_START, setpriv: 'util-linux', tc: 'iproute2' }
+const FOR_TEST = { ...FOR_START, setpriv: 'util-linux', tc: 'iproute2', ps: 'procps' }
 
 /** Without these, tests are skipped that need them, and say so. */
 const OPTIONAL_FOR_TEST = { 'iptables-restore': 'iptables', curl: 'curl' }

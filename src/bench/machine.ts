@@ -1,6 +1,6 @@
 import { availableParallelism, cpus, release } from 'node:os'
 import { fileURLToPath } from 'node:url'
-import { findProgram, firstLine, run } from '../sys/program.ts'
+import { firstLine, isInstalled, run } from '../sys/program.ts'
 
 /** What figures depend on besides the code. */
 export interface MachineFacts {
@@ -13,14 +13,6 @@ export interface MachineFacts {
 }
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
-
-export function isInstalled(program: string): boolean {
-  try {
-    return findProgram(program) !== ''
-  } catch {
-    return false
-  }
-}
 
 export async function machineFacts(): Promise<MachineFacts> {
   const version = isInstalled('haproxy') ? firstLine((await run('haproxy', ['-v'])).stdout) : undefined

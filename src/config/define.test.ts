@@ -9,6 +9,16 @@ test('an object gives the same configuration as the file that says the same', ()
   assert.deepEqual(defineConfig(input), parseConfig(text, 'limpid.yaml'))
 })
 
+test('forwards alone, and the words of the ways of interception, compile', () => {
+  const config = defineConfig({
+    listeners: [{ intercept: 'redirect', paths: ['forwarded', 'local'], listen: '50080-50083' }],
+    forwards: [{ ports: 53, protocols: ['tcp', 'udp'], to: '10.0.4.2', source: 'proxy' }],
+    rules: { backend: 'nft' },
+  })
+  assert.deepEqual([config.listeners[0]?.listen.length, config.forwards[0]?.source], [8, 'proxy'])
+  assert.deepEqual(defineConfig({ forwards: [{ ports: 53, to: '10.0.4.2' }] }).listeners, [])
+})
+
 test('what is wrong is named by its path', () => {
   assert.throws(() => defineConfig({ listeners: [{ ports: 70_000 }] }), {
     code: 'LIMPID_CONFIG',
@@ -33,6 +43,8 @@ test('a mistyped word does not compile', () => {
     { source: 4 },
     // @ts-expect-error
     { onDown: 'shut' },
+    // @ts-expect-error
+    { intercept: 'bridge' },
   ]
   assert.throws(() => defineConfig({ listeners }), { code: 'LIMPID_CONFIG' })
 })

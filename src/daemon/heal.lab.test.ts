@@ -7,6 +7,7 @@ import { LIMPID_PROGRAM, LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { ADDRESSES, raiseTopology, type Topology, X_TO_Y, X_TO_Z } from '../lab/topology.ts'
 import { type LabServer, pattern, serve, sleep } from '../lab/traffic.fixture.ts'
+import { isInstalled } from '../sys/program.ts'
 
 await enterNamespaces()
 
@@ -117,6 +118,16 @@ afterEach(async () => {
   await lab.x.run(process.execPath, [LIMPID_PROGRAM, 'rules', 'remove'])
 })
 
+const hasIptables = isInstalled('iptables-restore')
+
+/** The built-in chains that iptables leaves behind when it used them are of before. */
+async function raiseBaseChains(): Promise<void> {
+  const chains = '*mangle\n:PREROUTING ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\nCOMMIT\n'
+  for (const program of ['iptables-restore', 'ip6tables-restore']) {
+    await lab.x.run(program, ['--noflush'], { input: chains })
+  }
+}
+
 interface Counted {
   readonly restorations: number
 }
@@ -157,7 +168,11 @@ const MAIN_RULES = ['rule add pref 32766 lookup main', 'rule add pref 32767 look
 
 const REMOVALS: Record<
   string,
-  { readonly env?: Record<string, string>; remove(limpid: LimpidProcess): Promise<unknown> }
+  {
+    readonly env?: Record<string, string>
+    readonly backend?: 'iptables'
+    remove(limpid: LimpidProcess): Promise<unknown>
+  }
 > = {
   'nft flush ruleset': { remove: () => x('nft', 'flush', 'ruleset') },
   'the guard table deleted': { remove: () => x('nft', 'delete', 'table', 'inet', 'limpid-guard') },
@@ -196,12 +211,23 @@ const REMOVALS: Record<
     env: { LIMPID_PROBE_FAIL: 'owner' },
     remove: () => x('nft', 'insert', 'rule', 'inet', 'limpid', 'prerouting', 'tcp', 'dport', '80', 'drop'),
   },
+  'iptables: the mangle tables flushed': {
+    backend: 'iptables',
+    remove: () => Promise.all([x('iptables', '-t', 'mangle', '-F'), x('ip6tables', '-t', 'mangle', '-F')]),
+  },
+  'iptables: a foreign rule in one of our chains': {
+    backend: 'iptables',
+    remove: () => x('iptables', '-t', 'mangle', '-I', 'limpid-prerouting', '-p', 'tcp', '--dport', '80', '-j', 'DROP'),
+  },
+  'iptables: nft flush ruleset': { backend: 'iptables', remove: () => x('nft', 'flush', 'ruleset') },
 }
 
-for (const [name, { env, remove }] of Object.entries(REMOVALS)) {
-  test(`T24: ${name}: put back at once, said once, counted; running flows go on, new ones are served`, async () => {
+for (const [name, { env, backend = 'nft', remove }] of Object.entries(REMOVALS)) {
+  test(`T24: ${name}: put back at once, said once, counted; running flows go on, new ones are served`, async (t) => {
+    if (backend === 'iptables' && !hasIptables) return t.skip('iptables is not installed')
+    if (backend === 'iptables') await raiseBaseChains()
     const pristine = await kernelState()
-    const limpid = await startLimpid(['--on-down', 'closed'], env)
+    const limpid = await startLimpid(['--on-down', 'closed', '--backend', backend], env)
     const planned = await kernelState()
     const descriptors = limpid.descriptors()
     const transfers = FAMILIES.map((family) => new Transfer(family))
@@ -228,6 +254,7 @@ for (const [name, { env, remove }] of Object.entries(REMOVALS)) {
 }
 
 test('T24: a table that has an owner can be neither flushed nor changed nor deleted by others', async () => {
+  await x('nft', 'flush', 'ruleset') // what iptables left behind
   const limpid = await startLimpid([])
   const before = await kernelState()
   for (const command of [

@@ -209,3 +209,23 @@ for (const [mode, { listener, rules }] of Object.entries(LOCAL)) {
     })
   }
 }
+
+test('T3: a listener of both paths shows the server either client; a loopback address is never lent', async () => {
+  const { y, xz, z } = ADDRESSES[4]
+  const endpoint = { address: z, port: 80 }
+  await using server = await serve(lab.z, endpoint, (socket) => socket.end('z'))
+  const listener = `{ intercept: redirect, family: 4, paths: [forwarded, local], source: client, to: ${z} }`
+  const loopback = `table inet hand { chain loopback { type nat hook output priority -101
+    ip daddr 127.0.0.1 tcp dport 80 redirect to :50080\n}\n}`
+  const rules = [MODES.redirect.rules, LOCAL.redirect.rules, loopback].join('\n')
+  await using gateway = await startGateway(lab.x, listener, rules)
+  assert.equal((await ask(lab.y, endpoint)).bytes, 1)
+  assert.equal((await ask(lab.x, endpoint)).bytes, 1)
+  assert.deepEqual(
+    server.peers.map(({ address }) => address),
+    [y, xz],
+  )
+  assert.equal((await ask(lab.x, { address: '127.0.0.1', port: 80 })).failure, 'ECONNRESET')
+  for (const reason of ['closed', 'closed', 'source']) assert.equal((await gateway.nextRecord()).reason, reason)
+  assert.equal(gateway.proxy.stats().dials, 2)
+})

@@ -18,6 +18,7 @@ import { CHAIN_COMMENT, type ChainProgram, chainPrefix } from './iptables-text.t
 import type { Plan } from './plan.ts'
 import type { Script } from './script.ts'
 
+const MIN_LIFE_MS = 1_000 // a cleaner that ends sooner is killed on purpose
 const PROGRAMS: readonly ChainProgram[] = ['iptables-restore', 'ip6tables-restore', 'ebtables-restore']
 
 /** iptables, ip6tables and ebtables: each table of each program changes at once; a child of ours removes them when we die. */
@@ -76,11 +77,14 @@ export const iptablesBackend: Backend = {
   load: async (rules, role, scripts) => {
     const name = prefixOf(rules.nftTable, role)
     try {
-      await Promise.all(scripts.map((script) => loadChains(asChains(script))))
-      const surplus = (await listOurChains()).filter(
-        (found) => found.name === name && !scripts.some(({ program }) => program === found.program),
-      )
-      for (const { program } of surplus) await removeChains(program, name)
+      const isSurplus = (found: FoundChains) =>
+        found.name === name && !scripts.some(({ program }) => program === found.program)
+      await Promise.all([
+        ...scripts.map((script) => loadChains(asChains(script))),
+        listOurChains().then(async (found) => {
+          for (const { program } of found.filter(isSurplus)) await removeChains(program, name)
+        }),
+      ])
     } catch (error) {
       await removeAll(name).catch(() => {})
       throw error
@@ -89,20 +93,23 @@ export const iptablesBackend: Backend = {
   remove: removeAll,
   own: async (plan, onLost): Promise<OwnedRules> => {
     const name = prefixOf(plan.rules.nftTable, 'main')
-    const cleaner = Cleaner.start(
-      PROGRAMS.filter((program) => plan.main.some((script) => script.program === program)).map((program) => ({
-        program,
-        name,
-      })),
-      onLost,
-    )
+    const programs = PROGRAMS.filter((program) => plan.main.some((script) => script.program === program))
+    const chains = programs.map((program) => ({ program, name }))
+    const start = (): Cleaner => {
+      const startedAt = performance.now()
+      return Cleaner.start(chains, (error) => {
+        if (performance.now() - startedAt < MIN_LIFE_MS) onLost(error)
+        else cleaner = start()
+      })
+    }
+    let cleaner = start()
     try {
       await iptablesBackend.load(plan.rules, 'main', plan.main)
     } catch (error) {
       await cleaner.close()
       throw error
     }
-    return { close: () => cleaner.close(), cleaner: cleaner.process }
+    return { isShared: true, close: () => cleaner.close(), cleaner: cleaner.process }
   },
   isForeign: async () => false, // whatever has our names is ours
 }

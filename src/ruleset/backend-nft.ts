@@ -52,7 +52,8 @@ export const nftBackend: Backend = {
   remove: deleteTable,
   own: async (plan, onLost) => {
     const text = plan.main.map((script) => ownedText(script.text)).join('')
-    return await TableOwner.start(text, plan.rules.nftTable, onLost)
+    const owner = await TableOwner.start(text, plan.rules.nftTable, onLost)
+    return { isShared: false, close: () => owner.close() }
   },
   isForeign: async (rules, role) => {
     const listing = await listTable(role === 'main' ? rules.nftTable : guardTable(rules))

@@ -28,6 +28,8 @@ export interface FoundRules {
 export interface OwnedRules {
   /** Lets them go. A second call does nothing. */
   close(): Promise<void>
+  /** Whether others can change them, so that load() puts them back, and they are owned still. */
+  readonly isShared: boolean
   /** A process that goes on removing them for a moment when we are gone. */
   readonly cleaner?: CleanerProcess
 }

@@ -141,7 +141,8 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
     already: false,
     notices,
     verify: () => verifyRuleset(plan),
-    restore: ({ tables }) => restore(plan, tables, owned ? startOwner : undefined),
+    restore: ({ tables }) =>
+      restore(plan, tables, ownedRules === undefined || ownedRules.isShared ? undefined : startOwner),
     remove: ({ keepGuard = false } = {}) => {
       removing ??= undoAll(removalOrder(keepGuard ? steps.filter((step) => step !== guard) : steps))
       return removing

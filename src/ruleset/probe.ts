@@ -30,6 +30,7 @@ const PROBES: Record<KernelFeature, Probe> = {
   zone: { hook: 'type filter hook output priority raw;', rules: ['meta l4proto tcp ct original zone set 1'] },
   bridge: {
     family: 'bridge',
+    hook: 'type filter hook prerouting priority dstnat;', // nft knows no `mangle` here
     rules: ['meta l4proto tcp meta pkttype set host ether daddr set 02:00:00:00:00:01 accept'],
   },
   owner: { flags: 'flags owner', rules: [] },

@@ -64,6 +64,15 @@ export function findProgram(name: string): string {
   })
 }
 
+/** Whether findProgram() finds it. */
+export function isInstalled(program: string): boolean {
+  try {
+    return findProgram(program) !== ''
+  } catch {
+    return false
+  }
+}
+
 function isExecutable(path: string): boolean {
   try {
     accessSync(path, constants.X_OK)
