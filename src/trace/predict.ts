@@ -1,0 +1,312 @@
+import type { ListenerConfig, Source } from '../config/types.ts'
+import type { Asked } from '../doctor/ways.ts'
+import { type Endpoint, familyOf, formatEndpoint, parseAddress } from '../net/address.ts'
+import { type Interception, isUntouched } from '../ruleset/interception.ts'
+import type { Plan } from '../ruleset/plan.ts'
+import { hex, localMark } from '../ruleset/policy-routing.ts'
+import type { Decision } from './decide.ts'
+import type { Flow } from './flow.ts'
+import {
+  bridgePlace,
+  forwardPlace,
+  forwardVerdict,
+  guardPlace,
+  type Place,
+  plannedRules,
+  ruleName,
+  takingPlace,
+  takingVerdict,
+} from './places.ts'
+import type { AskRoute, Route } from './routes.ts'
+
+export type HopWord =
+  | 'client'
+  | 'bridge'
+  | 'rule'
+  | 'mark'
+  | 'route'
+  | 'listener'
+  | 'dial'
+  | 'answer'
+  | 'return'
+  | 'knows'
+  | 'onDown'
+  | 'provided'
+
+/** One thing that happens to a flow, in the order in which it does. */
+export interface Hop {
+  readonly word: HopWord
+  readonly what: string
+}
+
+/** Where a packet ends on this host: with a socket here, on its way to another host, across the bridge, or nowhere. */
+export type Fate = 'delivered' | 'forwarded' | 'bridged' | 'sent' | 'dropped'
+
+export interface Prediction {
+  readonly outcome: Decision['kind']
+  /** By a listener, or passed on as configured. */
+  readonly served: boolean
+  /** `listener web`, `forward dns`: the comment of the rule that takes it; null when none does. */
+  readonly takenBy: string | null
+  /** That rule, as its program takes it; several when they say "or". */
+  readonly rules: readonly string[]
+  /** Our bits of the packet's mark behind the rules. */
+  readonly mark: number
+  readonly fate: Fate
+  readonly hops: readonly Hop[]
+}
+
+/** What the kernel says about the ways of a flow. */
+export interface Answers {
+  /** To the server, from here; undefined for one whose name is not resolved. */
+  readonly dial: Route | undefined
+  readonly client: Route
+  /** With the mark of our rules: to this host, when everything is installed. */
+  readonly marked: Route | undefined
+  /** Undefined where it was not asked. */
+  readonly isListening: boolean | undefined
+  readonly forwards: boolean
+}
+
+/** What must be known, beside the plan, of a flow that the rules treat like this. */
+export async function readAnswers(
+  plan: Plan,
+  flow: Flow,
+  decision: Decision,
+  read: { readonly ask: AskRoute; readonly isListening: (listener: ListenerConfig) => boolean; forwards: boolean },
+): Promise<Answers> {
+  const listener = listenerOf(decision)
+  const target = listener === undefined ? undefined : dialled(listener, flow)
+  const server = decision.kind === 'passed-on' ? decision.forward.to.address : target?.address
+  const [dial, client, marked] = await Promise.all([
+    server === undefined ? undefined : read.ask({ to: server, mark: plan.rules.bypassMark }),
+    read.ask({ to: flow.client }),
+    decision.kind === 'taken' && isUntouched(decision.interception) ? read.ask(markedWay(plan, flow)) : undefined,
+  ])
+  const isListening = listener === undefined ? undefined : read.isListening(listener)
+  return { dial, client, marked, isListening, forwards: read.forwards }
+}
+
+function markedWay({ rules }: Plan, { path, client, destination, interface: iif }: Flow): Asked {
+  const to = destination.address
+  if (path === 'local' || iif === undefined) return { to, mark: localMark(rules) }
+  return { to, from: client, iif, mark: rules.interceptMark }
+}
+
+function listenerOf(decision: Decision): ListenerConfig | undefined {
+  if (decision.kind === 'taken') return decision.interception.listener
+  return decision.kind === 'dialled' ? decision.listener : undefined
+}
+
+/** Whom the listener dials; the address is undefined for a name. */
+function dialled({ to }: ListenerConfig, flow: Flow): { text: string; address: string | undefined } {
+  const port = to === undefined || to.port === 0 ? flow.destination.port : to.port
+  const host = to?.host ?? flow.destination.address
+  const address = parseAddress(host)
+  return { text: address === undefined ? `${host}:${port || '*'}` : endpointText({ address, port }), address }
+}
+
+/** Tells a flow's way hop by hop. Pure. */
+export function predict(plan: Plan, flow: Flow, decision: Decision, answers: Answers): Prediction {
+  const none = { takenBy: null, rules: [], mark: 0, served: false, outcome: decision.kind }
+  const client: Hop = { word: 'client', what: clientText(flow) }
+  switch (decision.kind) {
+    case 'taken':
+      return predictTaken(plan, flow, decision.interception, [client, ...provided(decision.assumed)], answers)
+    case 'passed-on': {
+      const { forward, assumed } = decision
+      const name = ruleName('forward', forward.name)
+      const place = forwardPlace(plan, flow.family)
+      const server = endpointText({ ...forward.to, port: forward.to.port || flow.destination.port })
+      const seen =
+        forward.source === 'client' ? `${flow.client} (client)` : `${answers.dial?.source ?? '?'} (masquerade)`
+      const knows = forward.source === 'client' ? 'Y knows X; Z knows Y, not X' : 'Y and Z know X, not each other'
+      return {
+        ...none,
+        served: answers.dial?.kind !== 'none',
+        takenBy: name,
+        rules: plannedRules(plan, place, name, flow.family),
+        fate: answers.dial?.kind === 'local' ? 'delivered' : 'forwarded',
+        hops: [
+          client,
+          ...provided(assumed),
+          { word: 'rule', what: `${placeText(place)}: ${name} (${forwardVerdict(forward)})` },
+          { word: 'dial', what: `the kernel passes it on to ${server} from ${seen}, ${wayText(answers.dial)}` },
+          { word: 'return', what: `answers to ${flow.client} go ${wayText(answers.client)}` },
+          { word: 'knows', what: knows },
+        ],
+      }
+    }
+    case 'dialled': {
+      const { listener } = decision
+      const hop = {
+        word: 'listener',
+        what: `${endpointText(flow.destination)} (${listener.name}): the client dials it itself${now(answers)}`,
+      } as const
+      const served = answers.dial?.kind !== 'none'
+      return { ...none, served, fate: 'delivered', hops: [client, hop, ...behind(plan, flow, listener, answers)] }
+    }
+    case 'refused': {
+      const what = `nft or iptables, hook input: a connection to listener ${decision.listener.name} itself, not intercepted, is reset`
+      return { ...none, fate: 'dropped', hops: [client, { word: 'rule', what }] }
+    }
+    case 'untaken': {
+      const [nearest] = decision.nearest
+      const near = nearest === undefined ? '' : `; nearest is ${nearest.name}: ${nearest.failed.join('; ')}`
+      const { fate, what } = onwardWay(flow, answers)
+      return {
+        ...none,
+        fate,
+        hops: [client, { word: 'rule', what: `${decision.why}${near}` }, { word: 'route', what }],
+      }
+    }
+  }
+}
+
+function predictTaken(
+  plan: Plan,
+  flow: Flow,
+  interception: Interception,
+  first: readonly Hop[],
+  answers: Answers,
+): Prediction {
+  const { listener, family, path } = interception
+  const untouched = isUntouched(interception)
+  const name = ruleName('listener', listener.name)
+  const place = takingPlace(plan, interception)
+  const hops: Hop[] = [...first]
+  if (flow.path === 'bridged') {
+    hops.push({ word: 'bridge', what: `${placeText(bridgePlace(plan))}: brought up to ${flow.interface}` })
+  }
+  hops.push({ word: 'rule', what: `${placeText(place)}: ${name} (${takingVerdict(interception)})` })
+  const mark = !untouched ? 0 : path === 'local' ? localMark(plan.rules) : plan.rules.interceptMark
+  if (untouched) {
+    hops.push({ word: 'mark', what: `${hex(mark)}/${hex(plan.rules.markMask)}` })
+    hops.push({ word: 'route', what: markedRoute(plan, flow, mark, answers) })
+  } else {
+    hops.push({ word: 'route', what: 'to this host: its destination is rewritten' })
+  }
+  hops.push({ word: 'listener', what: listenerText(interception, flow, answers) })
+  hops.push(...behind(plan, flow, listener, answers))
+  hops.push({ word: 'onDown', what: onDownText(plan, flow, interception, answers) })
+  return {
+    outcome: 'taken',
+    served: answers.dial?.kind !== 'none',
+    takenBy: name,
+    rules: plannedRules(plan, place, name, family),
+    mark,
+    fate: 'delivered',
+    hops,
+  }
+}
+
+function clientText({ path, client, interface: dev, bridgePort }: Flow): string {
+  if (path === 'local') {
+    return `${client} is this host itself${dev === undefined ? '' : `, and would leave by ${dev}`} (local)`
+  }
+  if (path === 'bridged') {
+    return `${client} comes in on ${dev}${bridgePort === undefined ? '' : `, port ${bridgePort}`} (bridged)`
+  }
+  return dev === undefined
+    ? `${client}: no route tells where it comes in (forwarded)`
+    : `${client} comes in on ${dev} (forwarded)`
+}
+
+function provided(assumed: readonly string[]): Hop[] {
+  return assumed.map((what) => ({ word: 'provided', what }))
+}
+
+function markedRoute({ ipRules, rules }: Plan, { family, path }: Flow, mark: number, { marked }: Answers): string {
+  const rule = ipRules.find(
+    (one) =>
+      one.family === family && one.mark?.value === mark && typeof one.action === 'object' && 'lookup' in one.action,
+  )
+  const way = `ip rule ${rule?.priority ?? rules.rulePriority} → route table ${rules.routeTable} → lo`
+  const again = path === 'local' ? ', and in again there' : ''
+  if (marked === undefined || marked.kind === 'local') return `${way}${again}`
+  return `${way}${again} (not in the kernel now: ${wayText(marked)})`
+}
+
+function listenerText({ listener, to, toPorts, family }: Interception, flow: Flow, answers: Answers): string {
+  const original = endpointText(flow.destination)
+  if (isUntouchedListener(listener)) {
+    const at = listener.intercept === 'mark' ? listener.listen.find(({ address }) => familyOf(address) === family)! : to
+    return `${formatEndpoint(at)} (${listener.name}), original destination ${original}${now(answers)}`
+  }
+  const ports = toPorts.from === toPorts.to ? `${toPorts.from}` : `${toPorts.from}-${toPorts.to}`
+  const at = listener.intercept === 'dnat' ? formatEndpoint(to) : `port ${ports} of this host`
+  return `${at} (${listener.name}), original destination ${original} by SO_ORIGINAL_DST${now(answers)}`
+}
+
+function isUntouchedListener({ intercept }: ListenerConfig): boolean {
+  return intercept === 'tproxy' || intercept === 'mark'
+}
+
+function now({ isListening }: Answers): string {
+  return isListening === false ? '; nothing listens there now' : ''
+}
+
+/** What follows the listener: the dial, its answers, the way back, and who knows whom. */
+function behind(plan: Plan, flow: Flow, listener: ListenerConfig, answers: Answers): Hop[] {
+  const target = dialled(listener, flow)
+  const { source } = listener
+  const by = answers.dial === undefined ? 'its name is resolved at start' : wayText(answers.dial)
+  const hops: Hop[] = [{ word: 'dial', what: `${target.text} from ${sourceText(source, flow, answers)}, ${by}` }]
+  const address = typeof source === 'object' ? source.address : flow.client
+  if (plan.routes.some(({ family }) => family === flow.family) && source !== 'proxy' && flow.path !== 'local') {
+    const mark = `${hex(plan.rules.interceptMark)}/${hex(plan.rules.markMask)}`
+    const what = `what Z sends to ${address} finds the transparent socket: mark ${mark}, route table ${plan.rules.routeTable} → lo`
+    hops.push({ word: 'answer', what })
+  }
+  hops.push({ word: 'return', what: `answers to ${flow.client} go ${wayText(answers.client)}` })
+  const dials = listener.intercept === 'none' || flow.destinationType === 'local' ? 'proxy' : 'server'
+  const row = plan.knows.find(
+    (each) => each.listener === listener.name && each.family === flow.family && each.clientDials === dials,
+  )
+  return row === undefined ? hops : [...hops, { word: 'knows', what: row.verdict }]
+}
+
+function sourceText(source: Source, { client }: Flow, { dial }: Answers): string {
+  if (typeof source === 'object') return `${source.address} (configured)`
+  if (source === 'proxy')
+    return dial?.source === undefined ? "this host's own address (proxy)" : `${dial.source} (proxy)`
+  return source === 'client' ? `${client} (client)` : `${client} and its port (client-port)`
+}
+
+function onDownText(plan: Plan, flow: Flow, interception: Interception, answers: Answers): string {
+  if (interception.listener.onDown === 'closed') {
+    return `closed: ${placeText(guardPlace(plan, interception))} drops it while Limpid is down`
+  }
+  return `open: while Limpid is down it is ${onwardWay(flow, answers).what}`
+}
+
+/** Where it goes when nobody takes it. */
+function onwardWay(
+  { path, onward, interface: dev, family, destinationType }: Flow,
+  { forwards }: Answers,
+): { fate: Fate; what: string } {
+  if (path === 'bridged') return { fate: 'bridged', what: `carried across ${dev} untouched` }
+  if (destinationType !== 'unicast' && destinationType !== 'local')
+    return { fate: 'dropped', what: `not passed on: ${destinationType}` }
+  if (onward.kind === 'local') return { fate: 'delivered', what: 'delivered to this host itself' }
+  if (onward.kind === 'none') return { fate: 'dropped', what: `dropped: no route (${onward.why})` }
+  if (path === 'local') return { fate: 'sent', what: `sent ${wayText(onward)}` }
+  if (!forwards) return { fate: 'dropped', what: `dropped: this host does not forward IPv${family}` }
+  return { fate: 'forwarded', what: `forwarded by the kernel, ${wayText(onward)}` }
+}
+
+function wayText(route: Route | undefined): string {
+  if (route === undefined) return 'nobody knows where'
+  if (route.kind === 'local') return 'to this host itself'
+  if (route.kind === 'none') return `nowhere: no route (${route.why})`
+  return route.via === undefined ? `out ${route.dev}` : `out ${route.dev} via ${route.via}`
+}
+
+function placeText({ where, chain }: Place): string {
+  return `${where} ${chain}`
+}
+
+/** `10.0.4.2:80`; without a port where there is none. */
+export function endpointText(endpoint: Endpoint): string {
+  return endpoint.port === 0 ? endpoint.address : formatEndpoint(endpoint)
+}
