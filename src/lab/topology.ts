@@ -107,7 +107,8 @@ async function configure(host: Host, lines: readonly string[]): Promise<void> {
 }
 
 function interfaceLines(name: string, v4: string, v6: string): string[] {
-  return [`address add ${v4} dev ${name}`, `address add ${v6} dev ${name}`, `link set ${name} up`]
+  // also without detection the kernel lets an address wait for a moment, unless it is told that there is none
+  return [`address add ${v4} dev ${name}`, `address add ${v6} dev ${name} nodad`, `link set ${name} up`]
 }
 
 function endHostLines(name: string, v4: string, v6: string, gateway4: string, gateway6: string): string[] {

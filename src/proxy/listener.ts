@@ -168,7 +168,7 @@ function listenError(error: unknown, endpoint: Endpoint): unknown {
   const taken = error.errno === EADDRINUSE
   return new LimpidError('LIMPID_LISTEN', `cannot listen on ${formatEndpoint(endpoint)}: ${error.message}`, {
     cure: taken
-      ? `choose another port, or see who has it: ss -Htlnp 'sport = :${endpoint.port}'`
+      ? `choose another port, or see who has it: ss -Htanp 'sport = :${endpoint.port}'`
       : 'choose an address of this host (ip address)',
     cause: error,
   })

@@ -15,6 +15,8 @@ let lab: Topology
 before(async () => {
   lab = await raiseTopology()
   await routeMarked(lab.x)
+  // a client on X may not have the port of the next test's listener on all addresses, not even in TIME_WAIT
+  lab.x.setSysctls({ 'net.ipv4.ip_local_reserved_ports': '50080-50083' })
 })
 
 after(() => lab.close())

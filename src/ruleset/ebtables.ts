@@ -57,7 +57,7 @@ function layFrames(
   { answers = false }: { readonly answers?: boolean },
 ): void {
   // answers come in by any other port
-  const interfaces = answers ? [] : bridges.flatMap(({ ports }) => ports)
+  const interfaces = answers ? [] : bridges.flatMap(({ from }) => from)
   const options: StageOptions = { dialect: EBTABLES, interfaces: 'input', answers }
   const stages = matchStages(
     { ...listener.match, interfaces, fwmarks: [] },

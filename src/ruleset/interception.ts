@@ -12,8 +12,13 @@ export interface Interception {
   readonly to: Endpoint
   /** More than one port with `redirect` only. */
   readonly toPorts: PortRange
-  /** On the path `bridged`: the bridges, each with those of its ports whose frames are taken. Else empty. */
-  readonly bridges: readonly HostBridge[]
+  /** On the path `bridged`: the bridges that it takes from. Else empty. */
+  readonly bridges: readonly InterceptedBridge[]
+}
+
+export interface InterceptedBridge extends HostBridge {
+  /** Those of its ports by which clients' frames come in; servers' answers come in by any. */
+  readonly from: readonly string[]
 }
 
 /** Whether packets come to the listener with their addresses as the client wrote them. */
@@ -41,14 +46,14 @@ function listenAddress(listener: ListenerConfig, family: Family): Endpoint {
 }
 
 /** Those that the listener names, or ports of which it names; all when it names none. */
-function bridgesOf({ match, exclude }: ListenerConfig, { bridges }: HostFacts): HostBridge[] {
+function bridgesOf({ match, exclude }: ListenerConfig, { bridges }: HostFacts): InterceptedBridge[] {
   const wanted = match.interfaces
   const unwanted = exclude.interfaces
   return bridges.flatMap((bridge) => {
     if (isNamed(unwanted, bridge.name)) return []
     const all = wanted.length === 0 || isNamed(wanted, bridge.name)
-    const ports = bridge.ports.filter((port) => (all || isNamed(wanted, port)) && !isNamed(unwanted, port))
-    return ports.length === 0 ? [] : [{ ...bridge, ports }]
+    const from = bridge.ports.filter((port) => (all || isNamed(wanted, port)) && !isNamed(unwanted, port))
+    return from.length === 0 ? [] : [{ ...bridge, from }]
   })
 }
 

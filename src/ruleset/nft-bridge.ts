@@ -3,7 +3,7 @@ import type { Family } from '../net/address.ts'
 import type { HostBridge } from '../sys/host.ts'
 import type { Interception } from './interception.ts'
 import { listenerRules } from './nft-listeners.ts'
-import { NamedSets, RECEIVED } from './nft-match.ts'
+import { BRIDGED, NamedSets } from './nft-match.ts'
 import { chain, flowSet, flowTuple, markIs, NOT_SYN, neverForwarded, nftScript } from './nft-text.ts'
 import type { Script } from './script.ts'
 
@@ -25,7 +25,7 @@ export function bridgeScript(rules: RulesConfig, interceptions: readonly Interce
   const bridges = bridgesOf(bridged)
   const notes = (direction: 'sent' | 'answered') => (family: Family) =>
     `update @flows${family} { ${flowTuple(family, direction)} }`
-  const listeners = portRules(bridged, sets, () => 'counter goto begin')
+  const listeners = listenerRules(bridged, sets, BRIDGED, () => 'counter goto begin')
   return nftScript('bridge', rules.nftTable, 'Brings frames of intercepted TCP flows up from bridges.', [
     ...sets.lines(),
     ...families.flatMap((family) => flowSet(`flows${family}`, family, FLOWS_TIMEOUT, FLOWS_SIZE)),
@@ -66,7 +66,7 @@ export function bridgeGuard(rules: RulesConfig, table: string, closed: readonly 
   const bridged = closed.filter(({ path, bridges }) => path === 'bridged' && bridges.length > 0)
   if (bridged.length === 0) return undefined
   const sets = new NamedSets()
-  const lines = portRules(bridged, sets, () => 'counter drop')
+  const lines = listenerRules(bridged, sets, BRIDGED, () => 'counter drop')
   return nftScript('bridge', table, 'Drops frames that closed listeners did not take, also while Limpid is down.', [
     ...sets.lines(),
     ...chain('forward', 'filter hook forward priority filter', [
@@ -80,27 +80,9 @@ export function bridgeGuard(rules: RulesConfig, table: string, closed: readonly 
   ])
 }
 
-/** In the bridge family a frame's interface is the port that it came in on. */
-function portRules(bridged: readonly Interception[], sets: NamedSets, ending: () => string): string[] {
-  return listenerRules(
-    bridged.map((one) => ({
-      ...one,
-      bridges: one.bridges.flatMap(({ ports, mac }) => ports.map((name) => ({ name, mac, ports }))),
-    })),
-    sets,
-    RECEIVED,
-    ending,
-  )
-}
-
-/** Each bridge once, with all of its ports that are concerned. */
+/** Each bridge once. */
 function bridgesOf(bridged: readonly Interception[]): HostBridge[] {
-  const found = new Map<string, HostBridge>()
-  for (const { name, mac, ports } of bridged.flatMap(({ bridges }) => bridges)) {
-    const known = found.get(name)?.ports ?? []
-    found.set(name, { name, mac, ports: [...new Set([...known, ...ports])] })
-  }
-  return [...found.values()]
+  return [...new Map(bridged.flatMap(({ bridges }) => bridges).map((bridge) => [bridge.name, bridge])).values()]
 }
 
 function protocolOf(family: Family): string {

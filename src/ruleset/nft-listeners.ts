@@ -1,6 +1,13 @@
 import type { ListenerConfig } from '../config/types.ts'
 import type { Interception } from './interception.ts'
-import { type MatchPlace, matchAlternatives, matchConditions, type NamedSets, withoutConditions } from './nft-match.ts'
+import {
+  addressKeyword,
+  type MatchPlace,
+  matchAlternatives,
+  matchConditions,
+  type NamedSets,
+  withoutConditions,
+} from './nft-match.ts'
 import { commentText, listenerComment, setName } from './nft-text.ts'
 
 /** What to do with a packet that fulfils a listener's conditions: the end of a rule. */
@@ -47,22 +54,28 @@ export function listenersInOrder(
 /** One list for each rule that it takes to say them; none when no packet of the family can fulfil them. */
 export function listenerConditions(interception: Interception, sets: NamedSets, place: MatchPlace): string[][] {
   const { listener, family } = interception
-  const { match, exclude } = interfacesOf(interception)
+  const { match, exclude } = interfacesOf(interception, place)
   const wanted = matchConditions(match, family, setName('listener', listener), sets, place)
   const unwanted = withoutConditions(exclude, family, `${setName('listener', listener)}-not`, sets, place)
   if (wanted === undefined || unwanted === undefined) return []
   const conditions = [...wanted, ...unwanted]
-  if (!conditions.some((condition) => /^ip6? /.test(condition))) conditions.unshift(`meta nfproto ipv${family}`)
+  if (!conditions.some((condition) => /^ip6? /.test(condition))) {
+    conditions.unshift(place.bridge ? `ether type ${addressKeyword(family)}` : `meta nfproto ipv${family}`)
+  }
   // nft wants to see it in each rule with tproxy
   if (!conditions.some((condition) => condition.startsWith('tcp '))) conditions.push('meta l4proto tcp')
   return matchAlternatives(match, place).map((alternative) => [...conditions, ...alternative])
 }
 
 /** A frame that was brought up from a bridge was received by the bridge, whichever port it came in on. */
-function interfacesOf({ listener, path, bridges }: Interception): Pick<ListenerConfig, 'match' | 'exclude'> {
+function interfacesOf(
+  { listener, path, bridges }: Interception,
+  place: MatchPlace,
+): Pick<ListenerConfig, 'match' | 'exclude'> {
   if (path !== 'bridged') return listener
+  const names = place.bridge ? bridges.flatMap(({ from }) => from) : bridges.map(({ name }) => name)
   return {
-    match: { ...listener.match, interfaces: bridges.map(({ name }) => name) },
+    match: { ...listener.match, interfaces: names },
     exclude: { ...listener.exclude, interfaces: [] },
   }
 }

@@ -58,9 +58,12 @@ export interface MatchPlace {
   /** The sending process is known: in the hook output alone. */
   readonly processes: boolean
   readonly protocol: Protocol
+  /** In nft's bridge family, where the interface is a port of a bridge. */
+  readonly bridge?: true
 }
 
 export const RECEIVED: MatchPlace = { interfaces: 'iifname', processes: false, protocol: 'tcp' }
+export const BRIDGED: MatchPlace = { ...RECEIVED, bridge: true }
 export const SENT: MatchPlace = { interfaces: 'oifname', processes: true, protocol: 'tcp' }
 
 /**
@@ -143,6 +146,11 @@ export function matchAlternatives({ cgroups, fwmarks }: Match, place: MatchPlace
 /** How many folders below the root of the hierarchy a cgroup lies. */
 function levelOf(cgroup: string): number {
   return cgroup.split('/').length
+}
+
+/** That a packet is of this family, where no other condition says so. */
+export function familyCondition(family: Family, place: MatchPlace): string {
+  return place.bridge === true ? `ether type ${addressKeyword(family)}` : `meta nfproto ipv${family}`
 }
 
 function addressLists(match: Match) {

@@ -2,7 +2,7 @@ import type { Config, ForwardConfig, ListenerConfig, RulesConfig, Source } from 
 import { LimpidError } from '../errors.ts'
 import { type Family, familyOf } from '../net/address.ts'
 import type { HostFacts } from '../sys/host.ts'
-import { ebtablesGuards, ebtablesScripts } from './ebtables.ts'
+import { ebtablesGuards, ebtablesNotes, ebtablesScripts } from './ebtables.ts'
 import { type Interception, interceptionsOf, isUntouched } from './interception.ts'
 import { iptablesScripts } from './iptables.ts'
 import { iptablesGuards } from './iptables-guard.ts'
@@ -86,7 +86,7 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
     routes: divert.map((family) => ({ family, table: config.rules.routeTable })),
     sysctls: neededSysctls(interceptions, facts),
     knows: config.listeners.flatMap((listener) => predictKnows(listener, ownAddresses(facts))),
-    notes: [...new Set(notes)],
+    notes: [...new Set([...notes, ...(backend === 'iptables' ? ebtablesNotes(interceptions) : [])])],
   }
 }
 
