@@ -45,6 +45,11 @@ const COMMANDS: readonly Entry[] = [
     summary: 'find out why packets do not arrive: looks, then pushes packets through the rules',
     load: () => import('./doctor.ts'),
   },
+  {
+    name: 'trace',
+    summary: 'tell hop by hop what becomes of a flow; --live compares with a real packet',
+    load: () => import('./trace.ts'),
+  },
   { name: 'check', summary: 'check a configuration file', load: () => import('./check.ts') },
   {
     name: 'lab',

@@ -25,7 +25,7 @@ const USAGE: [args: string, line: RegExp][] = [
   ['rnu', /unknown command 'rnu' \(Did you mean run\?\); see `limpid --help`/],
   ['run --intercpet tproxy', /unknown option '--intercpet' \(Did you mean --intercept\?\); see `limpid run --help`/],
   ['run --intercept', /option '--intercept <how>' argument missing/],
-  ['run --intercept tpoxy', /--intercept: expected tproxy or none, found "tpoxy"; did you mean "tproxy"\?/],
+  ['run --intercept tpoxy', /--intercept: expected tproxy, redirect, dnat, mark or none, found "tpoxy"; did you mean "tproxy"\?/],
   ['run --intercept tproxy --ports 70000', /--ports: expected a port from 1 to 65535, .* found "70000"/],
   ['run --intercept tproxy --ports 90-80', /--ports: expected .* found "90-80"/],
   ['run --intercept tproxy --family 5', /--family: expected 4, 6 or both, found "5"/],
@@ -47,6 +47,11 @@ const USAGE: [args: string, line: RegExp][] = [
   ],
   ['relay 5080 10.0.4.2:80', /HOST: .* found "10\.0\.4\.2:80": write the port as its own word/],
   ['relay -6 5080 [fd00::1]:80', /HOST: .*: write the port as its own word/],
+  ['plan --intercept mark', /--ports PORT is missing: with intercept mark/],
+  ['plan --intercept dnat', /--listen ADDR:PORT is missing: with intercept dnat/],
+  ['plan --intercept tproxy --path lokal', /--path: expected forwarded, local or bridged, found "lokal"/],
+  ['plan --intercept tproxy --backend ufw', /--backend: expected auto, nft or iptables, found "ufw"/],
+  ['run --path local', /--path is part of the quick form/],
   ['plan', /or try: limpid plan --intercept tproxy/],
   ['rules install', /or try: limpid rules install --intercept tproxy/],
   ['check', /or try: limpid check FILE/],
@@ -125,9 +130,12 @@ test('check --json prints what would be run, and check --schema a JSON Schema', 
     sources: [],
     destinations: [],
     ports: [{ from: 80, to: 80 }],
+    uids: [],
+    cgroups: [],
+    fwmarks: [],
   })
-  const schema = JSON.parse(limpid(['check', '--schema']).stdout) as { required: string[]; $schema: string }
-  assert.deepEqual(schema.required, ['listeners'])
+  const schema = JSON.parse(limpid(['check', '--schema']).stdout) as { properties: object; $schema: string }
+  assert.deepEqual(Object.keys(schema.properties), ['listeners', 'forwards', 'limits', 'rules'])
 })
 
 test('help and version go to stdout and exit 0, without colour off a terminal', () => {
