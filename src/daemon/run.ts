@@ -110,11 +110,12 @@ function aborted(signal: AbortSignal): Promise<void> {
   })
 }
 
-/** None for a plain forwarder. Foreign addresses need CAP_NET_RAW, rules and (before Linux 5.17) marks CAP_NET_ADMIN. */
+/** None for a plain forwarder. Foreign addresses need CAP_NET_RAW, rules CAP_NET_ADMIN, marks one of them (CAP_NET_RAW since Linux 5.17). */
 function neededCapabilities(config: Config, needsRules: boolean): CapabilityName[] {
-  const needed: CapabilityName[] = []
-  if (needsRules) needed.push('CAP_NET_ADMIN')
-  const foreign = config.listeners.some(({ intercept, source }) => intercept !== 'none' || source !== 'proxy')
-  if (foreign) needed.push('CAP_NET_RAW')
-  return needed
+  const isForeign = config.listeners.some(
+    ({ intercept, source }) => intercept === 'tproxy' || intercept === 'mark' || source !== 'proxy',
+  )
+  const isMarked = config.listeners.some(({ intercept }) => intercept !== 'none')
+  const needed: CapabilityName[] = needsRules ? ['CAP_NET_ADMIN'] : []
+  return isForeign || (isMarked && !needsRules) ? [...needed, 'CAP_NET_RAW'] : needed
 }
