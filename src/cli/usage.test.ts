@@ -25,7 +25,10 @@ const USAGE: [args: string, line: RegExp][] = [
   ['rnu', /unknown command 'rnu' \(Did you mean run\?\); see `limpid --help`/],
   ['run --intercpet tproxy', /unknown option '--intercpet' \(Did you mean --intercept\?\); see `limpid run --help`/],
   ['run --intercept', /option '--intercept <how>' argument missing/],
-  ['run --intercept tpoxy', /--intercept: expected tproxy, redirect, dnat, mark or none, found "tpoxy"; did you mean "tproxy"\?/],
+  [
+    'run --intercept tpoxy',
+    /--intercept: expected tproxy, redirect, dnat, mark or none, found "tpoxy"; did you mean "tproxy"\?/,
+  ],
   ['run --intercept tproxy --ports 70000', /--ports: expected a port from 1 to 65535, .* found "70000"/],
   ['run --intercept tproxy --ports 90-80', /--ports: expected .* found "90-80"/],
   ['run --intercept tproxy --family 5', /--family: expected 4, 6 or both, found "5"/],
