@@ -211,8 +211,8 @@ export async function kernelState(host: Host): Promise<string> {
   }
   const keys = ['iptables', 'ip6tables', 'arptables'].map((name) => `net.bridge.bridge-nf-call-${name}`)
   texts.push(keys.map((key) => `${key} = ${host.sysctl(key)}`).join('\n'))
-  // the remaining lifetime of a route, dates and counters change by themselves
-  return texts.join('\n').replaceAll(/ expires \d+sec|^# (Generated|Completed).*$/gm, '')
+  // dates and counters change by themselves, and the kernel's own routes come with link-local addresses
+  return texts.join('\n').replaceAll(/^(# (Generated|Completed)|.* proto kernel ).*$/gm, '')
 }
 
 /** Rules of somebody else in every place where ours may go. */
@@ -231,14 +231,28 @@ export async function plantOthersRules({ topology, mode, path, backend }: Cell):
   // a table nat brings conntrack, which tproxy and mark must do without
   const rewrites = mode === 'redirect' || mode === 'dnat'
   for (const program of ['iptables', 'ip6tables']) {
-    for (const table of ['mangle', 'filter', ...(rewrites ? ['raw', 'nat'] : [])]) {
-      await x.run(program, ['-t', table, '-A', 'OUTPUT', '-p', 'udp', '--dport', '9', '-j', 'ACCEPT'])
-    }
+    const tables = Object.entries(BUILT_IN).filter(([table]) => rewrites || table !== 'nat')
+    const rules = tables.flatMap(([table, chains]) => [
+      `*${table}`,
+      ...chains.map((chain) => `-A ${chain} -p udp --dport 9 -j ACCEPT`),
+      'COMMIT',
+    ])
+    await x.run(`${program}-restore`, ['--noflush'], { input: `${rules.join('\n')}\n` })
   }
   if (path !== 'bridged') return
-  for (const table of ['nat', 'filter']) {
-    await x.run('ebtables', ['-t', table, '-A', 'OUTPUT', '-p', 'IPv4', '--ip-proto', 'udp', '-j', 'ACCEPT'])
+  for (const [table, chain] of [
+    ['nat', 'PREROUTING'],
+    ['filter', 'FORWARD'],
+  ] as const) {
+    await x.run('ebtables', ['-t', table, '-A', chain, '-p', 'IPv4', '--ip-proto', 'udp', '-j', 'ACCEPT'])
   }
+}
+
+const BUILT_IN = {
+  raw: ['PREROUTING', 'OUTPUT'],
+  mangle: ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'],
+  filter: ['INPUT', 'FORWARD', 'OUTPUT'],
+  nat: ['PREROUTING', 'OUTPUT', 'POSTROUTING'],
 }
 
 async function saved(host: Host, program: string): Promise<string> {

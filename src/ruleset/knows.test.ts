@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { MATCH_ANY } from '../config/defaults.ts'
 import type { ListenerConfig } from '../config/types.ts'
 import { listener } from './gateway.fixture.ts'
-import { predictKnows } from './knows.ts'
+import { predictForward, predictKnows } from './knows.ts'
 
 const OWN = new Set(['10.0.4.1'])
 const predict = (changes: Partial<ListenerConfig>) => predictKnows(listener({ families: [4], ...changes }), OWN)
@@ -53,7 +54,7 @@ for (const [name, intercept, source, clientSees, serverSees, verdict, clientSetu
       clientSetup,
       serverSetup,
     }
-    assert.deepEqual({ ...row }, { listener: 'all', family: 4, clientDials: clientSees, ...expected })
+    assert.deepEqual({ ...row }, { listener: 'all', local: false, family: 4, clientDials: clientSees, ...expected })
   })
 }
 
@@ -86,4 +87,54 @@ test('a listener that takes packets to this host too has a row for each way of d
       ['proxy', 'Y knows X; Z knows Y, not X'],
     ],
   )
+})
+
+test('redirect, dnat and mark leave the client in the same belief as tproxy', () => {
+  const [expected] = predict({ source: 'client' })
+  for (const intercept of ['redirect', 'dnat', 'mark'] as const) {
+    assert.deepEqual(predict({ intercept, source: 'client' }), [expected])
+  }
+})
+
+test('a process of this host has its addresses: whatever the source, the server knows X', () => {
+  for (const source of ['proxy', 'client', 'client-port'] as const) {
+    const [row, ...others] = predict({ paths: ['local'], source })
+    assert.deepEqual(others, [])
+    assert.deepEqual(
+      [row?.local, row?.clientSees, row?.serverSees, row?.verdict, row?.clientSetup, row?.serverSetup],
+      [true, 'server', 'proxy', 'Y, a process of X, knows Z; Z knows X', 'nothing; it runs on X', 'nothing'],
+    )
+  }
+  const both = predict({ paths: ['forwarded', 'local'], source: 'client' })
+  assert.deepEqual(
+    both.map(({ local, serverKnows }) => [local, serverKnows]),
+    [
+      [false, 'client'],
+      [true, 'proxy'],
+    ],
+  )
+})
+
+test('across a bridge nobody needs a route', () => {
+  const [row] = predict({ paths: ['bridged'], source: 'client' })
+  assert.equal(row?.clientSetup, 'nothing; its frames must cross a bridge of X')
+  assert.equal(row?.serverSetup, 'nothing; its frames must cross the bridge too')
+})
+
+test('a port that the kernel passes on shows the server the client and the client this host, unless it is to be hidden', () => {
+  const forward = {
+    name: 'web',
+    protocols: ['tcp'],
+    match: { ...MATCH_ANY, ports: [{ from: 8080, to: 8080 }] },
+    exclude: MATCH_ANY,
+    to: { address: '10.0.4.2', port: 80 },
+    healthMs: 0,
+  } as const
+  const open = predictForward({ ...forward, source: 'client' })
+  assert.deepEqual(
+    [open.clientSees, open.serverSees, open.verdict, open.clientSetup, open.serverSetup],
+    ['proxy', 'client:port', 'Y knows X; Z knows Y, not X', 'dials X:8080', "a route to Y's network through X"],
+  )
+  const hidden = predictForward({ ...forward, source: 'proxy' })
+  assert.deepEqual([hidden.serverSees, hidden.verdict], ['proxy', 'Y and Z know X, not each other'])
 })

@@ -1,12 +1,16 @@
-import type { ListenerConfig, Source } from '../config/types.ts'
+import type { ForwardConfig, ListenerConfig, Path, Source } from '../config/types.ts'
 import { type Family, familyOf, formatEndpoint } from '../net/address.ts'
+import { formatPortRange } from '../net/ports.ts'
 
 /**
- * Who will know whom for one way of using a listener. Y is the client, X this host, Z the server; a peer is what
- * getpeername(2) says at the one end about the other.
+ * Who will know whom for one way of using a listener, or a forward. Y is the client, X this host, Z the server; a peer is
+ * what getpeername(2) says at the one end about the other.
  */
 export interface KnowsRow {
+  /** The listener's name, or the forward's. */
   readonly listener: string
+  /** The client is a process of this host, by the path `local`. */
+  readonly local: boolean
   readonly family: Family
   /** Whom the client dials: this host, or the server itself (any address that is intercepted). */
   readonly clientDials: 'proxy' | 'server'
@@ -25,12 +29,36 @@ export interface KnowsRow {
   readonly serverSetup: string
 }
 
-/** The rows for a listener: one for each family and way of dialling. `own`: the addresses of this host. */
+/** The rows for a listener: one for each family and way of dialling, and of the client's place. `own`: the addresses of this host. */
 export function predictKnows(listener: ListenerConfig, own: ReadonlySet<string>): KnowsRow[] {
   const families = listener.families.filter((family) => servesFamily(listener.source, family))
   const dials: KnowsRow['clientDials'][] =
     listener.intercept === 'none' ? ['proxy'] : listener.addressedHere ? ['server', 'proxy'] : ['server']
-  return families.flatMap((family) => dials.map((clientDials) => predictRow(listener, family, clientDials, own)))
+  const outside = listener.intercept === 'none' || listener.paths.some((path) => path !== 'local')
+  return families.flatMap((family) => [
+    ...(outside ? dials.map((clientDials) => predictRow(listener, family, clientDials, own)) : []),
+    ...(listener.paths.includes('local') ? [predictLocalRow(listener, family, own)] : []),
+  ])
+}
+
+/** The row for ports that the kernel passes on: conntrack rewrites the server's address alone, unless this host hides the client. */
+export function predictForward(forward: ForwardConfig): KnowsRow {
+  const { name, match, to, source } = forward
+  const clientDials = match.destinations.length === 0 ? 'proxy' : 'server'
+  const ports = match.ports.map(formatPortRange).join(',')
+  return {
+    listener: name,
+    local: false,
+    family: familyOf(to.address),
+    clientDials,
+    clientSees: clientDials,
+    serverSees: source === 'proxy' ? 'proxy' : 'client:port',
+    clientKnows: clientDials,
+    serverKnows: source,
+    verdict: verdict(clientDials, source, source),
+    clientSetup: clientDials === 'server' ? PASSES_BY.forwarded : `dials X${ports === '' ? '' : `:${ports}`}`,
+    serverSetup: serverSetup(source, source, []),
+  }
 }
 
 function predictRow(
@@ -42,6 +70,7 @@ function predictRow(
   const serverKnows = knownToServer(listener.source, own)
   return {
     listener: listener.name,
+    local: false,
     family,
     clientDials,
     clientSees: clientDials,
@@ -50,7 +79,26 @@ function predictRow(
     serverKnows,
     verdict: verdict(clientDials, serverKnows, listener.source),
     clientSetup: clientSetup(listener, family, clientDials),
-    serverSetup: serverSetup(listener.source, serverKnows),
+    serverSetup: serverSetup(listener.source, serverKnows, listener.paths),
+  }
+}
+
+/** The client's address is one of this host: the server learns no more of it than of the proxy. */
+function predictLocalRow(listener: ListenerConfig, family: Family, own: ReadonlySet<string>): KnowsRow {
+  const { source } = listener
+  const foreign = typeof source === 'object' && !own.has(source.address)
+  return {
+    listener: listener.name,
+    local: true,
+    family,
+    clientDials: 'server',
+    clientSees: 'server',
+    serverSees: typeof source === 'object' ? source.address : 'proxy',
+    clientKnows: 'server',
+    serverKnows: foreign ? 'other' : 'proxy',
+    verdict: `Y, a process of X, knows Z; Z knows ${foreign ? `${source.address}, not X` : 'X'}`,
+    clientSetup: 'nothing; it runs on X',
+    serverSetup: foreign ? serverSetup(source, 'other', ['local']) : 'nothing',
   }
 }
 
@@ -81,15 +129,28 @@ function verdict(clientKnows: KnowsRow['clientKnows'], serverKnows: KnowsRow['se
   return `${client}; ${server[serverKnows]}`
 }
 
+const PASSES_BY: Readonly<Record<Exclude<Path, 'local'>, string>> = {
+  forwarded: 'nothing; its packets must pass X',
+  bridged: 'nothing; its frames must cross a bridge of X',
+}
+
 function clientSetup(listener: ListenerConfig, family: Family, dials: KnowsRow['clientDials']): string {
-  if (listener.intercept === 'tproxy') return dials === 'server' ? 'nothing; its packets must pass X' : 'dials X'
+  if (listener.intercept !== 'none') {
+    if (dials === 'proxy') return 'dials X'
+    return isBridgedOnly(listener.paths) ? PASSES_BY.bridged : PASSES_BY.forwarded
+  }
   const endpoint = listener.listen.find(({ address }) => familyOf(address) === family)
   if (endpoint === undefined) return 'dials X'
   const wildcard = endpoint.address === '0.0.0.0' || endpoint.address === '::'
   return `dials ${wildcard ? `X:${endpoint.port}` : formatEndpoint(endpoint)}`
 }
 
-function serverSetup(source: Source, serverKnows: KnowsRow['serverKnows']): string {
+function serverSetup(source: Source, serverKnows: KnowsRow['serverKnows'], paths: readonly Path[]): string {
   if (serverKnows === 'proxy') return 'nothing'
-  return typeof source === 'object' ? `a route to ${source.address} through X` : "a route to Y's network through X"
+  if (typeof source === 'object') return `a route to ${source.address} through X`
+  return isBridgedOnly(paths) ? 'nothing; its frames must cross the bridge too' : "a route to Y's network through X"
+}
+
+function isBridgedOnly(paths: readonly Path[]): boolean {
+  return paths.includes('bridged') && !paths.includes('forwarded')
 }

@@ -6,7 +6,7 @@ import { ebtablesGuards, ebtablesNotes, ebtablesScripts } from './ebtables.ts'
 import { type Interception, interceptionsOf, isUntouched } from './interception.ts'
 import { iptablesScripts } from './iptables.ts'
 import { iptablesGuards } from './iptables-guard.ts'
-import { type KnowsRow, predictKnows } from './knows.ts'
+import { type KnowsRow, predictForward, predictKnows } from './knows.ts'
 import { nftScripts } from './nft.ts'
 import { guardScripts } from './nft-guard.ts'
 import { type IpRule, ipRulesFor, type LocalRoute } from './policy-routing.ts'
@@ -85,7 +85,10 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
     ipRules: divert.flatMap((family) => ipRulesFor(family, config.rules, { local: isLocal(family) })),
     routes: divert.map((family) => ({ family, table: config.rules.routeTable })),
     sysctls: neededSysctls(interceptions, facts),
-    knows: config.listeners.flatMap((listener) => predictKnows(listener, ownAddresses(facts))),
+    knows: [
+      ...config.listeners.flatMap((listener) => predictKnows(listener, ownAddresses(facts))),
+      ...config.forwards.map(predictForward),
+    ],
     notes: [...new Set([...notes, ...(backend === 'iptables' ? ebtablesNotes(interceptions) : [])])],
   }
 }

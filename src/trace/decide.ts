@@ -5,12 +5,24 @@ import { type Interception, isUntouched } from '../ruleset/interception.ts'
 import { type Conditions, type Judgement, judge } from './conditions.ts'
 import type { Flow } from './flow.ts'
 
+interface Provided {
+  /** What must hold for it, as far as the question left that open. */
+  readonly assumed: readonly string[]
+  /** Who takes the flow where that does not hold, in order. */
+  readonly otherwise: readonly Otherwise[]
+}
+
+export interface Otherwise {
+  readonly name: string
+  readonly assumed: readonly string[]
+}
+
 /** What the rules do with a flow. */
 export type Decision =
   /** Brought to a listener. */
-  | { readonly kind: 'taken'; readonly interception: Interception; readonly assumed: readonly string[] }
+  | (Provided & { readonly kind: 'taken'; readonly interception: Interception })
   /** Passed on to another host by the kernel (DNAT). */
-  | { readonly kind: 'passed-on'; readonly forward: ForwardConfig; readonly assumed: readonly string[] }
+  | (Provided & { readonly kind: 'passed-on'; readonly forward: ForwardConfig })
   /** Addressed to the listener itself: one that waits for that, or one that refuses it. */
   | { readonly kind: 'dialled' | 'refused'; readonly listener: ListenerConfig }
   | { readonly kind: 'untaken'; readonly why: string; readonly nearest: readonly Miss[] }
@@ -49,14 +61,26 @@ export function decide(wanted: Wanted, flow: Flow): Decision {
   const walk = new Walk(wanted, flow)
   if (flow.path === 'bridged' && !walk.isBroughtUp())
     return walk.untaken('no rule brings it up: it stays on the bridge')
-  const before = isBypass || (flow.path === 'local' && ours !== 0) ? undefined : walk.listeners(isUntouched)
-  if (before !== undefined) return before
-  const passed = ours === 0 && flow.path !== 'local' ? walk.forward() : undefined
-  if (passed !== undefined) return passed
-  const after = ours === 0 ? walk.listeners((interception) => !isUntouched(interception)) : undefined
-  if (after !== undefined) return after
+  const takers = [
+    ...(isBypass || (flow.path === 'local' && ours !== 0) ? [] : walk.listeners(isUntouched)),
+    ...(ours === 0 && flow.path !== 'local' ? walk.forwards() : []),
+    ...(ours === 0 ? walk.listeners((interception) => !isUntouched(interception)) : []),
+  ]
+  const [first] = takers
+  if (first !== undefined) return { ...first, otherwise: otherwise(takers) }
   if (ours !== 0) return walk.untaken('its fwmark has bits of ours: the rules let it by')
   return walk.directly() ?? walk.untaken(walk.never() ?? 'none takes it')
+}
+
+type Taker = Extract<Decision, { readonly kind: 'taken' | 'passed-on' }>
+
+/** Those behind the first one, as far as those before them need not take it. */
+function otherwise(takers: readonly Taker[]): Otherwise[] {
+  const certain = takers.findIndex(({ assumed }) => assumed.length === 0)
+  return takers.slice(1, certain < 0 ? undefined : certain + 1).map((taker) => ({
+    name: taker.kind === 'taken' ? `listener ${taker.interception.listener.name}` : `forward ${taker.forward.name}`,
+    assumed: taker.assumed,
+  }))
 }
 
 class Walk {
@@ -85,29 +109,28 @@ class Walk {
     return this.#candidates('bridged').some((interception) => this.#judge(interception, 'port').failed.length === 0)
   }
 
-  listeners(ofKind: (interception: Interception) => boolean): Decision | undefined {
-    if (this.never() !== undefined) return undefined
+  /** Those that take it, in the order in which they are asked. */
+  listeners(ofKind: (interception: Interception) => boolean): Taker[] {
+    if (this.never() !== undefined) return []
     const { path } = this.#flow
     const candidates = (path === 'local' ? this.#candidates('local') : this.#candidates('forwarded', 'bridged')).filter(
       ofKind,
     )
     const here = candidates.filter(({ listener }) => listener.addressedHere && path !== 'local')
     const elsewhere = candidates.filter(({ listener }) => path === 'local' || !listener.addressedHere)
-    for (const interception of this.#isHere() ? here : [...here, ...elsewhere]) {
+    return (this.#isHere() ? here : [...here, ...elsewhere]).flatMap((interception) => {
       const { failed, assumed } = this.#judge(interception)
-      if (failed.length > 0) continue
+      if (failed.length > 0) return []
       const port = path === 'bridged' ? this.#portAssumed() : []
-      return { kind: 'taken', interception, assumed: [...assumed, ...port] }
-    }
-    return undefined
+      return [{ kind: 'taken', interception, assumed: [...assumed, ...port], otherwise: [] } as const]
+    })
   }
 
-  forward(): Decision | undefined {
-    for (const forward of this.#wanted.forwards) {
+  forwards(): Taker[] {
+    return this.#wanted.forwards.flatMap((forward) => {
       const { failed, assumed } = this.#judgeForward(forward)
-      if (failed.length === 0) return { kind: 'passed-on', forward, assumed }
-    }
-    return undefined
+      return failed.length > 0 ? [] : [{ kind: 'passed-on', forward, assumed, otherwise: [] } as const]
+    })
   }
 
   /** Whether its destination is the address of a listener's own socket. */
@@ -130,14 +153,20 @@ class Walk {
     return { kind: 'untaken', why, nearest: this.never() === undefined ? this.#misses() : [] }
   }
 
-  /** Nearest first: with the fewest conditions that fail. */
+  /** Nearest first: with the fewest conditions that fail; those of another path are further away. */
   #misses(): Miss[] {
     const { listeners, forwards } = this.#wanted
+    const far = this.#flow.path === 'local' ? 1 : 0
     const misses = [
-      ...listeners.filter(({ intercept }) => intercept !== 'none').map((listener) => this.#missOf(listener)),
-      ...forwards.map((forward) => ({ name: `forward ${forward.name}`, failed: this.#judgeForward(forward).failed })),
+      ...listeners
+        .filter(({ intercept }) => intercept !== 'none')
+        .map((listener) => ({ ...this.#missOf(listener), far: listener.paths.includes(this.#flow.path) ? 0 : 1 })),
+      ...forwards.map((forward) => {
+        return { name: `forward ${forward.name}`, failed: this.#judgeForward(forward).failed, far }
+      }),
     ]
-    return misses.toSorted((a, b) => a.failed.length - b.failed.length)
+    const sorted = misses.toSorted((a, b) => a.failed.length + a.far - b.failed.length - b.far)
+    return sorted.map(({ name, failed }) => ({ name, failed }))
   }
 
   #missOf(listener: ListenerConfig): Miss {
@@ -181,8 +210,9 @@ class Walk {
     const { bridgePort } = this.#flow
     if (path !== 'bridged') return judge(this.#flow, conditionsOf(listener, this.#flow.interface))
     const mine = bridges.filter(({ name }) => name === this.#flow.interface)
-    const names = by === 'port' ? mine.flatMap(({ ports }) => ports) : mine.map(({ name }) => name)
-    const match = { ...listener.match, interfaces: names.length === 0 ? ['none of its bridges'] : names }
+    const names = by === 'port' ? mine.flatMap(({ from }) => from) : mine.map(({ name }) => name)
+    const others = bridges.length === 0 ? ['a bridge with ports'] : bridges.map(({ name }) => name)
+    const match = { ...listener.match, interfaces: names.length === 0 ? others : names }
     const dev = by === 'interface' || names.length === 0 ? this.#flow.interface : bridgePort
     return judge(this.#flow, {
       ...conditionsOf({ ...listener, match }, dev),

@@ -41,38 +41,55 @@ export function observe(steps: readonly TraceStep[], commentOf: CommentOf): Obse
   if (first === undefined) return undefined
   const rules = steps.filter((step) => !isOurTracer(step)).flatMap((step) => ruleStep(step, commentOf))
   const last = endOf(steps)
-  const taking = rules.findLast(
-    ({ comment, verdict }) => /^(listener|forward) /.test(comment ?? '') && verdict !== 'continue',
-  )
   const dropped = rules.some(({ verdict }) => verdict === 'drop' || verdict === 'reject')
-  const delivered = last?.fate === 'delivered'
   return {
     interface: wordAfter('iif', first.text),
     steps: rules,
-    takenBy: taking?.comment ?? null,
+    takenBy: takerOf(rules),
     mark: steps.findLast(({ kind, mark }) => kind !== 'rule' && kind !== 'packet' && mark !== undefined)?.mark ?? 0,
-    fate: last === undefined || (dropped && !delivered) ? 'dropped' : last.fate,
+    fate: last === undefined || dropped ? 'dropped' : last.fate,
     to: last?.to,
     out: last?.out,
   }
+}
+
+/** The comment of the first rule that ended the way of the packet through its chain; guards and bridges have such comments too. */
+function takerOf(rules: readonly ObservedStep[]): string | null {
+  const at = rules.findIndex(
+    ({ where, chain, comment, verdict }, i) =>
+      /^(listener|forward) /.test(comment ?? '') &&
+      !where.startsWith('nft bridge ') &&
+      !/-guard(-|$)/.test(`${where.slice(where.lastIndexOf(' '))} ${chain}`) &&
+      (verdict.startsWith('jump ') ? takesBelow(rules.slice(i + 1)) : isTaking(verdict)),
+  )
+  return rules[at]?.comment ?? null
+}
+
+/** iptables spreads a listener's conditions over chains of their own (`limpid-l1`), which may still let the packet by. */
+function takesBelow(following: readonly ObservedStep[]): boolean {
+  const beyond = following.findIndex(({ chain }) => !LADDER.test(chain))
+  const last = (beyond < 0 ? following : following.slice(0, beyond)).at(-1)
+  return last !== undefined && isTaking(last.verdict)
+}
+
+const LADDER = /-l\d+$/
+
+function isTaking(verdict: string): boolean {
+  return verdict === 'accept' || verdict === 'drop' || (verdict.startsWith('goto ') && !LADDER.test(verdict))
 }
 
 /** Our own chains in the hooks behind routing tell where it went. */
 function endOf(
   steps: readonly TraceStep[],
 ): { fate: Fate; to: string | undefined; out: string | undefined } | undefined {
-  const end = steps.findLast(
-    (step) =>
-      isOurTracer(step) &&
-      step.kind === 'packet' &&
-      ENDS[step.chain] !== undefined &&
-      wordAfter('oif', step.text) !== 'lo',
-  )
+  const end = steps.findLast((step) => isOurTracer(step) && step.kind === 'packet' && ENDS[step.chain] !== undefined)
   if (end === undefined) return undefined
   const forwarded = steps.some((step) => isOurTracer(step) && step.chain === 'forward')
+  const out = wordAfter('oif', end.text)
   const fate =
     end.family === 'bridge' ? 'bridged' : end.chain === 'postrouting' && forwarded ? 'forwarded' : ENDS[end.chain]!
-  return { fate, to: destinationOf(end.text), out: wordAfter('oif', end.text) }
+  if (out === 'lo') return { fate: 'delivered', to: destinationOf(end.text), out: undefined }
+  return { fate, to: destinationOf(end.text), out }
 }
 
 function ruleStep(step: TraceStep, commentOf: CommentOf): ObservedStep[] {

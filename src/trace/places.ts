@@ -48,6 +48,13 @@ export function guardPlace(plan: Plan, { path, family, listener }: Interception)
   return { where: `${programOf(family)} mangle`, chain: `${name}-${listener.addressedHere ? 'input' : 'forward'}` }
 }
 
+/** Where connections to a listener itself are refused. */
+export function inputPlace(plan: Plan, family: Family): Place {
+  const { backend, rules } = plan
+  if (backend === 'nft') return { where: `nft inet ${rules.nftTable}`, chain: 'input' }
+  return { where: `${programOf(family)} filter`, chain: `${chainPrefix(rules.nftTable)}-input` }
+}
+
 function placeOf({ backend, rules }: Plan, hook: string, table: 'mangle' | 'nat', family: Family): Place {
   if (backend === 'nft') {
     return { where: `nft inet ${rules.nftTable}`, chain: table === 'nat' ? `nat-${hook}` : hook }

@@ -1,9 +1,9 @@
 import type { ListenerConfig, Source } from '../config/types.ts'
-import type { Asked } from '../doctor/ways.ts'
-import { type Endpoint, familyOf, formatEndpoint, parseAddress } from '../net/address.ts'
+import { familyOf, formatEndpoint } from '../net/address.ts'
 import { type Interception, isUntouched } from '../ruleset/interception.ts'
 import type { Plan } from '../ruleset/plan.ts'
 import { hex, localMark } from '../ruleset/policy-routing.ts'
+import { type Answers, dialled, endpointText } from './answers.ts'
 import type { Decision } from './decide.ts'
 import type { Flow } from './flow.ts'
 import {
@@ -11,13 +11,14 @@ import {
   forwardPlace,
   forwardVerdict,
   guardPlace,
+  inputPlace,
   type Place,
   plannedRules,
   ruleName,
   takingPlace,
   takingVerdict,
 } from './places.ts'
-import type { AskRoute, Route } from './routes.ts'
+import type { Route } from './routes.ts'
 
 export type HopWord =
   | 'client'
@@ -56,65 +57,15 @@ export interface Prediction {
   readonly hops: readonly Hop[]
 }
 
-/** What the kernel says about the ways of a flow. */
-export interface Answers {
-  /** To the server, from here; undefined for one whose name is not resolved. */
-  readonly dial: Route | undefined
-  readonly client: Route
-  /** With the mark of our rules: to this host, when everything is installed. */
-  readonly marked: Route | undefined
-  /** Undefined where it was not asked. */
-  readonly isListening: boolean | undefined
-  readonly forwards: boolean
-}
-
-/** What must be known, beside the plan, of a flow that the rules treat like this. */
-export async function readAnswers(
-  plan: Plan,
-  flow: Flow,
-  decision: Decision,
-  read: { readonly ask: AskRoute; readonly isListening: (listener: ListenerConfig) => boolean; forwards: boolean },
-): Promise<Answers> {
-  const listener = listenerOf(decision)
-  const target = listener === undefined ? undefined : dialled(listener, flow)
-  const server = decision.kind === 'passed-on' ? decision.forward.to.address : target?.address
-  const [dial, client, marked] = await Promise.all([
-    server === undefined ? undefined : read.ask({ to: server, mark: plan.rules.bypassMark }),
-    read.ask({ to: flow.client }),
-    decision.kind === 'taken' && isUntouched(decision.interception) ? read.ask(markedWay(plan, flow)) : undefined,
-  ])
-  const isListening = listener === undefined ? undefined : read.isListening(listener)
-  return { dial, client, marked, isListening, forwards: read.forwards }
-}
-
-function markedWay({ rules }: Plan, { path, client, destination, interface: iif }: Flow): Asked {
-  const to = destination.address
-  if (path === 'local' || iif === undefined) return { to, mark: localMark(rules) }
-  return { to, from: client, iif, mark: rules.interceptMark }
-}
-
-function listenerOf(decision: Decision): ListenerConfig | undefined {
-  if (decision.kind === 'taken') return decision.interception.listener
-  return decision.kind === 'dialled' ? decision.listener : undefined
-}
-
-/** Whom the listener dials; the address is undefined for a name. */
-function dialled({ to }: ListenerConfig, flow: Flow): { text: string; address: string | undefined } {
-  const port = to === undefined || to.port === 0 ? flow.destination.port : to.port
-  const host = to?.host ?? flow.destination.address
-  const address = parseAddress(host)
-  return { text: address === undefined ? `${host}:${port || '*'}` : endpointText({ address, port }), address }
-}
-
 /** Tells a flow's way hop by hop. Pure. */
 export function predict(plan: Plan, flow: Flow, decision: Decision, answers: Answers): Prediction {
   const none = { takenBy: null, rules: [], mark: 0, served: false, outcome: decision.kind }
   const client: Hop = { word: 'client', what: clientText(flow) }
   switch (decision.kind) {
     case 'taken':
-      return predictTaken(plan, flow, decision.interception, [client, ...provided(decision.assumed)], answers)
+      return predictTaken(plan, flow, decision.interception, [client, ...provided(decision)], answers)
     case 'passed-on': {
-      const { forward, assumed } = decision
+      const { forward } = decision
       const name = ruleName('forward', forward.name)
       const place = forwardPlace(plan, flow.family)
       const server = endpointText({ ...forward.to, port: forward.to.port || flow.destination.port })
@@ -123,13 +74,13 @@ export function predict(plan: Plan, flow: Flow, decision: Decision, answers: Ans
       const knows = forward.source === 'client' ? 'Y knows X; Z knows Y, not X' : 'Y and Z know X, not each other'
       return {
         ...none,
-        served: answers.dial?.kind !== 'none',
+        served: isServed(answers),
         takenBy: name,
         rules: plannedRules(plan, place, name, flow.family),
         fate: answers.dial?.kind === 'local' ? 'delivered' : 'forwarded',
         hops: [
           client,
-          ...provided(assumed),
+          ...provided(decision),
           { word: 'rule', what: `${placeText(place)}: ${name} (${forwardVerdict(forward)})` },
           { word: 'dial', what: `the kernel passes it on to ${server} from ${seen}, ${wayText(answers.dial)}` },
           { word: 'return', what: `answers to ${flow.client} go ${wayText(answers.client)}` },
@@ -143,11 +94,16 @@ export function predict(plan: Plan, flow: Flow, decision: Decision, answers: Ans
         word: 'listener',
         what: `${endpointText(flow.destination)} (${listener.name}): the client dials it itself${now(answers)}`,
       } as const
-      const served = answers.dial?.kind !== 'none'
+      const served = isServed(answers)
       return { ...none, served, fate: 'delivered', hops: [client, hop, ...behind(plan, flow, listener, answers)] }
     }
     case 'refused': {
-      const what = `nft or iptables, hook input: a connection to listener ${decision.listener.name} itself, not intercepted, is reset`
+      const { name } = decision.listener
+      if (flow.path === 'local') {
+        const what = `${endpointText(flow.destination)} (${name}), which resets it: it would dial itself`
+        return { ...none, fate: 'delivered', hops: [client, { word: 'listener', what }] }
+      }
+      const what = `${placeText(inputPlace(plan, flow.family))}: listener ${name} itself is dialled, not intercepted: reset`
       return { ...none, fate: 'dropped', hops: [client, { word: 'rule', what }] }
     }
     case 'untaken': {
@@ -161,6 +117,11 @@ export function predict(plan: Plan, flow: Flow, decision: Decision, answers: Ans
       }
     }
   }
+}
+
+/** Neither server nor client is out of reach. */
+function isServed({ dial, client }: Answers): boolean {
+  return dial?.kind !== 'none' && client.kind !== 'none'
 }
 
 function predictTaken(
@@ -191,7 +152,7 @@ function predictTaken(
   hops.push({ word: 'onDown', what: onDownText(plan, flow, interception, answers) })
   return {
     outcome: 'taken',
-    served: answers.dial?.kind !== 'none',
+    served: isServed(answers),
     takenBy: name,
     rules: plannedRules(plan, place, name, family),
     mark,
@@ -212,8 +173,11 @@ function clientText({ path, client, interface: dev, bridgePort }: Flow): string 
     : `${client} comes in on ${dev} (forwarded)`
 }
 
-function provided(assumed: readonly string[]): Hop[] {
-  return assumed.map((what) => ({ word: 'provided', what }))
+function provided({ assumed, otherwise }: Extract<Decision, { readonly otherwise: unknown }>): Hop[] {
+  const others = otherwise.map((other) =>
+    other.assumed.length === 0 ? `else ${other.name}` : `else ${other.name}, where ${other.assumed.join(' and ')}`,
+  )
+  return [...assumed, ...others].map((what) => ({ word: 'provided', what }))
 }
 
 function markedRoute({ ipRules, rules }: Plan, { family, path }: Flow, mark: number, { marked }: Answers): string {
@@ -304,9 +268,4 @@ function wayText(route: Route | undefined): string {
 
 function placeText({ where, chain }: Place): string {
   return `${where} ${chain}`
-}
-
-/** `10.0.4.2:80`; without a port where there is none. */
-export function endpointText(endpoint: Endpoint): string {
-  return endpoint.port === 0 ? endpoint.address : formatEndpoint(endpoint)
 }
