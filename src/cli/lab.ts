@@ -13,7 +13,10 @@ interface LabFlags {
 
 export function configure(command: Command, invocation: Invocation): void {
   command
-    .option('--scenario <name...>', 'only these of S1, S2, S3 and S4')
+    .option(
+      '--scenario <name...>',
+      'S1 to S4 (these when left out), redirect, dnat, mark, local, bridge, port-forward, or all',
+    )
     .option('--family <family>', '4, 6 or both (both)')
     .option('--json', 'the report as JSON')
     .option('--keep', 'stay up afterwards, and print how to enter each host')

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { predictKnows } from '../ruleset/knows.ts'
 import { judge, observedKnowledge, predictedKnowledge, X_ADDRESSES } from './judge.ts'
-import { SCENARIOS, type Scenario, scenarioConfig, selectScenarios } from './scenarios.ts'
+import { SCENARIOS, type Scenario, selectScenarios } from './scenarios.ts'
 import type { SocketRow } from './sockets.ts'
 
 const S3 = SCENARIOS[2] as Scenario
@@ -22,7 +22,7 @@ function socket(state: string, local: SocketRow['local'], peer: SocketRow['peer'
 }
 
 function predicted() {
-  const rows = scenarioConfig(S3, 4).listeners.flatMap((listener) => predictKnows(listener, X_ADDRESSES))
+  const rows = S3.config(4).listeners.flatMap((listener) => predictKnows(listener, X_ADDRESSES))
   return predictedKnowledge(rows, S3, 4)
 }
 
@@ -58,5 +58,7 @@ test('scenarios are selected by name in any case, also several with commas; an u
   assert.deepEqual(names(), ['S1', 'S2', 'S3', 'S4'])
   assert.deepEqual(names(['s3,S1']), ['S1', 'S3'])
   assert.deepEqual(names(['S2', 'S4']), ['S2', 'S4'])
+  assert.deepEqual(names(['Bridge,dnat']), ['dnat', 'bridge'])
+  assert.equal(names(['all']).length, SCENARIOS.length)
   assert.throws(() => selectScenarios(['S5']), { code: 'LIMPID_USAGE' })
 })

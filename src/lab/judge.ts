@@ -2,19 +2,20 @@ import { type Endpoint, type Family, formatEndpoint, sameEndpoint } from '../net
 import type { KnowsRow } from '../ruleset/knows.ts'
 import type { Sight } from './exchange.ts'
 import type { Knowledge } from './report.ts'
-import { dialledEndpoint, type Scenario, serverEndpoint } from './scenarios.ts'
+import { acceptedEndpoint, dialledEndpoint, type Scenario, serverEndpoint } from './scenarios.ts'
 import type { SocketRow } from './sockets.ts'
-import { ADDRESSES } from './topology.ts'
+import { ADDRESSES, type Addresses, BRIDGE_ADDRESSES } from './topology.ts'
 
-/** Every address of X, of both families. */
-export const X_ADDRESSES: ReadonlySet<string> = new Set(
-  ([4, 6] as const).flatMap((family) => [ADDRESSES[family].xy, ADDRESSES[family].xz]),
-)
+/** Both topologies', by family. */
+const HOSTS = ([ADDRESSES, BRIDGE_ADDRESSES] satisfies Addresses[]).flatMap((addresses) => [addresses[4], addresses[6]])
+
+/** Every address of X, of both families and topologies. */
+export const X_ADDRESSES: ReadonlySet<string> = new Set(HOSTS.flatMap(({ xy, xz }) => [xy, xz]))
 
 /** The row of a prediction for this scenario. */
 export function predictedKnowledge(rows: readonly KnowsRow[], scenario: Scenario, family: Family): Knowledge {
-  const clientDials = scenario.intercepts ? 'server' : 'proxy'
-  const row = rows.find((row) => row.family === family && row.clientDials === clientDials)
+  const local = scenario.client === 'x'
+  const row = rows.find((row) => row.family === family && row.clientDials === scenario.dials && row.local === local)
   if (row === undefined) return { clientSees: 'nobody', serverSees: 'nobody', verdict: 'nothing is predicted' }
   return { clientSees: row.clientSees, serverSees: row.serverSees, verdict: row.verdict }
 }
@@ -39,9 +40,8 @@ export function judge(
   seen: { readonly sight: Sight; readonly sockets: readonly SocketRow[] },
   predicted: Knowledge,
 ): string[] {
-  const { sight, sockets } = seen
+  const { sight } = seen
   const observed = observedKnowledge(sight, predicted)
-  const dialled = dialledEndpoint(scenario, family)
   const differences: string[] = []
   for (const [host, side] of [
     ['Y', 'clientSees'],
@@ -53,15 +53,36 @@ export function judge(
       )
     }
   }
-  for (const [local, peer] of [
-    [dialled, sight.client],
-    [sight.serverSees, serverEndpoint(family)],
-  ] as const) {
-    if (!isEstablished(sockets, local, peer)) {
-      differences.push(`ss on X shows no socket ${formatEndpoint(local)} with the peer ${formatEndpoint(peer)}`)
+  differences.push(...socketDifferences(scenario, family, seen))
+  return differences
+}
+
+function socketDifferences(
+  scenario: Scenario,
+  family: Family,
+  { sight, sockets }: { readonly sight: Sight; readonly sockets: readonly SocketRow[] },
+): string[] {
+  const differences: string[] = []
+  const dialled = dialledEndpoint(scenario, family)
+  const accepted = acceptedEndpoint(scenario, family)
+  if (accepted === undefined) {
+    const stray = sockets.find(({ peer }) => sameEndpoint(peer, sight.client))
+    if (stray !== undefined) {
+      differences.push(
+        `ss on X shows a socket with the peer ${formatEndpoint(stray.peer)}; predicted: none, the kernel passes packets on`,
+      )
+    }
+  } else {
+    for (const [local, peer] of [
+      [accepted, sight.client],
+      [sight.serverSees, serverEndpoint(scenario, family)],
+    ] as const) {
+      if (!isEstablished(sockets, local, peer)) {
+        differences.push(`ss on X shows no socket ${formatEndpoint(local)} with the peer ${formatEndpoint(peer)}`)
+      }
     }
   }
-  if (scenario.intercepts && listensOn(sockets, dialled.port)) {
+  if (!scenario.listensOnDialledPort && listensOn(sockets, dialled.port)) {
     differences.push(`something on X listens on port ${dialled.port}; predicted: nothing, its packets are intercepted`)
   }
   return differences
@@ -78,10 +99,8 @@ export function listensOn(sockets: readonly SocketRow[], port: number): boolean 
 
 /** Whose address it is, as a role; the address itself when it is of none of the three hosts. */
 function ownerOf(address: string): string {
-  for (const family of [4, 6] as const) {
-    if (address === ADDRESSES[family].y) return 'client'
-    if (address === ADDRESSES[family].z) return 'server'
-  }
+  if (HOSTS.some(({ y }) => address === y)) return 'client'
+  if (HOSTS.some(({ z }) => address === z)) return 'server'
   return X_ADDRESSES.has(address) ? 'proxy' : address
 }
 

@@ -40,6 +40,29 @@ test('S1–S4 over IPv4 and IPv6 are as predicted, and the report is one JSON do
   assertAllPassed(JSON.parse(stdout) as LabReport)
 })
 
+test('every other way to intercept is as predicted, and so is a port that the kernel passes on', async () => {
+  const { code, stdout, stderr } = await runToEnd(
+    lab('--scenario', 'redirect,dnat,mark,local,bridge,port-forward', '--json'),
+  )
+  assert.equal(code, 0, stdout + stderr)
+  const { runs } = JSON.parse(stdout) as LabReport
+  assert.equal(runs.length, 12)
+  for (const run of runs) {
+    assert.deepEqual(run.differences, [])
+    assert.deepEqual(run.observed, run.predicted)
+    assert.equal(run.bytes, 65_536)
+  }
+  const verdicts = Object.fromEntries(runs.map(({ scenario, predicted }) => [scenario, predicted.verdict]))
+  assert.deepEqual(verdicts, {
+    redirect: 'Y and Z know each other, not X',
+    dnat: 'Y knows Z; Z knows X, not Y',
+    mark: 'Y and Z know each other, not X',
+    local: 'Y, a process of X, knows Z; Z knows X',
+    bridge: 'Y and Z know each other, not X',
+    'port-forward': 'Y knows X; Z knows Y, not X',
+  })
+})
+
 test('an ordinary user gets the same', async () => {
   const { code, stdout, stderr } = await runToEnd([...(await asOrdinaryUser()), ...lab('--json')])
   assert.equal(code, 0, stdout + stderr)

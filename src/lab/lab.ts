@@ -9,10 +9,10 @@ import { type Progress, progressOn } from './progress.ts'
 import { type Paint, renderRun, renderScenario, renderSummary, renderTopology } from './render.ts'
 import type { LabReport, LabRun } from './report.ts'
 import { type Scenario, selectScenarios } from './scenarios.ts'
-import { ADDRESSES, raiseTopology, type Topology } from './topology.ts'
+import { ADDRESSES, BRIDGE_ADDRESSES, raiseBridge, raiseTopology, type Topology } from './topology.ts'
 
 export interface LabOptions {
-  /** `S1` … `S4`, also several with commas; all when left out. */
+  /** `S1` … `port-forward` or `all`, also several with commas; S1 to S4 when left out. */
   readonly scenarios?: readonly string[] | undefined
   /** One LabReport as JSON on stdout instead of the text. */
   readonly json?: boolean | undefined
@@ -45,20 +45,21 @@ export async function runLab(options: LabOptions = {}): Promise<number> {
   const startedAt = performance.now()
   const progress = progressOn(process.stderr, options.quiet === true)
   progress.step('raising the hosts Y, X and Z')
-  const topology = await raiseTopology()
+  const topologies = await raiseTopologies(scenarios)
   try {
-    const families = servedFamilies(topology.x, options.families)
+    const families = servedFamilies(Object.values(topologies)[0]!.x, options.families)
     const printed = options.json === true ? undefined : new PrintedReport(paintOf(options.colour), progress)
     printed?.print(['', ...renderTopology(printed.paint), '', ...INTRODUCTION, ''])
-    const runs = await runAll(topology, scenarios, families, options.predict ?? predictKnows, progress, printed)
+    const runs = await runAll(topologies, scenarios, families, options.predict ?? predictKnows, progress, printed)
     progress.clear()
     const report: LabReport = {
       format: 1,
       topology: ADDRESSES,
+      bridge: BRIDGE_ADDRESSES,
       runs,
       passed: runs.every((run) => run.passed),
       durationMs: performance.now() - startedAt,
-      ...(options.keep === true ? { enter: enterCommands(topology, facts) } : {}),
+      ...(options.keep === true ? { enter: enterCommands(topologies, facts) } : {}),
     }
     if (printed === undefined) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`)
     else printed.print([...renderSummary(report, printed.paint), ''])
@@ -66,12 +67,23 @@ export async function runLab(options: LabOptions = {}): Promise<number> {
     return report.passed ? 0 : 1
   } finally {
     progress.clear()
-    await topology.close()
+    await Promise.all(Object.values(topologies).map((topology) => topology.close()))
+  }
+}
+
+/** Those that the scenarios need, by name. */
+type Topologies = { readonly [name in Scenario['topology']]?: Topology }
+
+async function raiseTopologies(scenarios: readonly Scenario[]): Promise<Topologies> {
+  const needs = (name: Scenario['topology']): boolean => scenarios.some(({ topology }) => topology === name)
+  return {
+    ...(needs('routed') ? { routed: await raiseTopology() } : {}),
+    ...(needs('bridged') ? { bridged: await raiseBridge() } : {}),
   }
 }
 
 async function runAll(
-  topology: Topology,
+  topologies: Topologies,
   scenarios: readonly Scenario[],
   families: readonly Family[],
   predict: Predict,
@@ -83,7 +95,7 @@ async function runAll(
   for (const scenario of scenarios) {
     for (const family of families) {
       progress.step(`[${runs.length + 1}/${total}] ${scenario.name} over IPv${family}: ${scenario.title}`)
-      const run = await observe(topology, scenario, family, predict)
+      const run = await observe(topologies[scenario.topology]!, scenario, family, predict)
       runs.push(run)
       if (printed === undefined) continue
       if (family === families[0]) printed.print(renderScenario(run, printed.paint))
@@ -126,13 +138,17 @@ function servedFamilies(x: Host, wanted: readonly Family[] | undefined): readonl
 }
 
 /** The command that opens a shell on each host, from outside; it needs to be the user who started the lab, or root. */
-function enterCommands(topology: Topology, { hostPid }: InsideFacts): Readonly<Record<'X' | 'Y' | 'Z', string>> {
+function enterCommands({ routed, bridged }: Topologies, { hostPid }: InsideFacts): Readonly<Record<string, string>> {
   const command = ({ namespaceFd }: Host): string =>
     `nsenter --target ${hostPid} --preserve-credentials --user --mount --pid --net=/proc/${hostPid}/fd/${namespaceFd}`
-  return { X: command(topology.x), Y: command(topology.y), Z: command(topology.z) }
+  const of = (topology: Topology | undefined, suffix: string) =>
+    topology === undefined
+      ? []
+      : [topology.x, topology.y, topology.z].map((host) => [`${host.name}${suffix}`, command(host)])
+  return Object.fromEntries([...of(routed, ''), ...of(bridged, ' (bridge)')])
 }
 
-async function stayUp(enter: Readonly<Record<'X' | 'Y' | 'Z', string>>): Promise<void> {
+async function stayUp(enter: Readonly<Record<string, string>>): Promise<void> {
   const lines = Object.entries(enter).map(([name, command]) => `  ${name}  ${command}`)
   const text = ['The lab stays up until Ctrl-C. To enter a host, in another terminal:', ...lines, '']
   process.stderr.write(`${text.join('\n')}\n`)

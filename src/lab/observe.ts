@@ -1,12 +1,13 @@
+import { writeFileSync } from 'node:fs'
 import type { ListenerConfig } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import { type Family, sameEndpoint } from '../net/address.ts'
-import type { KnowsRow } from '../ruleset/knows.ts'
+import { type KnowsRow, predictForward } from '../ruleset/knows.ts'
 import { Exchange, greetingServer, type Sight } from './exchange.ts'
 import { judge, observedKnowledge, predictedKnowledge, X_ADDRESSES } from './judge.ts'
 import { LimpidProcess } from './limpid-process.ts'
 import type { LabRun } from './report.ts'
-import { dialledEndpoint, relayArguments, type Scenario, scenarioConfig, serverEndpoint } from './scenarios.ts'
+import { CONFIG_FILE, dialledEndpoint, type Scenario, serverEndpoint } from './scenarios.ts'
 import { type SocketRow, tcpSockets } from './sockets.ts'
 import type { Topology } from './topology.ts'
 
@@ -21,7 +22,7 @@ interface Seen {
 }
 
 /**
- * Runs one scenario over one family: starts `limpid relay` on X as an operator does, lets Y dial, looks at X's sockets
+ * Runs one scenario over one family: starts limpid on X as an operator does, lets the client dial, looks at X's sockets
  * while the connection is open, and compares what both ends saw with the prediction. What goes wrong is a difference,
  * not an exception.
  */
@@ -32,7 +33,8 @@ export async function observe(
   predict: Predict,
 ): Promise<LabRun> {
   const startedAt = performance.now()
-  const rows = scenarioConfig(scenario, family).listeners.flatMap((listener) => predict(listener, X_ADDRESSES))
+  const { listeners, forwards } = scenario.config(family)
+  const rows = [...listeners.flatMap((listener) => predict(listener, X_ADDRESSES)), ...forwards.map(predictForward)]
   const predicted = predictedKnowledge(rows, scenario, family)
   const seen: Seen = { sockets: [] }
   const differences: string[] = []
@@ -47,7 +49,8 @@ export async function observe(
     scenario: scenario.name,
     title: scenario.title,
     family,
-    command: ['limpid', ...relayArguments(scenario, family)].join(' '),
+    command: ['limpid', ...scenario.command(family)].join(' '),
+    ...(scenario.file === undefined ? {} : { file: scenario.file(family) }),
     dialled: dialledEndpoint(scenario, family),
     sockets,
     ...sight,
@@ -62,11 +65,12 @@ export async function observe(
 
 async function look(topology: Topology, scenario: Scenario, family: Family, seen: Seen): Promise<void> {
   const { x, y, z } = topology
-  const server = greetingServer(z, serverEndpoint(family))
+  const client = scenario.client === 'x' ? x : y
+  const server = greetingServer(z, serverEndpoint(scenario, family))
   try {
-    const limpid = await LimpidProcess.start(x, relayArguments(scenario, family))
+    const limpid = await LimpidProcess.start(x, commandOf(scenario, family))
     try {
-      await converse(x, await Exchange.open(y, dialledEndpoint(scenario, family)), seen)
+      await converse(x, await Exchange.open(client, dialledEndpoint(scenario, family)), seen)
     } catch (cause) {
       throw new LimpidError('LIMPID_LAB', `${(cause as Error).message}${said(limpid)}`, { cause })
     } finally {
@@ -77,6 +81,15 @@ async function look(topology: Topology, scenario: Scenario, family: Family, seen
   } finally {
     server.close()
   }
+}
+
+/** The file goes to /run, which is the lab's own (enterNamespaces). */
+function commandOf(scenario: Scenario, family: Family): string[] {
+  const command = [...scenario.command(family)]
+  if (scenario.file === undefined) return command
+  const path = `/run/limpid-lab-${scenario.name}-${family}.yaml`
+  writeFileSync(path, scenario.file(family))
+  return command.map((word) => (word === CONFIG_FILE ? path : word))
 }
 
 async function converse(x: Topology['x'], exchange: Exchange, seen: Seen): Promise<void> {

@@ -2,7 +2,7 @@ import { formatEndpoint, sameEndpoint } from '../net/address.ts'
 import { hostName, listensOn, X_ADDRESSES } from './judge.ts'
 import type { LabReport, LabRun } from './report.ts'
 import type { SocketRow } from './sockets.ts'
-import { ADDRESSES } from './topology.ts'
+import { ADDRESSES, BRIDGE_ADDRESSES } from './topology.ts'
 
 export type Style = 'bold' | 'dim' | 'green' | 'red' | 'yellow' | 'cyan'
 
@@ -46,7 +46,12 @@ function box(title: string, lines: readonly string[], paint: Paint): string[] {
 
 /** The heading of a scenario. */
 export function renderScenario(run: LabRun, paint: Paint): string[] {
-  return [paint('bold', `${run.scenario}  ${run.title}`)]
+  const { y, z, xy } = BRIDGE_ADDRESSES[4]
+  const bridged = run.dialled.address === BRIDGE_ADDRESSES[run.family].z
+  return [
+    paint('bold', `${run.scenario}  ${run.title}`),
+    ...(bridged ? [paint('dim', `  (X is a bridge here, ${xy}, between Y ${y} and Z ${z})`)] : []),
+  ]
 }
 
 /** One scenario over one family: the command, the sockets, what both ends saw, and the verdict. */
@@ -54,6 +59,7 @@ export function renderRun(run: LabRun, paint: Paint): string[] {
   const label = (text: string): string => paint('dim', text.padEnd(11))
   const lines = [
     `  ${paint('cyan', `IPv${run.family}`)}  ${label('on X')}$ ${paint('bold', run.command)}`,
+    ...(run.file === undefined ? [] : [`        ${label('the file')}${run.file.trim()}`]),
     `        ${label('Y dials')}${formatEndpoint(run.dialled)}`,
   ]
   const rows = socketLines(run, paint)
@@ -94,8 +100,7 @@ function socketLines(run: LabRun, paint: Paint): string[] {
     const foreign = row.state !== 'LISTEN' && !X_ADDRESSES.has(row.local.address)
     return `${state}  ${foreign ? paint('yellow', local!) : local}  ${peer}  ${program}  ${paint('dim', remark(run, row))}`.trimEnd()
   })
-  const intercepted = run.dialled.address === ADDRESSES[run.family].z
-  if (intercepted && cells.length > 0 && !listensOn(run.sockets, run.dialled.port)) {
+  if (run.client !== undefined && !listensOn(run.sockets, run.dialled.port)) {
     lines.push(paint('dim', `(nothing listens on port ${run.dialled.port})`))
   }
   return lines
@@ -108,20 +113,29 @@ function columnWidths(cells: readonly (readonly string[])[]): number[] {
 /** What a socket is for, and whose address it has when that is not X's own. */
 function remark(run: LabRun, row: SocketRow): string {
   if (row.state === 'LISTEN') return ''
+  const isOwn = run.client !== undefined && sameEndpoint(row.local, run.client)
+  if (isOwn && X_ADDRESSES.has(row.local.address)) return "Y's own"
   const side = run.client !== undefined && sameEndpoint(row.peer, run.client) ? 'towards Y' : 'towards Z'
   if (X_ADDRESSES.has(row.local.address)) return side
-  return `${side}, ${row.local.address === ADDRESSES[run.family].y ? 'as if it were Y' : 'as if it were Z'}`
+  const isY = [ADDRESSES, BRIDGE_ADDRESSES].some((addresses) => row.local.address === addresses[run.family].y)
+  return `${side}, ${isY ? 'as if it were Y' : 'as if it were Z'}`
+}
+
+/** Without what is the same for all: `relay -l -t`, `run tproxy local`. */
+function shortCommand(command: string): string {
+  const [, verb, ...words] = command.split(' ')
+  if (verb === 'relay') return `relay ${words.filter((word) => word.startsWith('-')).join(' ')}`
+  const values = ['--intercept', '--path', '--source', '-c'].map(
+    (flag) => words[words.indexOf(flag) + 1 || words.length],
+  )
+  return ['run', ...values.filter((value) => value !== undefined)].join(' ')
 }
 
 /** Scenario × family with its verdict, and the total. */
 export function renderSummary(report: LabReport, paint: Paint): string[] {
   const cells = report.runs.map((run) => [
     `${run.scenario}  IPv${run.family}`,
-    `relay ${run.command
-      .split(' ')
-      .slice(2)
-      .filter((word) => word.startsWith('-'))
-      .join(' ')}`,
+    shortCommand(run.command),
     run.observed?.verdict ?? 'nothing observed',
   ])
   const widths = columnWidths(cells)

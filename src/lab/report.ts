@@ -7,13 +7,15 @@ export interface LabReport {
   readonly format: 1
   /** Addresses of the three hosts by family; `xy` and `xz` are X's towards Y and towards Z. */
   readonly topology: Readonly<Record<Family, Readonly<Record<'y' | 'xy' | 'xz' | 'z', string>>>>
+  /** The same where X is a bridge: one subnet, and one address of X's own. */
+  readonly bridge: LabReport['topology']
   /** One for each scenario and family, in the order in which they ran. */
   readonly runs: readonly LabRun[]
   readonly passed: boolean
   /** Milliseconds from the start of the lab to the end of the last run. */
   readonly durationMs: number
-  /** With `--keep`: the command that opens a shell on each host, while the lab stays up. */
-  readonly enter?: Readonly<Record<'X' | 'Y' | 'Z', string>>
+  /** With `--keep`: the command that opens a shell on each host (`X`, or `X (bridge)`), while the lab stays up. */
+  readonly enter?: Readonly<Record<string, string>>
 }
 
 /** One scenario over one family. What could not be observed is left out, and `differences` says why. */
@@ -23,11 +25,13 @@ export interface LabRun {
   readonly family: Family
   /** What an operator types on X. */
   readonly command: string
-  /** Whom Y dialled. */
+  /** The configuration file that the command names. */
+  readonly file?: string
+  /** Whom the client dialled. */
   readonly dialled: Endpoint
   /** X's sockets while the connection was open: those that listen, then those of the flow. */
   readonly sockets: readonly SocketRow[]
-  /** Y's end of the connection, and the peers that both ends saw. */
+  /** The client's end of the connection, and the peers that both ends saw. */
   readonly client?: Endpoint
   readonly clientSees?: Endpoint
   readonly serverSees?: Endpoint

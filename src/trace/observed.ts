@@ -59,7 +59,7 @@ function takerOf(rules: readonly ObservedStep[]): string | null {
     ({ where, chain, comment, verdict }, i) =>
       /^(listener|forward) /.test(comment ?? '') &&
       !where.startsWith('nft bridge ') &&
-      !/-guard(-|$)/.test(`${where.slice(where.lastIndexOf(' '))} ${chain}`) &&
+      !/-guard\b/.test(`${where.slice(where.lastIndexOf(' '))} ${chain}`) &&
       (verdict.startsWith('jump ') ? takesBelow(rules.slice(i + 1)) : isTaking(verdict)),
   )
   return rules[at]?.comment ?? null

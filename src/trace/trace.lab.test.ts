@@ -223,6 +223,7 @@ test('while Limpid is down a closed listener’s guard is the deviation', async 
     const destination = { address: ADDRESSES[6].z, port: 80 }
     const { report, code } = await liveReport([ADDRESSES[6].y, '[fd00:4::2]:80', '-c', path], lab.y, destination)
     assert.equal(code, 3)
+    assert.equal(report.live?.takenBy, null)
     assert.match(report.live!.deviations.join('\n'), /^end: .* dropped by nft inet limpid-guard prerouting: /m)
     assert.match(report.predicted.hops.find(({ word }) => word === 'listener')!.what, /; nothing listens there now$/)
     assert.match(report.predicted.hops.at(-1)!.what, /^closed: nft inet limpid-guard prerouting drops it/)
