@@ -84,16 +84,16 @@ export const SCENARIOS: readonly Scenario[] = [
 
 /** The scenarios by name, any case; the first four when `names` is left out or empty. @throws LimpidError LIMPID_USAGE */
 export function selectScenarios(names: readonly string[] = []): readonly Scenario[] {
-  const wanted = names.flatMap((name) => name.split(',')).map((name) => name.trim().toLowerCase())
+  const wanted = names.flatMap((name) => name.split(',')).map((name) => name.trim())
   const known = new Set(['all', ...SCENARIOS.map(({ name }) => name.toLowerCase())])
-  const unknown = wanted.find((name) => !known.has(name))
+  const unknown = wanted.find((name) => !known.has(name.toLowerCase()))
   if (unknown !== undefined) {
     const cure = `use ${SCENARIOS.map(({ name }) => name).join(', ')} or all`
     throw new LimpidError('LIMPID_USAGE', `there is no scenario ${JSON.stringify(unknown)}`, { cure })
   }
   if (wanted.length === 0) return FOUR
-  if (wanted.includes('all')) return SCENARIOS
-  return SCENARIOS.filter(({ name }) => wanted.includes(name.toLowerCase()))
+  const chosen = new Set(wanted.map((name) => name.toLowerCase()))
+  return chosen.has('all') ? SCENARIOS : SCENARIOS.filter(({ name }) => chosen.has(name.toLowerCase()))
 }
 
 export function addressesOf({ topology }: Scenario): Addresses {
