@@ -31,10 +31,13 @@ const DIRECT_MS = 2_000
 const STRANGER = { address: '10.0.5.1', gateway: '10.0.5.101' }
 const folder = temporaryFolder()
 const results = new Map<string, string>()
+let slowestOpen = 0
 
 after(() => {
   folder[Symbol.dispose]()
-  console.log(`${table()}\nA second ok: with conntrack off for all packets of the proxy's host.`)
+  console.log(`${table()}
+A second ok: with conntrack off for all packets of the proxy's host.
+After SIGKILL what is open reached the server itself within ${slowestOpen.toFixed(0)} ms.`)
 })
 
 // a cell waits most of its time: for what must not arrive
@@ -106,7 +109,7 @@ describe('T2: from an interface that was not named', { concurrency: 4 }, () => {
           const from = ['--from', X_TO_Y, '--ports', '80', '--backend', backend]
           const limpid = await LimpidProcess.start(x, ['run', '--intercept', mode, ...flags, ...from])
           assert.deepEqual(
-            await connects(stranger, { address: addresses[4].z, port: 80 }),
+            await connects(stranger, { address: addresses[4].z, port: 80 }, DIRECT_MS),
             servers.peers(4, 80).at(-1),
             'it reaches the server itself',
           )
@@ -191,7 +194,7 @@ async function assertDown(cell: Cell, servers: Servers, limpid: LimpidProcess): 
   const closedBefore = FAMILIES.map((family) => servers.peers(family, 82).length)
   try {
     const opened = await Promise.all(FAMILIES.map((family) => answersDirectly(cell, family, 80, servers, DIRECT_MS)))
-    assert.ok(Math.max(...opened) < DIRECT_MS)
+    slowestOpen = Math.max(slowestOpen, ...opened)
     const closed = await Promise.all(FAMILIES.map((family) => connects(dialler(cell), to(family, 82))))
     assert.deepEqual(closed, [undefined, undefined], 'nobody answers behind what is closed')
   } finally {
@@ -202,6 +205,11 @@ async function assertDown(cell: Cell, servers: Servers, limpid: LimpidProcess): 
     closedBefore,
     'nothing gets through to what is closed',
   )
+  if (cell.path === 'local') return // client and proxy have the same address
+  for (const family of FAMILIES) {
+    const { y } = cell.topology.addresses[family]
+    assert.ok(!servers.peers(family, 82).some(({ address }) => address === y), 'nor did it at any moment')
+  }
 }
 
 function key({ mode, path, backend }: Omit<Cell, 'topology'>, family: number): string {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { predictKnows } from '../ruleset/knows.ts'
+import { predictForward, predictKnows } from '../ruleset/knows.ts'
 import { judge, observedKnowledge, predictedKnowledge, X_ADDRESSES } from './judge.ts'
 import { SCENARIOS, type Scenario, selectScenarios } from './scenarios.ts'
 import type { SocketRow } from './sockets.ts'
@@ -61,4 +61,30 @@ test('scenarios are selected by name in any case, also several with commas; an u
   assert.deepEqual(names(['Bridge,dnat']), ['dnat', 'bridge'])
   assert.equal(names(['all']).length, SCENARIOS.length)
   assert.throws(() => selectScenarios(['S5']), { code: 'LIMPID_USAGE' })
+})
+
+test("with redirect X's end of the client's connection is its own; the client still sees the server", () => {
+  const redirect = SCENARIOS.find(({ name }) => name === 'redirect')!
+  const own = { address: '10.0.3.101', port: 50_080 }
+  const rows = redirect.config(4).listeners.flatMap((listener) => predictKnows(listener, X_ADDRESSES))
+  const knowledge = predictedKnowledge(rows, redirect, 4)
+  const serverSees = { address: Y.address, port: 40_001 }
+  const sight = { client: Y, clientSees: Z, serverSees }
+  const sockets = [socket('ESTAB', own, Y), socket('ESTAB', serverSees, Z)]
+  assert.deepEqual(judge(redirect, 4, { sight, sockets }, knowledge), [])
+  assert.deepEqual(judge(redirect, 4, { sight, sockets: [socket('ESTAB', Z, Y), sockets[1]!] }, knowledge), [
+    'ss on X shows no socket 10.0.3.101:50080 with the peer 10.0.3.1:40000',
+  ])
+})
+
+test('what the kernel passes on has no socket on X', () => {
+  const forward = SCENARIOS.find(({ name }) => name === 'port-forward')!
+  const rows = forward.config(4).forwards.map(predictForward)
+  const dialled = { address: '10.0.3.101', port: 8080 }
+  const sight = { client: Y, clientSees: dialled, serverSees: Y }
+  const knowledge = predictedKnowledge(rows, forward, 4)
+  assert.deepEqual(judge(forward, 4, { sight, sockets: [] }, knowledge), [])
+  assert.deepEqual(judge(forward, 4, { sight, sockets: [socket('ESTAB', dialled, Y)] }, knowledge), [
+    'ss on X shows a socket with the peer 10.0.3.1:40000; predicted: none, the kernel passes packets on',
+  ])
 })

@@ -49,7 +49,8 @@ export async function runLab(options: LabOptions = {}): Promise<number> {
   try {
     const families = servedFamilies(Object.values(topologies)[0]!.x, options.families)
     const printed = options.json === true ? undefined : new PrintedReport(paintOf(options.colour), progress)
-    printed?.print(['', ...renderTopology(printed.paint), '', ...INTRODUCTION, ''])
+    for (const topology of Object.values(topologies)) printed?.print(['', ...renderTopology(topology, printed.paint)])
+    printed?.print(['', ...INTRODUCTION, ''])
     const runs = await runAll(topologies, scenarios, families, options.predict ?? predictKnows, progress, printed)
     progress.clear()
     const report: LabReport = {

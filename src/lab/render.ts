@@ -2,16 +2,17 @@ import { formatEndpoint, sameEndpoint } from '../net/address.ts'
 import { hostName, listensOn, X_ADDRESSES } from './judge.ts'
 import type { LabReport, LabRun } from './report.ts'
 import type { SocketRow } from './sockets.ts'
-import { ADDRESSES, BRIDGE_ADDRESSES } from './topology.ts'
+import { ADDRESSES, BRIDGE_ADDRESSES, type Topology } from './topology.ts'
 
 export type Style = 'bold' | 'dim' | 'green' | 'red' | 'yellow' | 'cyan'
 
 /** Puts text into a style, or returns it as it is where there is no colour. */
 export type Paint = (style: Style, text: string) => string
 
-/** The reference topology as a picture. */
-export function renderTopology(paint: Paint): string[] {
-  const rows = ([4, 6] as const).map((family) => ADDRESSES[family])
+/** A topology as a picture. */
+export function renderTopology({ addresses }: Pick<Topology, 'addresses'>, paint: Paint): string[] {
+  const rows = ([4, 6] as const).map((family) => addresses[family])
+  const isBridge = rows.every(({ xy, xz }) => xy === xz)
   const boxes = [
     box(
       'Y  client',
@@ -19,8 +20,8 @@ export function renderTopology(paint: Paint): string[] {
       paint,
     ),
     box(
-      'X  limpid',
-      rows.map(({ xy, xz }) => `${xy.padEnd(13)}${xz}`),
+      isBridge ? 'X  limpid, a bridge' : 'X  limpid',
+      rows.map(({ xy, xz }) => (isBridge ? xy : `${xy.padEnd(13)}${xz}`)),
       paint,
     ),
     box(
@@ -46,12 +47,7 @@ function box(title: string, lines: readonly string[], paint: Paint): string[] {
 
 /** The heading of a scenario. */
 export function renderScenario(run: LabRun, paint: Paint): string[] {
-  const { y, z, xy } = BRIDGE_ADDRESSES[4]
-  const bridged = run.dialled.address === BRIDGE_ADDRESSES[run.family].z
-  return [
-    paint('bold', `${run.scenario}  ${run.title}`),
-    ...(bridged ? [paint('dim', `  (X is a bridge here, ${xy}, between Y ${y} and Z ${z})`)] : []),
-  ]
+  return [paint('bold', `${run.scenario}  ${run.title}`)]
 }
 
 /** One scenario over one family: the command, the sockets, what both ends saw, and the verdict. */
@@ -125,9 +121,8 @@ function remark(run: LabRun, row: SocketRow): string {
 function shortCommand(command: string): string {
   const [, verb, ...words] = command.split(' ')
   if (verb === 'relay') return `relay ${words.filter((word) => word.startsWith('-')).join(' ')}`
-  const values = ['--intercept', '--path', '--source', '-c'].map(
-    (flag) => words[words.indexOf(flag) + 1 || words.length],
-  )
+  if (words.includes('-c')) return `run ${words.join(' ')}`
+  const values = ['--intercept', '--path', '--source'].map((flag) => words[words.indexOf(flag) + 1 || words.length])
   return ['run', ...values.filter((value) => value !== undefined)].join(' ')
 }
 

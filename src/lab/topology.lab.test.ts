@@ -4,7 +4,7 @@ import { readdirSync } from 'node:fs'
 import { after, test } from 'node:test'
 import { Exchange, greetingServer } from './exchange.ts'
 import { enterNamespaces } from './namespace.ts'
-import { ADDRESSES, raiseTopology } from './topology.ts'
+import { ADDRESSES, BRIDGE_ADDRESSES, raiseBridge, raiseTopology } from './topology.ts'
 
 const DAD_MS = 1_000 // what duplicate address detection would take at the least
 
@@ -69,4 +69,18 @@ test('the lab knows its process number outside, and its descriptors do not grow 
   const before = readdirSync('/proc/self/fd').length
   for (let i = 0; i < 5; i++) await x.run('ip', ['link'])
   assert.equal(readdirSync('/proc/self/fd').length, before)
+})
+
+test('Y reaches Z across a bridge from the first packet, over both families', async () => {
+  const bridge = await raiseBridge()
+  for (const family of [4, 6] as const) {
+    const { y: client, z: address } = BRIDGE_ADDRESSES[family]
+    const server = greetingServer(bridge.z, { address, port: 80 })
+    const exchange = await Exchange.open(bridge.y, { address, port: 80 })
+    assert.equal(exchange.sight.serverSees.address, client)
+    assert.equal(await exchange.finish(), 65_536)
+    server.close()
+  }
+  assert.equal(bridge.x.sysctl('net.ipv4.ip_forward'), '0')
+  await bridge.close()
 })

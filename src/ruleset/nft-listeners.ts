@@ -2,6 +2,7 @@ import type { ListenerConfig } from '../config/types.ts'
 import type { Interception } from './interception.ts'
 import {
   addressKeyword,
+  inExcludedCgroup,
   type MatchPlace,
   matchAlternatives,
   matchConditions,
@@ -26,11 +27,22 @@ export function listenerRules(
     const heading = listener === previous ? [] : ['', `# listener ${commentText(listener.name)}`]
     previous = listener
     const rules = listenerConditions(interception, sets, place)
-    return [
-      ...heading,
-      ...rules.map((conditions) => `${[...conditions, ending(interception)].join(' ')} ${listenerComment(listener)}`),
-    ]
+    const excluded = inExcludedCgroup(listener.exclude, place)
+    const end = `${ending(interception)} ${listenerComment(listener)}`
+    return [...heading, ...rules.flatMap((conditions) => ruleLines(conditions.join(' '), excluded, end))]
   })
+}
+
+/** Exclusions that cannot be negated leave a chain of the rule's own, to where the next rule is asked. */
+function ruleLines(conditions: string, excluded: readonly string[], end: string): string[] {
+  if (excluded.length === 0) return [`${conditions} ${end}`]
+  // nft wants to see the protocol in each rule that rewrites a port
+  return [
+    `${conditions} jump {`,
+    ...excluded.map((condition) => `\t${condition} return`),
+    `\tmeta l4proto tcp ${end}`,
+    '}',
+  ]
 }
 
 /** Those that take what is addressed to this host before the others, which follow a rule that lets it by. */

@@ -93,7 +93,10 @@ export function matchConditions(
   return conditions
 }
 
-/** The conditions of not being excluded. Each list excludes by itself; undefined when one of them excludes everything. */
+/**
+ * The conditions of not being excluded, but for cgroups: see inExcludedCgroup(). Each list excludes by itself; undefined when
+ * one of them excludes everything.
+ */
 export function withoutConditions(
   exclude: Match,
   family: Family,
@@ -121,8 +124,15 @@ export function withoutConditions(
   if (exclude.uids.length > 0) {
     conditions.push(`meta skuid != ${inlineSet(mergedRanges(exclude.uids).map(formatPortRange))}`)
   }
-  for (const path of exclude.cgroups) conditions.push(`socket cgroupv2 level ${levelOf(path)} != "${path}"`)
   return conditions
+}
+
+/**
+ * The conditions of being in an excluded cgroup, each by itself. They have no negation: a process that lies less deep than the
+ * cgroup has no ancestor on its level, and fails `!=` as it fails `==` (net/netfilter/nft_socket.c).
+ */
+export function inExcludedCgroup({ cgroups }: Match, place: MatchPlace): string[] {
+  return place.processes ? cgroupConditions(cgroups) : []
 }
 
 /**
@@ -130,17 +140,19 @@ export function withoutConditions(
  * together they say "or". One empty list when nothing of the kind is asked.
  */
 export function matchAlternatives({ cgroups, fwmarks }: Match, place: MatchPlace): string[][] {
-  const inCgroups = place.processes
-    ? [...grouped(cgroups, levelOf)].map(
-        ([level, paths]) => `socket cgroupv2 level ${level} ${inlineSet(paths.map((path) => `"${path}"`))}`,
-      )
-    : []
+  const inCgroups = place.processes ? cgroupConditions(cgroups) : []
   const withMarks = [...grouped(fwmarks, ({ mask }) => mask)].map(
     ([mask, marks]) => `meta mark & ${hex(mask)} ${inlineSet(marks.map(({ value }) => hex(value)))}`,
   )
   const cgroupChoices = inCgroups.length === 0 ? [[]] : inCgroups.map((condition) => [condition])
   const markChoices = withMarks.length === 0 ? [[]] : withMarks.map((condition) => [condition])
   return cgroupChoices.flatMap((cgroup) => markChoices.map((mark) => [...cgroup, ...mark]))
+}
+
+function cgroupConditions(cgroups: readonly string[]): string[] {
+  return [...grouped(cgroups, levelOf)].map(
+    ([level, paths]) => `socket cgroupv2 level ${level} ${inlineSet(paths.map((path) => `"${path}"`))}`,
+  )
 }
 
 /** How many folders below the root of the hierarchy a cgroup lies. */
