@@ -18,25 +18,28 @@ const FAMILIES = [4, 6] as const
 const MODES = ['tproxy', 'redirect', 'mark'] as const
 const BACKENDS = ['nft', 'iptables'] as const
 const ANSWER = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok'
+const PORTS = [80, 81, 82] as const
 const EXCHANGE_MS = 3_000
 
 let lab: Topology
-const servers: Partial<Record<Family, LabServer>> = {}
+const servers: LabServer[] = []
 
 before(async () => {
   lab = await raiseTopology()
   // iptables leaves its tables behind when it was the first to use them
   await plantOthersRules({ mode: 'redirect', path: 'local', backend: 'iptables', topology: lab })
-  for (const family of FAMILIES) servers[family] = await serve(lab.z, web(family), answer)
+  for (const family of FAMILIES) {
+    for (const port of PORTS) servers.push(await serve(lab.z, web(family, port), answer))
+  }
 })
 
 after(async () => {
-  for (const server of Object.values(servers)) await server[Symbol.asyncDispose]()
+  for (const server of servers) await server[Symbol.asyncDispose]()
   await lab.close()
 })
 
 /** To each line its answer; to a request one that ends the connection. */
-function answer(socket: LabServer['connections'] extends Set<infer S> ? S : never): void {
+function answer(socket: ReturnType<Host['connect']>): void {
   socket.on('data', (text: Buffer) => {
     if (text.includes('\r\n\r\n')) socket.end(ANSWER)
     else socket.write(`echo ${text}`)
@@ -44,8 +47,13 @@ function answer(socket: LabServer['connections'] extends Set<infer S> ? S : neve
   socket.on('end', () => socket.end())
 }
 
-const web = (family: Family): Endpoint => ({ address: ADDRESSES[family].z, port: 80 })
-const peersOf = (family: Family): Endpoint[] => servers[family]!.peers
+function web(family: Family, port: number = PORTS[0]): Endpoint {
+  return { address: ADDRESSES[family].z, port }
+}
+
+function peersOf(to: Endpoint): Endpoint[] {
+  return servers.find(({ endpoint }) => sameEndpoint(endpoint, to))!.peers
+}
 
 for (const backend of BACKENDS) {
   for (const mode of MODES) {
@@ -69,7 +77,7 @@ for (const backend of BACKENDS) {
 
     test(`${mode}, ${backend}: a connection older than the rules goes on while new ones are taken; what Y sends passes by`, async () => {
       const { x, y } = lab
-      const older = await Promise.all(FAMILIES.map((family) => Talk.open(x, family)))
+      const older = await Promise.all(FAMILIES.map((family) => Talk.open(x, web(family))))
       await whileRunning(flags, async (limpid) => {
         for (const [index, family] of FAMILIES.entries()) {
           await older[index]!.say('still here')
@@ -86,33 +94,42 @@ for (const backend of BACKENDS) {
     })
 
     test(`${mode}, ${backend}: only processes of the named users are taken, and none of the excluded ones`, async () => {
-      for (const [condition, taken] of [
-        [{ uids: 0 }, true],
+      const tried = [
+        { condition: { uids: 0 }, taken: true },
+        { condition: { exclude: { uids: 0 } }, taken: false },
         // xt_owner takes no uid that is not mapped, and in the lab 0 alone is
-        ...(backend === 'nft' ? ([[{ uids: '1-65534' }, false]] as const) : []),
-        [{ exclude: { uids: 0 } }, false],
-      ] as const) {
-        await whileRunning(fileWith({ intercept: mode, ...condition }, backend), async (limpid) => {
-          for (const family of FAMILIES) await assertTaken(lab.x, family, taken, JSON.stringify(condition))
-          assert.equal((await limpid.stats()).flowsTotal, taken ? FAMILIES.length : 0)
-        })
-      }
+        ...(backend === 'nft' ? [{ condition: { uids: '1-65534' }, taken: false }] : []),
+      ]
+      const file = fileWith(
+        mode,
+        backend,
+        tried.map(({ condition }) => condition),
+      )
+      await whileRunning(file, async () => {
+        for (const [i, { condition, taken }] of tried.entries()) {
+          for (const family of FAMILIES) {
+            await assertTaken(lab.x, family, taken, { port: PORTS[i]!, what: JSON.stringify(condition) })
+          }
+        }
+      })
     })
 
     test(`${mode}, ${backend}: only processes of a named cgroup are taken, and not those of an excluded one`, async (t) => {
       const cgroup = await TestCgroup.make()
       if (typeof cgroup === 'string') return t.skip(cgroup)
       try {
-        for (const excluded of [false, true]) {
-          const condition = excluded ? { exclude: { cgroups: cgroup.name } } : { cgroups: cgroup.name }
-          const what = JSON.stringify(condition)
-          await whileRunning(fileWith({ intercept: mode, ...condition }, backend), async () => {
-            for (const family of FAMILIES) {
-              await assertTaken(lab.x, family, excluded, `outside, ${what}`)
-              await cgroup.within(() => assertTaken(lab.x, family, !excluded, `inside, ${what}`))
+        const conditions = [{ cgroups: cgroup.name }, { exclude: { cgroups: cgroup.name } }]
+        await whileRunning(fileWith(mode, backend, conditions), async () => {
+          for (const family of FAMILIES) {
+            for (const [port, wanted] of [
+              [PORTS[0], true],
+              [PORTS[1], false],
+            ] as const) {
+              await assertTaken(lab.x, family, !wanted, { port, what: 'outside' })
+              await cgroup.within(() => assertTaken(lab.x, family, wanted, { port, what: 'inside' }))
             }
-          })
-        }
+          }
+        })
       } finally {
         cgroup.remove()
       }
@@ -131,11 +148,11 @@ async function whileRunning(flags: readonly string[], work: (limpid: LimpidProce
   assert.equal(await limpid.exited, 0, limpid.stderr)
 }
 
-/** The flags for a configuration file with one listener. */
-function fileWith(listener: object, backend: string): string[] {
+/** The flags for a configuration file with a listener for each condition, told apart by their ports. */
+function fileWith(intercept: string, backend: string, conditions: readonly object[]): string[] {
   const file = '/run/local-path.yaml'
-  const config = { listeners: [{ name: 'local', paths: 'local', ports: 80, ...listener }], rules: { backend } }
-  writeFileSync(file, JSON.stringify(config))
+  const listeners = conditions.map((condition, i) => ({ intercept, paths: 'local', ports: PORTS[i], ...condition }))
+  writeFileSync(file, JSON.stringify({ listeners, rules: { backend } }))
   return ['-c', file]
 }
 
@@ -187,8 +204,8 @@ class Talk {
   readonly #socket
   #heard = ''
 
-  private constructor(host: Host, family: Family) {
-    this.#socket = host.connect(web(family)).on('error', (error) => {
+  private constructor(host: Host, to: Endpoint) {
+    this.#socket = host.connect(to).on('error', (error) => {
       this.#heard += error.message
     })
     this.#socket.on('data', (text: Buffer) => {
@@ -197,8 +214,8 @@ class Talk {
   }
 
   /** Returns when the server has answered. */
-  static async open(host: Host, family: Family): Promise<Talk> {
-    const talk = new Talk(host, family)
+  static async open(host: Host, to: Endpoint): Promise<Talk> {
+    const talk = new Talk(host, to)
     await talk.say('hello')
     return talk
   }
@@ -219,15 +236,21 @@ class Talk {
 }
 
 /** Whether the server sees the client's own socket, or another one. */
-async function assertTaken(host: Host, family: Family, taken: boolean, what = host.name): Promise<void> {
-  const peersBefore = peersOf(family).length
-  const talk = await Talk.open(host, family)
+async function assertTaken(
+  host: Host,
+  family: Family,
+  taken: boolean,
+  { port, what }: { port: number; what: string } = { port: PORTS[0], what: host.name },
+): Promise<void> {
+  const to = web(family, port)
+  const peersBefore = peersOf(to).length
+  const talk = await Talk.open(host, to)
   const { client } = talk
   talk.close()
-  const direct = peersOf(family)
+  const direct = peersOf(to)
     .slice(peersBefore)
     .some((peer) => sameEndpoint(peer, client))
-  assert.equal(!direct, taken, `${what}, IPv${family}: ${formatEndpoint(client)}`)
+  assert.equal(!direct, taken, `${what}: ${formatEndpoint(client)} → ${formatEndpoint(to)}`)
 }
 
 const HIERARCHY = '/sys/fs/cgroup' // where nft and iptables look for cgroups, whatever is mounted elsewhere

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { LimpidError } from '../errors.ts'
 import { requireCapabilities } from '../sys/capability.ts'
-import { hostFacts, sysctlPath } from '../sys/host.ts'
+import { hostFacts, readSysctl, sysctlPath } from '../sys/host.ts'
 import { BACKENDS, type Backend, type OwnedRules } from './backend.ts'
 import { refuseClashes } from './clash.ts'
 import { addRoute, addRule, deleteOurRoutes, deleteOurRules, familySwitch, isLoopbackUp } from './ip-commands.ts'
@@ -12,7 +12,7 @@ import { ipRuleArgs, routeArgs } from './policy-routing.ts'
 import { isSamePlan, type Restoration, repairRuleset, restoreRouting, restoreTables } from './repair.ts'
 import { type RulesetState, readState } from './state.ts'
 import { removeRuleset, restoreSysctls, sweep } from './sweep.ts'
-import { neededSysctls } from './sysctls.ts'
+import { neededSysctls, type SysctlChange } from './sysctls.ts'
 import { type Difference, describeDifference, verifyRuleset } from './verify.ts'
 
 export interface InstallOptions {
@@ -75,8 +75,7 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
   const owned = options.owner === 'process' && canOwn
   if (options.owner === 'process') notices.push(...lacking)
   const file = JournalFile.make()
-  // the plan may have been made while the values of a killed run were still there
-  const sysctls = neededSysctls(plan.interceptions, hostFacts())
+  const sysctls = sysctlsNow(plan)
   // 'persistent' only when all is done: an install that was killed half-way is to be swept
   const journal = journalOf('process', rules, sysctls)
   let ownedRules: OwnedRules | undefined
@@ -150,6 +149,13 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
       return removing
     },
   }
+}
+
+/** The plan may have been made while the values of a killed run were still there. */
+function sysctlsNow(plan: Plan): SysctlChange[] {
+  const planned = plan.sysctls.map((change) => ({ ...change, former: readSysctl(change.key) ?? change.former }))
+  const needed = neededSysctls(plan.interceptions, hostFacts())
+  return [...planned, ...needed.filter(({ key }) => !planned.some((change) => change.key === key))]
 }
 
 async function restore(plan: Plan, tables: boolean, loadMain: (() => Promise<void>) | undefined): Promise<Restoration> {

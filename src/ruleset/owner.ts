@@ -105,9 +105,14 @@ async function accepted(child: ChildProcess, lines: readonly string[], answer: s
       said = (said + chunk.toString()).slice(-MAX_MESSAGE)
       if (said.split('\n').includes(answer)) settle(resolve)
     })
-    stderr.on('data', (chunk: Buffer) => fail(firstLine(chunk.toString()) ?? 'an error without a word'))
+    stderr.on('data', (chunk: Buffer) => fail(complaint(chunk.toString()) ?? 'an error without a word'))
     child.once('error', (error) => fail(error.message))
     child.once('exit', (code, signal) => fail(`it ended (${signal ?? code})`))
     stdin.write(`${lines.join('\n')}\n`)
   })
+}
+
+/** nft's own words, which follow those about the file that we had it include. */
+function complaint(stderr: string): string | undefined {
+  return firstLine(stderr.replaceAll(/^In file included from .*\n/gm, ''))
 }

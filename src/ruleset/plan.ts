@@ -89,7 +89,12 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
       ...config.listeners.flatMap((listener) => predictKnows(listener, ownAddresses(facts))),
       ...config.forwards.map(predictForward),
     ],
-    notes: [...new Set([...notes, ...(backend === 'iptables' ? ebtablesNotes(interceptions) : [])])],
+    notes: [
+      ...new Set([
+        ...notes,
+        ...(backend === 'iptables' ? [...ebtablesNotes(interceptions), ...connmarkNotes(interceptions)] : []),
+      ]),
+    ],
   }
 }
 
@@ -126,6 +131,16 @@ function checkForwarding(forwards: readonly ForwardConfig[], { sysctls }: HostFa
       cure: `sysctl -w ${key}=1`,
     })
   }
+}
+
+/** iptables has no sets that fill themselves: on the path `local` conntrack knows which flows were taken. */
+function connmarkNotes(interceptions: readonly Interception[]): string[] {
+  return interceptions
+    .filter((one) => one.path === 'local' && isUntouched(one))
+    .map(
+      ({ listener: { name, intercept } }) =>
+        `listener ${name}: iptables needs conntrack for ${intercept} on the path local; where that is off (NOTRACK), take the backend nft`,
+    )
 }
 
 /** What a bridge must have for what is asked of it. */
