@@ -1,5 +1,5 @@
 import type { Host } from '../lab/host.ts'
-import { addressBytes } from '../net/address.ts'
+import { addressBytes, type Endpoint } from '../net/address.ts'
 import { SyscallError } from '../sys/errno.ts'
 import { ffi, lastErrno } from '../sys/ffi.ts'
 import { closeFd } from '../sys/socket.ts'
@@ -86,9 +86,8 @@ export function taggedSyn(options: {
   readonly from: string
   readonly to: string
   readonly vlan: number
-  readonly source: string
-  readonly destination: string
-  readonly port: number
+  readonly source: Endpoint
+  readonly destination: Endpoint
 }): Buffer {
   const ethernet = Buffer.concat([
     macBytes(options.to),
@@ -100,11 +99,11 @@ export function taggedSyn(options: {
   ip.writeUInt16BE(40, 2)
   ip[8] = 64
   ip[9] = 6
-  ip.set(addressBytes(options.source), 12)
-  ip.set(addressBytes(options.destination), 16)
+  ip.set(addressBytes(options.source.address), 12)
+  ip.set(addressBytes(options.destination.address), 16)
   const tcp = Buffer.alloc(20)
-  tcp.writeUInt16BE(40_000, 0)
-  tcp.writeUInt16BE(options.port, 2)
+  tcp.writeUInt16BE(options.source.port, 0)
+  tcp.writeUInt16BE(options.destination.port, 2)
   tcp[12] = 0x50
   tcp[13] = 0x02 // SYN
   return Buffer.concat([ethernet, Buffer.from([0x08, 0x00]), ip, tcp])

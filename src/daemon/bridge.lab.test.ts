@@ -136,19 +136,29 @@ test('ARP, neighbour discovery, ICMP, UDP and other TCP ports cross untouched, n
   })
 })
 
-test('a tagged frame crosses with its tag, whatever is behind it', async () => {
-  const { y, z } = lab.addresses[4]
+test('tagged frames cross with their tag, also those that look like an untagged flow which is taken', async () => {
+  const { y } = lab.addresses[4]
+  const to = at(4, 'z', WEB)
   await lab.z.run('nft', ['-f', '-'], {
     input: `table netdev tagged { chain in { type filter hook ingress device "z-x" priority 0
       vlan id ${VLAN} ip saddr ${y} tcp dport ${WEB} counter\n}\n}\n`,
   })
   const index = JSON.parse(await lab.y.run('ip', ['-j', 'link', 'show', 'y-x']))[0].ifindex as number
-  const ends = { from: await macOf(lab.y, 'y-x'), to: await macOf(lab.z, 'z-x'), source: y, destination: z }
+  const ends = { from: await macOf(lab.y, 'y-x'), to: await macOf(lab.z, 'z-x'), vlan: VLAN, destination: to }
   await whileRunning([], async (limpid) => {
-    for (let i = 0; i < TAGGED; i++) sendFrame(lab.y, index, taggedSyn({ ...ends, vlan: VLAN, port: WEB }))
+    const socket = lab.y.connect(to)
+    await once(socket, 'connect')
+    const source = { address: y, port: socket.localPort! }
+    const stranger = { ...source, port: source.port - 1 }
+    for (let i = 0; i < TAGGED; i++) {
+      for (const from of [source, stranger]) sendFrame(lab.y, index, taggedSyn({ ...ends, source: from }))
+    }
     const counted = await lab.z.run('nft', ['list', 'table', 'netdev', 'tagged'])
-    assert.match(counted, new RegExp(`counter packets ${TAGGED} bytes`), counted)
-    assert.equal((await limpid.stats()).flowsTotal, 0)
+    assert.match(counted, new RegExp(`counter packets ${2 * TAGGED} bytes`), counted)
+    socket.end()
+    await limpid.recorded(1)
+    socket.destroy()
+    assert.equal((await limpid.stats()).flowsTotal, 1)
   })
   await lab.z.run('nft', ['delete', 'table', 'netdev', 'tagged'])
 })
