@@ -55,6 +55,8 @@ function peersOf(to: Endpoint): Endpoint[] {
   return servers.find(({ endpoint }) => sameEndpoint(endpoint, to))!.peers
 }
 
+let nextPort = 20_000 // below the kernel's own
+
 for (const backend of BACKENDS) {
   for (const mode of MODES) {
     const flags = ['--intercept', mode, '--path', 'local', '--ports', '80', '--backend', backend]
@@ -77,7 +79,11 @@ for (const backend of BACKENDS) {
 
     test(`${mode}, ${backend}: a connection older than the rules goes on while new ones are taken; what Y sends passes by`, async () => {
       const { x, y } = lab
-      const older = await Promise.all(FAMILIES.map((family) => Talk.open(x, web(family))))
+      // a port that no flow of an earlier test had: conntrack, which comes with the rules, would take it for that flow's
+      const port = nextPort++
+      const older = await Promise.all(
+        FAMILIES.map((family) => Talk.open(x, web(family), { address: ADDRESSES[family].xz, port })),
+      )
       await whileRunning(flags, async (limpid) => {
         for (const [index, family] of FAMILIES.entries()) {
           await older[index]!.say('still here')
@@ -204,8 +210,8 @@ class Talk {
   readonly #socket
   #heard = ''
 
-  private constructor(host: Host, to: Endpoint) {
-    this.#socket = host.connect(to).on('error', (error) => {
+  private constructor(host: Host, to: Endpoint, from: Endpoint | undefined) {
+    this.#socket = host.connect(to, from === undefined ? {} : { from }).on('error', (error) => {
       this.#heard += error.message
     })
     this.#socket.on('data', (text: Buffer) => {
@@ -214,8 +220,8 @@ class Talk {
   }
 
   /** Returns when the server has answered. */
-  static async open(host: Host, to: Endpoint): Promise<Talk> {
-    const talk = new Talk(host, to)
+  static async open(host: Host, to: Endpoint, from?: Endpoint): Promise<Talk> {
+    const talk = new Talk(host, to, from)
     await talk.say('hello')
     return talk
   }
