@@ -4,6 +4,7 @@ import { configNotes } from '../config/notes.ts'
 import { parseConfig } from '../config/parse.ts'
 import { ConfigError } from '../config/problem.ts'
 import { fileSchema } from '../config/schema.ts'
+import type { Config } from '../config/types.ts'
 import { configFile } from './config-file.ts'
 import type { Invocation } from './invocation.ts'
 import { note, printJson, printLine } from './print.ts'
@@ -29,13 +30,21 @@ export function configure(command: Command, invocation: Invocation): void {
         const config = parseConfig(readConfig(path), path)
         if (!flags.quiet) for (const line of configNotes(config)) note(`note: ${line}`)
         if (flags.json) printJson(config)
-        else if (!flags.quiet) printLine(`${path}: good, ${plural(config.listeners.length, 'listener')}`)
+        else if (!flags.quiet) printLine(`${path}: good, ${counts(config)}`)
       } catch (error) {
         if (!(error instanceof ConfigError)) throw error
         for (const problem of error.problems) note(`${error.code}: ${problem}`)
         invocation.exitCode = error.exitCode
       }
     })
+}
+
+function counts({ listeners, forwards }: Config): string {
+  const parts = [
+    ...(listeners.length > 0 ? [plural(listeners.length, 'listener')] : []),
+    ...(forwards.length > 0 ? [plural(forwards.length, 'forward')] : []),
+  ]
+  return parts.join(', ')
 }
 
 function plural(count: number, noun: string): string {

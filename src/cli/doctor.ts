@@ -19,7 +19,10 @@ const OWN_FLAGS: Readonly<Record<string, boolean>> = { '--json': false, '--no-pa
 export function configure(command: Command, invocation: Invocation): void {
   addConfigFlags(command)
     .option('--json', 'the report as JSON')
-    .option('--no-packets', 'look only: send no packets through the installed rules')
+    .option(
+      '--no-packets',
+      'look only: send no packets. Without it, probes go through the installed rules, and reach the server that is configured as `to`',
+    )
     .option('--server <addr:port>', 'a real server to dial as well, with our own address and with a client’s')
     .action(async (flags: DoctorFlags, self: Command) => {
       const server = flags.server === undefined ? undefined : parseEndpoint(flags.server)

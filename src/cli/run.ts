@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { flagValue } from '../config/flags.ts'
 import { DURATION } from '../config/values.ts'
+import { LimpidError } from '../errors.ts'
 import { addConfigFlags, configOf, type QuickFlags } from './config-flags.ts'
 import type { Invocation } from './invocation.ts'
 
@@ -27,6 +28,15 @@ export function configure(command: Command, invocation: Invocation): void {
     .action(async (flags: RunFlags, command: Command) => {
       const drainMs = flagValue('--drain', DURATION, flags.drain)
       const config = await configOf(flags, command)
+      if (flags.keepGuard === true && !config.listeners.some(({ onDown }) => onDown === 'closed')) {
+        throw new LimpidError(
+          'LIMPID_USAGE',
+          '--keep-guard has no meaning: no listener is closed when Limpid is down',
+          {
+            cure: 'add --on-down closed, or onDown: closed to a listener',
+          },
+        )
+      }
       const { serve } = await import('./serve.ts')
       const output = { json: flags.json === true, quiet: flags.quiet === true }
       await serve(config, { ...output, drainMs, keepGuard: flags.keepGuard === true, once: false }, invocation)

@@ -44,11 +44,23 @@ function localClientPort({ name, paths, source }: ListenerConfig): string[] {
 }
 
 /** Packets of a family that the listener's source cannot dial with are not taken. */
-function familyLeftOut({ name, intercept, families, source, to }: ListenerConfig): string[] {
+function familyLeftOut({ name, intercept, families, source, to, listen }: ListenerConfig): string[] {
   const [family] = families
-  if (intercept === 'none' || families.length > 1 || source === 'proxy') return []
+  if (intercept === 'none' || families.length > 1) return []
+  if (source === 'proxy') return listensOnOne(name, family!, listen)
   const why = typeof source === 'object' ? `the source ${source.address}` : `"to" ${to?.host ?? ''}`
   const only: Family | undefined = typeof source === 'object' ? familyOf(source.address) : literalFamily(to?.host ?? '')
   if (family !== only) return []
   return [`listener ${name}: IPv${only === 4 ? 6 : 4} passes by untouched: ${why} is IPv${only}`]
 }
+
+/** Addresses of one family that somebody wrote; the ones that stand when nobody did are of the families asked for. */
+function listensOnOne(name: string, family: Family, listen: ListenerConfig['listen']): string[] {
+  const other = family === 4 ? 6 : 4
+  const isChosen = listen.some(({ address }) => !UNCHOSEN.has(address))
+  return isChosen
+    ? [`listener ${name}: IPv${other} passes by untouched: it listens on an IPv${family} address alone`]
+    : []
+}
+
+const UNCHOSEN = new Set(['127.0.0.1', '::1', '0.0.0.0', '::'])

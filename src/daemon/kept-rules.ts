@@ -30,6 +30,7 @@ export class KeptRules {
   #tablesNotBefore = 0
   #tablePauseMs = MIN_TABLE_PAUSE_MS
   #failingSince: number | undefined
+  #tablesFail = false
   #isRemoved = false
   #fail: (error: unknown) => void = () => {}
   /** Rejects when the rules cannot be brought back for a minute. */
@@ -123,8 +124,10 @@ export class KeptRules {
     if (tables) this.#pauseTables(isRestored, now)
     if (differences.length > 0 || failure !== undefined) this.#pace.take(now)
     if (isRestored) this.#restorations.restored(differences, now - since)
-    if (failure === undefined) this.#failingSince = undefined
-    else this.#onFailure(failure, tables, now)
+    if (tables) this.#tablesFail = failure !== undefined
+    if (failure !== undefined) this.#onFailure(failure, tables, now)
+    // ip rules that are well say nothing about tables that could not be put back
+    else if (!this.#tablesFail) this.#failingSince = undefined
   }
 
   /** Our own changes and those that changed nothing in the end make tables suspect, too. */

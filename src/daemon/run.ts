@@ -40,6 +40,7 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
   for (const line of configNotes(config)) options.note(line)
   let rules: KeptRules | undefined
   let forwards: ForwardWatch | undefined
+  let isClean = false
   const proxy = createProxy(config)
   proxy.on('flow', (record) => options.onFlow(record))
   if (options.once) {
@@ -70,13 +71,15 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
       await Promise.race([aborted(signals.stop), ...(rules === undefined ? [] : [rules.failed])])
     }
     await drain(proxy, signals, options)
+    isClean = true
     return proxy.stats()
   } finally {
     process.off('SIGUSR2', onDump)
     forwards?.[Symbol.dispose]()
     await proxy.close()
     if (rules !== undefined) await tellForwards(plan, options)
-    await rules?.remove({ keepGuard: options.keepGuard }) // last: the flows that drain still need the divert rule
+    // last: the flows that drain still need the divert rule; and what is closed stays so when we end by an error
+    await rules?.remove({ keepGuard: options.keepGuard || !isClean })
   }
 }
 

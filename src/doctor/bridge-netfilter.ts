@@ -13,13 +13,18 @@ export interface BridgeNetfilter {
 const KEY = { iptables: 'net.bridge.bridge-nf-call-iptables', ip6tables: 'net.bridge.bridge-nf-call-ip6tables' }
 
 export function readBridgeNetfilter(links: readonly Link[], clientLinks: readonly Link[]): BridgeNetfilter {
-  const taken = clientLinks.map(({ name, bridge, master }) => (bridge === undefined ? master : name))
   return {
     links,
-    takenBridges: [...new Set(taken.filter((name) => name !== undefined))],
+    takenBridges: bridgesOfLinks(clientLinks),
     callIptables: readSysctl(KEY.iptables) === '1',
     callIp6tables: readSysctl(KEY.ip6tables) === '1',
   }
+}
+
+/** The bridges among these links, and those that they are ports of. */
+export function bridgesOfLinks(links: readonly Link[]): string[] {
+  const names = links.map(({ name, bridge, master }) => (bridge === undefined ? master : name))
+  return [...new Set(names.filter((name) => name !== undefined))]
 }
 
 /**

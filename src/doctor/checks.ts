@@ -8,10 +8,10 @@ import { verifyRuleset } from '../ruleset/verify.ts'
 import { effectiveCapabilities, parseCapabilities } from '../sys/capability.ts'
 import { descriptorLimit } from '../sys/descriptors.ts'
 import { readSysctl } from '../sys/host.ts'
-import { bridgeFindings, readBridgeNetfilter } from './bridge-netfilter.ts'
+import { bridgeFindings, bridgesOfLinks, readBridgeNetfilter } from './bridge-netfilter.ts'
 import { clientRouteFindings } from './client-routes.ts'
 import { readClientRoutes, sourceValidation } from './client-side.ts'
-import { type Examined, runCommand } from './examined.ts'
+import { doctorCommand, type Examined, runCommand } from './examined.ts'
 import { type CheckId, type Finding, unknown } from './finding.ts'
 import { foreignNftFindings, suspects } from './foreign-nft.ts'
 import { foreignRuleFindings, routeTableFindings } from './foreign-routing.ts'
@@ -19,15 +19,19 @@ import { forwardingFinding, forwardingKey } from './forwarding.ts'
 import { installedFindings } from './installed.ts'
 import { kernelFindings } from './kernel.ts'
 import { readTcpSockets } from './kernel-sockets.ts'
+import { leftBehindFinding } from './left-behind.ts'
 import { descriptorFinding, parseDescriptorLimit } from './limits.ts'
 import { listeningFindings } from './listening.ts'
 import { mtuFindings } from './mtu.ts'
+import { clientLinks } from './needs.ts'
 import { readNftListing, ruleText } from './nft-listing.ts'
 import { capabilityFindings } from './privileges.ts'
 import { serverRouteFindings } from './server-routes.ts'
 import { rpFilterFindings, srcValidMarkFindings } from './source-validation.ts'
 import { stalledDialFindings } from './stalled-dials.ts'
 import { readMainRoutes, wayTo } from './ways.ts'
+
+const PROGRAM = 'limpid' // comm of `limpid run`
 
 interface Check {
   readonly id: CheckId
@@ -39,10 +43,7 @@ const CHECKS: readonly Check[] = [
   { id: 'kernel', run: ({ config }) => kernelFindings(config) },
   { id: 'capability', run: checkCapabilities },
   { id: 'descriptors', run: checkDescriptors },
-  {
-    id: 'listener',
-    run: (examined) => listeningFindings(examined.listening, examined.rulesAreThere, runCommand(examined)),
-  },
+  { id: 'listener', run: checkListeners },
   { id: 'rules', run: checkInstalled },
   { id: 'foreign-ip-rule', run: async ({ config }) => foreignRuleFindings(await listRules(), config.rules) },
   {
@@ -57,7 +58,10 @@ const CHECKS: readonly Check[] = [
   { id: 'route-to-clients', run: async (examined) => clientRouteFindings(await readClientRoutes(examined)) },
   { id: 'route-to-servers', run: checkServerRoutes },
   { id: 'mtu', run: checkMtu },
-  { id: 'server', run: ({ facts }) => stalledDialFindings(readTcpSockets(), ownAddresses(facts)) },
+  {
+    id: 'server',
+    run: (examined) => stalledDialFindings(readTcpSockets(), ownAddresses(examined.facts), doctorCommand(examined)),
+  },
 ]
 
 /** Runs them all. One that cannot be run says why, and the others go on. */
@@ -96,16 +100,26 @@ function checkDescriptors(examined: Examined): Finding[] {
   return [descriptorFinding(config, { ...facts, runCommand: runCommand(examined) })]
 }
 
+function checkListeners(examined: Examined): Finding[] {
+  const found = listeningFindings(examined.listening, examined.rulesAreThere, runCommand(examined))
+  // that nothing listens is said by the finding about the rules
+  return examined.leftBehind === undefined ? found : found.filter(({ status }) => status === 'ok')
+}
+
 async function checkInstalled(examined: Examined): Promise<Finding[]> {
   const { state, plan, config, configArguments, listening, rulesAreThere, holder } = examined
   if (state instanceof LimpidError) throw state
+  if (examined.leftBehind !== undefined) return [leftBehindFinding(examined.leftBehind, runCommand(examined))]
+  const isKept = state.persistent || state.journal?.owner === 'persistent'
+  const running =
+    state.holder !== undefined || holder?.name === PROGRAM ? (holder?.pid ?? state.holder) || undefined : undefined
   return installedFindings({
     differences: rulesAreThere ? await verifyRuleset(plan) : undefined,
     owner: state.holder === undefined ? 'installed to stay' : `held by pid ${state.holder}`,
     reinstall:
-      state.holder === undefined
+      isKept || (holder !== undefined && running === undefined)
         ? `limpid rules install ${configArguments}`.trim()
-        : `kill ${holder?.pid ?? state.holder}, then ${runCommand(examined)}`,
+        : `${running === undefined ? '' : `kill ${running}, then `}${runCommand(examined)}`,
     runCommand: runCommand(examined),
     wanted: config.rules.install && !isEmptyPlan(plan),
     listening: listening.some(({ socket }) => socket !== undefined),
@@ -124,7 +138,8 @@ async function checkForeignNft({ config }: Examined): Promise<Finding[]> {
 }
 
 function checkForwarding({ needs, config }: Examined): Finding[] {
-  const taking = config.listeners.filter(({ intercept }) => intercept !== 'none')
+  // what a listener on a bridge does not take crosses it without being forwarded
+  const taking = config.listeners.filter(({ intercept, paths }) => intercept !== 'none' && paths.includes('forwarded'))
   const families = new Set<Family>([...taking.flatMap((listener) => listener.families), ...needs.forwardedFamilies])
   const findings = [...families].sort().map((family) =>
     forwardingFinding({
@@ -138,17 +153,32 @@ function checkForwarding({ needs, config }: Examined): Finding[] {
 }
 
 async function checkServerRoutes(examined: Examined): Promise<Finding[]> {
-  const { needs, links, clientLinks } = examined
+  const { needs, links, clientLinks: receiving } = examined
   const found = await Promise.all(
     needs.families.map(async (family) => {
       const servers = namedServers(examined).filter(({ address }) => familyOf(address) === family)
       const named = await Promise.all(
         servers.map(async (server) => ({ server: formatEndpoint(server), way: await wayTo({ to: server.address }) })),
       )
-      return serverRouteFindings({ family, routes: await readMainRoutes(family), links, clientLinks, named })
+      const routes = await readMainRoutes(family)
+      return serverRouteFindings({
+        family,
+        routes,
+        links,
+        clientLinks: receiving,
+        bridges: bridgesOf(examined, family),
+        named,
+      })
     }),
   )
   return found.flat()
+}
+
+/** The bridges whose frames are taken, where listeners of that family take nothing else. */
+function bridgesOf({ config, links }: Examined, family: Family): string[] {
+  const taking = config.listeners.filter(({ intercept, families }) => intercept !== 'none' && families.includes(family))
+  if (!taking.every(({ paths }) => paths.every((path) => path === 'bridged'))) return []
+  return bridgesOfLinks(taking.flatMap((listener) => clientLinks(listener, links)))
 }
 
 /** Servers that the config or the operator names by address. */

@@ -5,7 +5,7 @@ import { listRules } from '../ruleset/ip-commands.ts'
 import { readSysctl } from '../sys/host.ts'
 import type { ClientRoute } from './client-routes.ts'
 import type { Examined } from './examined.ts'
-import type { Link } from './links.ts'
+import { isBridgePort, type Link } from './links.ts'
 import { clientLinks } from './needs.ts'
 import type { SourceValidation } from './source-validation.ts'
 import { readTcpCounters } from './tcp-counters.ts'
@@ -18,7 +18,13 @@ export async function readClientRoutes({ config, links }: Examined): Promise<Cli
   const taking = config.listeners.filter(({ intercept, paths }) => intercept !== 'none' && paths.includes('forwarded'))
   const found = await Promise.all(
     taking.flatMap((listener) =>
-      listener.families.map((family) => routesOf(listener, family, clientLinks(listener, links))),
+      listener.families.map((family) =>
+        routesOf(
+          listener,
+          family,
+          clientLinks(listener, links).filter((link) => !isBridgePort(link, links)),
+        ),
+      ),
     ),
   )
   return found.flat()

@@ -5,6 +5,7 @@ import { listRules } from '../ruleset/ip-commands.ts'
 import { type Plan, planRuleset } from '../ruleset/plan.ts'
 import { type RulesetState, readState } from '../ruleset/state.ts'
 import { type HostFacts, hostFacts } from '../sys/host.ts'
+import { type LeftBehind, leftBehind } from './left-behind.ts'
 import { type Link, readLinks } from './links.ts'
 import { type Holder, type Listening, readListening } from './listening.ts'
 import { allClientLinks, type Needs, needsOf } from './needs.ts'
@@ -27,7 +28,10 @@ export interface Examined {
   readonly holder: Holder | undefined
   /** What of ours is in the kernel; an error when it cannot be read. */
   readonly state: RulesetState | LimpidError
+  /** Rules that packets of ours can go through. */
   readonly rulesAreThere: boolean
+  /** What is left of rules whose process is gone; `rulesAreThere` is false then. */
+  readonly leftBehind: LeftBehind | undefined
 }
 
 export interface DoctorOptions {
@@ -42,6 +46,8 @@ export async function examine(config: Config, { configArguments, server }: Docto
   const listening = readListening(config.listeners)
   const found =
     !(state instanceof LimpidError) && (state.found.length > 0 || state.holder !== undefined || state.persistent)
+  const ourIpRules = ipRules.filter(({ ours }) => ours).length
+  const left = state instanceof LimpidError ? undefined : leftBehind(state, ourIpRules)
   return {
     config,
     configArguments,
@@ -54,12 +60,17 @@ export async function examine(config: Config, { configArguments, server }: Docto
     listening,
     holder: listening.find(({ holder }) => holder !== undefined)?.holder,
     state,
-    rulesAreThere: found || ipRules.some(({ ours }) => ours),
+    rulesAreThere: left === undefined && (found || ourIpRules > 0),
+    leftBehind: left,
   }
 }
 
 export function runCommand({ configArguments }: Pick<Examined, 'configArguments'>): string {
   return `limpid run ${configArguments}`.trim()
+}
+
+export function doctorCommand({ configArguments }: Pick<Examined, 'configArguments'>): string {
+  return `limpid doctor ${configArguments}`.trim()
 }
 
 /** A plan with forwards is refused where forwarding is off; here that is one finding among others. */

@@ -21,6 +21,7 @@ export type CheckId =
   | 'foreign-nft'
   | 'listener'
   | 'server'
+  | 'forward'
   | 'packets'
 
 /** What one check found. */

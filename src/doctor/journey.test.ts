@@ -104,3 +104,11 @@ for (const [name, changes, what, cure] of [
     assert.match(found.cure ?? '', cure)
   })
 }
+
+test('what goes on to the server for want of a listener does not die', () => {
+  const found = diagnose(journey({ outcome: { ...LOST, connected: true }, isListening: false }))
+  assert.equal(
+    found.what,
+    'TCP over IPv4 to listener web is not taken: nothing listens there, and it goes on to the server',
+  )
+})

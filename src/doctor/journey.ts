@@ -49,11 +49,17 @@ const TAKES = /comment "listener |\b(?:TPROXY|REDIRECT|DNAT)\b/
 /** Names the hop at which it died, and what mends that. */
 export function diagnose(journey: Journey): Finding {
   const { outcome, probe, listener } = journey
-  const { what, cure } = outcome.connected && outcome.taken ? behindListener(journey) : beforeListener(journey)
-  return wrong('packets', `${probe} to listener ${listener} dies ${what}`, cure)
+  const {
+    verb = 'dies',
+    what,
+    cure,
+  } = outcome.connected && outcome.taken ? behindListener(journey) : beforeListener(journey)
+  return wrong('packets', `${probe} to listener ${listener} ${verb} ${what}`, cure)
 }
 
 interface Death {
+  /** `dies` when left out. */
+  readonly verb?: 'is not taken:'
   readonly what: string
   readonly cure: string
 }
@@ -144,11 +150,10 @@ function untaken(journey: Journey, first: number): Death {
 }
 
 function noListener({ outcome, runCommand }: Journey): Death {
-  const then = outcome.connected
-    ? 'and goes on to the server untaken'
-    : outcome.failure === 'silence'
-      ? 'and is dropped'
-      : `(${outcome.failure})`
+  if (outcome.connected) {
+    return { verb: 'is not taken:', what: 'nothing listens there, and it goes on to the server', cure: runCommand }
+  }
+  const then = outcome.failure === 'silence' ? 'and is dropped' : `(${outcome.failure})`
   return { what: `at the listener: nothing listens there, so the SYN finds no socket ${then}`, cure: runCommand }
 }
 

@@ -43,6 +43,11 @@ export async function readLinks(): Promise<Link[]> {
   }))
 }
 
+/** Whether packets come in on its bridge instead, and routes are the bridge's. */
+export function isBridgePort({ master }: Link, links: readonly Link[]): boolean {
+  return links.some(({ name, bridge }) => name === master && bridge !== undefined)
+}
+
 /** The name as a segment of a sysctl's key in sysctl(8)'s other notation, in which dots are dots. */
 export function sysctlKey(path: string, name: string, key: string): string {
   return name.includes('.') ? `${path.replaceAll('.', '/')}/${name}/${key}` : `${path}.${name}.${key}`

@@ -11,6 +11,7 @@ import { CLIENT_LINK, planProbe, takesAnyOf } from './probe-plan.ts'
 import { dialThrough, isThrough, type TcpOutcome } from './probe-tcp.ts'
 import { probeServer } from './server-probe.ts'
 import { spoofFinding } from './spoof-probe.ts'
+import { probeTargets } from './target-probe.ts'
 import { udpFindings } from './udp-probe.ts'
 import { wayTo } from './ways.ts'
 
@@ -20,7 +21,8 @@ const TOTAL_MS = 8_000 // all packets together
 export async function probePackets(examined: Examined, checks: readonly Finding[]): Promise<Finding[]> {
   const servers =
     examined.server === undefined ? [] : await tryProbe('server', () => probeServer(examined, examined.server!))
-  return [...servers, ...(await tryProbe('packets', () => probeListeners(examined, checks)))]
+  const targets = await tryProbe('forward', () => probeTargets(examined.config))
+  return [...servers, ...targets, ...(await tryProbe('packets', () => probeListeners(examined, checks)))]
 }
 
 async function tryProbe(id: CheckId, work: () => Promise<Finding[]>): Promise<Finding[]> {
@@ -75,9 +77,11 @@ function noAddresses(family: Family): string {
   return family === 4 ? 'routes to all of 198.18.0.0/16 are there' : 'no free network in 2001:2::/48, or no IPv6'
 }
 
-function whyNot({ rulesAreThere, config, state }: Examined): Finding | undefined {
+function whyNot({ rulesAreThere, leftBehind, config, state }: Examined): Finding | undefined {
   if (config.listeners.every(({ intercept }) => intercept === 'none'))
     return unknown('packets', 'no packets sent: the config takes none')
+  if (leftBehind !== undefined)
+    return unknown('packets', 'no packets sent: Limpid is not running, and only part of its rules is left')
   const missing = (['CAP_NET_ADMIN', 'CAP_SYS_ADMIN'] as const).filter((name) => !effectiveCapabilities().has(name))
   if (missing.length > 0) {
     return unknown(

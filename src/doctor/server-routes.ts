@@ -1,7 +1,7 @@
 import type { Family } from '../net/address.ts'
 import { familySwitch } from '../ruleset/ip-commands.ts'
 import { type Finding, note, ok, wrong } from './finding.ts'
-import type { Link } from './links.ts'
+import { isBridgePort, type Link } from './links.ts'
 import type { MainRoute, Way } from './ways.ts'
 
 export interface ServerRoutes {
@@ -10,12 +10,14 @@ export interface ServerRoutes {
   readonly routes: readonly MainRoute[]
   readonly links: readonly Link[]
   readonly clientLinks: readonly Link[]
+  /** Bridges, when nothing but their frames is taken: clients and servers are both on them. */
+  readonly bridges: readonly string[]
   /** Servers that the config or the operator names, and the way to each. */
   readonly named: readonly { readonly server: string; readonly way: Way }[]
 }
 
 /** Whether a flow that was taken finds a way on, to a server on another link than the client's. */
-export function serverRouteFindings({ family, routes, links, clientLinks, named }: ServerRoutes): Finding[] {
+export function serverRouteFindings({ family, routes, links, clientLinks, bridges, named }: ServerRoutes): Finding[] {
   const at = `IPv${family}`
   const findings: Finding[] = []
   for (const { server, way } of named) {
@@ -35,6 +37,11 @@ export function serverRouteFindings({ family, routes, links, clientLinks, named 
   const dead = spare(links, clientLinks, routes)
   const byDefault = routes.find(({ destination }) => destination === 'default')
   if (byDefault !== undefined) return [ok('route-to-servers', `${at} has a default route, by ${byDefault.dev}`)]
+  const across = routes.filter(({ dev }) => bridges.includes(dev))
+  if (across.length > 0) {
+    const shown = across.slice(0, 4).map(({ destination, dev }) => `${destination} by the bridge ${dev}`)
+    return [ok('route-to-servers', `${at} leads to ${shown.join(', ')}${across.length > 4 ? ', …' : ''}`)]
+  }
   if (routes.length === 0) {
     return [
       note(
@@ -58,9 +65,9 @@ export function serverRouteFindings({ family, routes, links, clientLinks, named 
 
 /** A link that leads to no network of the family, and could. */
 function spare(links: readonly Link[], clientLinks: readonly Link[], routes: readonly MainRoute[]): string {
-  const unused = links.filter(({ name, up }) => up && name !== 'lo' && !routes.some(({ dev }) => dev === name))
-  const server =
-    unused.find((link) => !clientLinks.includes(link)) ?? unused[0] ?? links.find(({ name }) => name !== 'lo')
+  const usable = links.filter((link) => link.name !== 'lo' && !isBridgePort(link, links))
+  const unused = usable.filter(({ name, up }) => up && !routes.some(({ dev }) => dev === name))
+  const server = unused.find((link) => !clientLinks.includes(link)) ?? unused[0] ?? usable[0]
   return server?.name ?? 'DEVICE'
 }
 

@@ -1,22 +1,32 @@
 import { formatEndpoint } from '../net/address.ts'
-import { type Finding, wrong } from './finding.ts'
+import { type Finding, note } from './finding.ts'
 import type { KernelSocket } from './kernel-sockets.ts'
 
-/** Our SYNs to servers, from addresses that are not this host's, that nobody has answered though they were sent again. */
-export function stalledDialFindings(sockets: readonly KernelSocket[], own: ReadonlySet<string>): Finding[] {
+/**
+ * Our SYNs to servers, from addresses that are not this host's, that nobody has answered though they were sent again. From here
+ * a dead server, a filter and a missing route back look alike.
+ */
+export function stalledDialFindings(
+  sockets: readonly KernelSocket[],
+  own: ReadonlySet<string>,
+  doctorCommand: string,
+): Finding[] {
   const stalled = sockets.filter(
     ({ state, local, retransmits }) => state === 'SYN-SENT' && retransmits > 0 && !own.has(local.address),
   )
   const byServer = new Map<string, KernelSocket[]>()
-  for (const socket of stalled)
-    byServer.set(socket.remote.address, [...(byServer.get(socket.remote.address) ?? []), socket])
+  for (const socket of stalled) {
+    const server = formatEndpoint(socket.remote)
+    byServer.set(server, [...(byServer.get(server) ?? []), socket])
+  }
   return [...byServer].map(([server, sockets]) => {
-    const [{ local, remote }] = sockets as [KernelSocket]
-    const what = `${sockets.length} dials to ${formatEndpoint(remote)} with a client's address (${local.address}) get no answer`
-    return wrong(
+    const [{ local }] = sockets as [KernelSocket]
+    const dials = sockets.length === 1 ? '1 dial' : `${sockets.length} dials`
+    const what = `${dials} to ${server} with a client's address ${sockets.length === 1 ? 'gets' : 'get'} no answer`
+    return note(
       'server',
-      `${what}: ${server} has no route to ${local.address} through this host`,
-      returnRouteCommand(server, local.address),
+      `${what}: the server is down, filtered, or has no route back to ${local.address} through this host`,
+      `${doctorCommand} --server ${server} (tells which)`,
     )
   })
 }

@@ -76,17 +76,15 @@ export const iptablesBackend: Backend = {
   countRules: (listing) => listing.split('\n').filter((line) => line.startsWith('-A ')).length,
   load: async (rules, role, scripts) => {
     const name = prefixOf(rules.nftTable, role)
+    const before = (await listOurChains()).filter((found) => found.name === name)
+    const surplus = before.filter((found) => !scripts.some(({ program }) => program === found.program))
     try {
-      const isSurplus = (found: FoundChains) =>
-        found.name === name && !scripts.some(({ program }) => program === found.program)
       await Promise.all([
         ...scripts.map((script) => loadChains(asChains(script))),
-        listOurChains().then(async (found) => {
-          for (const { program } of found.filter(isSurplus)) await removeChains(program, name)
-        }),
+        ...surplus.map(({ program }) => removeChains(program, name)),
       ])
     } catch (error) {
-      await removeAll(name).catch(() => {})
+      if (before.length === 0) await removeAll(name).catch(() => {}) // else each table is as it was, and goes on doing its work
       throw error
     }
   },

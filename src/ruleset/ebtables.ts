@@ -2,6 +2,7 @@ import type { RulesConfig } from '../config/types.ts'
 import type { Interception } from './interception.ts'
 import { EBTABLES, matchStages, type StageOptions } from './iptables-match.ts'
 import { ChainBook, chainPrefix, type Table } from './iptables-text.ts'
+import { hex, localMark } from './policy-routing.ts'
 import type { Script } from './script.ts'
 
 /**
@@ -15,9 +16,15 @@ export function ebtablesScripts(rules: RulesConfig, interceptions: readonly Inte
   const book = new ChainBook('ebtables-restore', chainPrefix(rules.nftTable))
   for (const interception of bridged(interceptions)) {
     book.jump('nat', 'PREROUTING', '', 'prerouting')
-    layFrames(book, 'nat', 'prerouting', interception, '-j redirect', {})
+    const up = `-j ${book.chain('up')}`
+    layFrames(book, 'nat', 'prerouting', interception, up, {})
     if (interception.listener.source === 'proxy') continue
-    layFrames(book, 'nat', 'prerouting', interception, '-j redirect', { answers: true })
+    layFrames(book, 'nat', 'prerouting', interception, up, { answers: true })
+  }
+  if (!book.isEmpty) {
+    // by it the rules of iptables know what was brought up; others that the bridge receives are no listener's
+    book.add('nat', 'up', `-j mark --mark-or ${hex(localMark(rules))} --mark-target CONTINUE`)
+    book.add('nat', 'up', '-j redirect')
   }
   return book.isEmpty ? [] : [book.script('Brings frames of intercepted TCP flows up from bridges.')]
 }

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { LimpidError } from '../errors.ts'
 import { requireCapabilities } from '../sys/capability.ts'
 import { hostFacts, readSysctl, sysctlPath } from '../sys/host.ts'
@@ -71,6 +71,7 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
   const before = await readState()
   if (before.persistent) return await alreadyInstalled(plan, before, options.owner)
   await refuseClashes(plan)
+  refuseMissingCgroups(plan)
 
   const owned = options.owner === 'process' && canOwn
   if (options.owner === 'process') notices.push(...lacking)
@@ -135,7 +136,8 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
       undo: async () => {},
     },
   ]
-  await applyAll(steps)
+  // a guard that a killed run left drops what is closed, also when this start fails
+  await applyAll(steps, before.found.some(({ role }) => role === 'guard') ? guard : undefined)
   let removing: Promise<void> | undefined
   return {
     summary: `ruleset installed (${await describeRules(plan)})`,
@@ -168,6 +170,19 @@ async function restore(plan: Plan, tables: boolean, loadMain: (() => Promise<voi
   }
 }
 
+/** nft and iptables look a cgroup up when they load a rule: it must be there. */
+function refuseMissingCgroups({ interceptions }: Plan): void {
+  for (const { listener } of interceptions) {
+    const missing = [...listener.match.cgroups, ...listener.exclude.cgroups].find(
+      (path) => !existsSync(`/sys/fs/cgroup/${path}`),
+    )
+    if (missing === undefined) continue
+    throw new LimpidError('LIMPID_RULES_FAILED', `listener ${listener.name}: there is no cgroup ${missing}`, {
+      cure: 'start what runs in it first, or see what there is below /sys/fs/cgroup',
+    })
+  }
+}
+
 function guardStep(backend: Backend, { rules, guard }: Plan): Step {
   return {
     name: backend.label(rules, 'guard'),
@@ -182,10 +197,11 @@ function removalOrder(steps: readonly Step[]): Step[] {
   return [...others.reverse(), journal!]
 }
 
-async function applyAll(steps: readonly Step[]): Promise<void> {
+/** `kept`: what was there before and goes on doing its work when something fails. */
+async function applyAll(steps: readonly Step[], kept: Step | undefined): Promise<void> {
   const done: Step[] = []
   for (const step of steps) {
-    done.unshift(step)
+    if (step !== kept) done.unshift(step)
     try {
       await step.apply()
     } catch (error) {
@@ -230,7 +246,7 @@ async function alreadyInstalled(plan: Plan, before: RulesetState, owner: Owner):
     notices: [...plan.notes, ...differences.map((difference) => `repaired: ${describeDifference(difference)}`)],
     verify: () => verifyRuleset(plan),
     restore: async ({ tables }) => {
-      const failure = removedMeanwhile()
+      const failure = before.journal === undefined ? undefined : removedMeanwhile() // without one somebody typed them
       return failure === undefined ? await restore(plan, tables, undefined) : { differences: [], failure }
     },
     remove: async () => {

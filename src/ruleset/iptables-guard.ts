@@ -28,7 +28,7 @@ export function iptablesGuards({ rules, interceptions, forwards }: GuardInput): 
       (interception) => interception.family === family && interception.listener.onDown === 'closed',
     )
     const book = new ChainBook(programOf(family), `${chainPrefix(rules.nftTable)}-guard`)
-    const received = closed.filter(({ path }) => path !== 'local')
+    const received = closed.filter(({ path }) => path === 'forwarded') // of what crosses a bridge ebtables drops
     guardChain(book, rules, family, {
       ...{ table: 'mangle', builtIn: 'FORWARD', suffix: 'forward', options: FORWARDED },
       first: forwards ? '-m conntrack --ctstate DNAT -j RETURN' : undefined,

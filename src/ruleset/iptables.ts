@@ -84,7 +84,7 @@ function preroutingChain(
         'prerouting',
         interception,
         FORWARDED,
-        '-p tcp',
+        receivedProtocol(rules, interception),
         interception.listener.intercept === 'tproxy'
           ? tproxyTo(interception, rules.interceptMark, rules)
           : `-g ${book.chain('take')}`,
@@ -94,6 +94,11 @@ function preroutingChain(
   add('-m socket --transparent', `-g ${book.chain('take')}`)
   book.add('mangle', 'take', `-j MARK --set-xmark ${hex(rules.interceptMark)}/${hex(rules.markMask)}`)
   book.add('mangle', 'take', '-j ACCEPT')
+}
+
+/** Of what a bridge receives, only the frames that our chains of ebtables brought up are a listener's: their mark tells. */
+function receivedProtocol(rules: RulesConfig, { path }: Interception): string {
+  return path === 'bridged' ? `-p tcp ${markIs(rules, localMark(rules))}` : '-p tcp'
 }
 
 /** Marks what this host's processes send to where a tproxy or mark listener takes it: it is routed to lo and comes in again. */
@@ -143,14 +148,26 @@ function natChains(book: ChainBook, input: ChainsInput, family: Family, intercep
   if (received.length > 0 || forwards.length > 0) {
     book.jump('nat', 'PREROUTING', '', 'prerouting')
     book.add('nat', 'prerouting', '-i lo -j RETURN')
-    book.add('nat', 'prerouting', markIsNot(rules, 0), '-j RETURN')
+    if (received.some(({ path }) => path === 'bridged')) {
+      for (const mark of [rules.interceptMark, rules.bypassMark]) {
+        book.add('nat', 'prerouting', markIs(rules, mark), '-j RETURN')
+      }
+    } else book.add('nat', 'prerouting', markIsNot(rules, 0), '-j RETURN')
     for (const forward of forwards) layForward(book, forward, family)
   }
   if (received.length > 0) {
     book.add('nat', 'prerouting', '! -p tcp -j RETURN')
     book.add('nat', 'prerouting', NOT_SYN, '-j RETURN')
     layListeners(book, 'nat', 'prerouting', family, received, (interception) =>
-      layRules(book, 'nat', 'prerouting', interception, FORWARDED, '-p tcp', rewriteTo(interception)),
+      layRules(
+        book,
+        'nat',
+        'prerouting',
+        interception,
+        FORWARDED,
+        receivedProtocol(rules, interception),
+        rewriteTo(interception),
+      ),
     )
   }
   if (local.length > 0) {

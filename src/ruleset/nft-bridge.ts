@@ -4,10 +4,13 @@ import type { HostBridge } from '../sys/host.ts'
 import type { Interception } from './interception.ts'
 import { listenerRules } from './nft-listeners.ts'
 import { BRIDGED, NamedSets } from './nft-match.ts'
-import { chain, flowSet, flowTuple, markIs, NOT_SYN, neverForwarded, nftScript } from './nft-text.ts'
+import { chain, flowSet, flowTuple, markIn, markIs, NOT_SYN, neverForwarded, nftScript } from './nft-text.ts'
+import { localMark } from './policy-routing.ts'
 import type { Script } from './script.ts'
 
 const FLOWS_TIMEOUT = '1h' // each packet of ours begins it anew, keepalives too
+const BEGUN_TIMEOUT = '10s' // until the handshake's last packet; so long a SYN of a flood takes room
+const ENDED_TIMEOUT = '60s' // for what comes after a FIN (RFC 9293 §3.6.1, and Linux's TIME_WAIT)
 const FLOWS_SIZE = 262_144
 
 /**
@@ -23,9 +26,15 @@ export function bridgeScript(rules: RulesConfig, interceptions: readonly Interce
   const sets = new NamedSets()
   const families = [...new Set(bridged.map(({ family }) => family))].sort()
   const bridges = bridgesOf(bridged)
-  const notes = (direction: 'sent' | 'answered') => (family: Family) =>
-    `update @flows${family} { ${flowTuple(family, direction)} }`
-  const listeners = listenerRules(bridged, sets, BRIDGED, () => 'counter goto begin')
+  const note = (family: Family, direction: 'sent' | 'answered', timeout?: string) =>
+    `update @flows${family} { ${flowTuple(family, direction)}${timeout === undefined ? '' : ` timeout ${timeout}`} }`
+  const listeners = listenerRules(
+    bridged,
+    sets,
+    BRIDGED,
+    // where there is no room for another flow it crosses untaken
+    ({ family }) => `${note(family, 'sent', BEGUN_TIMEOUT)} counter goto up`,
+  )
   return nftScript('bridge', rules.nftTable, 'Brings frames of intercepted TCP flows up from bridges.', [
     ...sets.lines(),
     ...families.flatMap((family) => flowSet(`flows${family}`, family, FLOWS_TIMEOUT, FLOWS_SIZE)),
@@ -33,13 +42,10 @@ export function bridgeScript(rules: RulesConfig, interceptions: readonly Interce
       'up',
       undefined,
       bridges.map(
-        ({ mac, ports }) => `iifname ${inlined(ports)} meta pkttype set host ether daddr set ${mac} counter accept`,
+        ({ mac, ports }) =>
+          `iifname ${inlined(ports)} meta pkttype set host ether daddr set ${mac} meta mark set ${markIn(rules, localMark(rules))} counter accept`,
       ),
     ),
-    ...chain('begin', undefined, [
-      ...families.map((family) => `${protocolOf(family)} ${notes('sent')(family)}`),
-      'goto up',
-    ]),
     ...chain('prerouting', 'filter hook prerouting priority dstnat', [
       '# a tag lies beside the packet: what is behind it would look untagged',
       'ether type vlan return',
@@ -56,7 +62,9 @@ export function bridgeScript(rules: RulesConfig, interceptions: readonly Interce
     ...chain('output', 'filter hook output priority filter', [
       "# Limpid's own packets: what answers them is ours",
       `${markIs(rules, '!=', rules.bypassMark)} return`,
-      ...families.map((family) => `${protocolOf(family)} ${notes('answered')(family)}`),
+      ...families.map((family) => `tcp flags & (fin|rst) != 0 ${note(family, 'answered', ENDED_TIMEOUT)} return`),
+      ...families.map((family) => `tcp flags & syn != 0 ${note(family, 'answered', BEGUN_TIMEOUT)} return`),
+      ...families.map((family) => `${protocolOf(family)} ${note(family, 'answered')}`),
     ]),
   ])
 }

@@ -22,7 +22,7 @@ export function guardScripts(
   const closed = interceptions.filter(({ listener }) => listener.onDown === 'closed')
   if (closed.length === 0) return []
   const sets = new NamedSets()
-  const received = closed.filter(({ path }) => path !== 'local')
+  const received = closed.filter(({ path }) => path === 'forwarded') // of what crosses a bridge its own table drops
   const local = closed.filter(({ path }) => path === 'local')
   const inet = nftScript(
     'inet',
@@ -32,7 +32,7 @@ export function guardScripts(
       ...guardSets(sets, () => [
         ...chain('prerouting', `filter hook prerouting priority ${PRIORITY}`, [
           'iifname "lo" return',
-          ...(forwards ? ['ct status dnat return'] : []),
+          ...rewritten(received, forwards),
           ...newFlows(rules),
           ...listenerRules(received, sets, RECEIVED, dropReceived),
         ]),
@@ -41,7 +41,12 @@ export function guardScripts(
           'filter hook output priority filter',
           local.length === 0
             ? []
-            : [...newFlows(rules), 'fib daddr type local return', ...listenerRules(local, sets, SENT, drop)],
+            : [
+                ...rewritten(local, false),
+                ...newFlows(rules),
+                'fib daddr type local return',
+                ...listenerRules(local, sets, SENT, drop),
+              ],
         ),
       ]),
     ],
@@ -68,11 +73,12 @@ function newFlows(rules: RulesConfig): string[] {
   ]
 }
 
-const drop: Ending = (interception) => (isUntouched(interception) ? 'counter drop' : `${NOT_REWRITTEN} counter drop`)
+const drop: Ending = () => 'counter drop'
 
-const dropReceived: Ending = (interception) => {
-  const elsewhere = interception.listener.addressedHere ? '' : 'fib daddr type != local '
-  return `${elsewhere}${drop(interception)}`
+const dropReceived: Ending = ({ listener }) =>
+  listener.addressedHere ? 'counter drop' : 'fib daddr type != local counter drop'
+
+/** What was rewritten was taken, or forwarded. What conntrack does not know was not: the rule does not match it. */
+function rewritten(interceptions: readonly Interception[], forwards: boolean): string[] {
+  return forwards || interceptions.some((one) => !isUntouched(one)) ? ['ct status dnat return'] : []
 }
-
-const NOT_REWRITTEN = 'ct status & dnat == 0'

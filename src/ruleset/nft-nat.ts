@@ -12,7 +12,17 @@ import {
   SENT,
   withoutConditions,
 } from './nft-match.ts'
-import { chain, commentText, listenerComment, markIs, NOT_SYN, neverIntercepted, setName } from './nft-text.ts'
+import {
+  chain,
+  commentText,
+  isBroughtUp,
+  listenerComment,
+  markIs,
+  NOT_SYN,
+  neverIntercepted,
+  setName,
+} from './nft-text.ts'
+import { hex, localMark } from './policy-routing.ts'
 
 const ZONE = 19_536 // any but 0; by this number ours is known in `conntrack -L`
 
@@ -30,9 +40,23 @@ export function natChains(
     ...chain('nat-prerouting', 'nat hook prerouting priority dstnat', [
       ...(received.length === 0 && forwards.length === 0
         ? []
-        : ['iifname "lo" return', `${markIs(rules, '!=', 0)} return`]),
+        : [
+            'iifname "lo" return',
+            received.some(({ path }) => path === 'bridged')
+              ? `meta mark & ${hex(rules.markMask)} != { 0x0, ${hex(localMark(rules))} } return`
+              : `${markIs(rules, '!=', 0)} return`,
+          ]),
       ...forwards.flatMap((forward) => forwardLines(forward, sets)),
-      ...(received.length === 0 ? [] : newFlows(listenersInOrder(received, sets, RECEIVED, rewriteTo))),
+      ...(received.length === 0
+        ? []
+        : newFlows(
+            listenersInOrder(
+              received,
+              sets,
+              RECEIVED,
+              (one) => `${one.path === 'bridged' ? `${isBroughtUp(rules)} ` : ''}${rewriteTo(one)}`,
+            ),
+          )),
     ]),
     ...chain(
       'nat-output',

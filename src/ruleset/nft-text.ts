@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { ListenerConfig, RulesConfig } from '../config/types.ts'
 import type { Family } from '../net/address.ts'
 import { addressKeyword } from './nft-match.ts'
-import { hex } from './policy-routing.ts'
+import { hex, localMark } from './policy-routing.ts'
 import type { Script } from './script.ts'
 
 export const SYN = 'tcp flags & (syn|ack) == syn'
@@ -78,6 +78,11 @@ export function markIn(rules: RulesConfig, mark: number): string {
 /** Whether our bits of the packet's mark are one of our marks. */
 export function markIs(rules: RulesConfig, operator: '==' | '!=', mark: number): string {
   return `meta mark & ${hex(rules.markMask)} ${operator} ${hex(mark)}`
+}
+
+/** A frame that our bridge table brought up, by its mark. Others that a bridge receives are no listener's. */
+export function isBroughtUp(rules: RulesConfig): string {
+  return markIs(rules, '==', localMark(rules))
 }
 
 /** A listener's or forward's name as the beginning of names of nft sets: letters, digits and dashes. */

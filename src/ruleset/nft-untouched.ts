@@ -3,12 +3,25 @@ import { type Family, formatEndpoint } from '../net/address.ts'
 import type { Interception } from './interception.ts'
 import { type Ending, listenerRules, listenersInOrder } from './nft-listeners.ts'
 import { addressKeyword, type NamedSets, RECEIVED, SENT } from './nft-match.ts'
-import { chain, flowSet, flowTuple, markIn, markIs, NOT_SYN, neverIntercepted, SYN, setName } from './nft-text.ts'
+import {
+  chain,
+  flowSet,
+  flowTuple,
+  isBroughtUp,
+  markIn,
+  markIs,
+  NOT_SYN,
+  neverIntercepted,
+  SYN,
+  setName,
+} from './nft-text.ts'
 import { localMark } from './policy-routing.ts'
 
 const BEGUN_SECONDS = 10 // a client's ACK follows our SYN-ACK within a round trip
 const BEGUN_SIZE = 262_144 // 26 000 new flows/s; at 100 bytes each a SYN flood can pin 26 MB of kernel memory
 const LOCAL_SIZE = 262_144
+const LOCAL_BEGUN_TIMEOUT = '30s' // until the client's next packet
+const ENDED_TIMEOUT = '60s' // for what comes after a FIN (Linux's TIME_WAIT)
 const LOCAL_TIMEOUT = '15m' // each packet begins it anew, and the listener's keepalive makes the client send some
 const LOCAL_TIMEOUT_WITHOUT_KEEPALIVE = '1d'
 const KEEPALIVE_MS = 600_000
@@ -52,7 +65,7 @@ export function untouchedChains(
       '',
       '# packets of flows that have a socket here; a SYN may find that of an older flow, so it comes last',
       `${NOT_SYN} socket transparent 1 jump divert`,
-      ...(received.length === 0 ? [] : receivedLines(received, families, sets)),
+      ...(received.length === 0 ? [] : receivedLines(rules, received, families, sets)),
       '',
       '# new flows to a socket that listens on an address of somebody else',
       `${SYN} socket transparent 1 jump divert`,
@@ -82,17 +95,26 @@ function takeLines(rules: RulesConfig, families: readonly Family[]): string[] {
   ]
 }
 
-const toListener: Ending = (interception) =>
-  isTproxy(interception) ? `${tproxyTo(interception)} counter goto take` : 'counter goto take'
+function toListener(rules: RulesConfig): Ending {
+  return (interception) => {
+    const broughtUp = interception.path === 'bridged' ? `${isBroughtUp(rules)} ` : ''
+    return `${broughtUp}${isTproxy(interception) ? `${tproxyTo(interception)} ` : ''}counter goto take`
+  }
+}
 
-function receivedLines(received: readonly Interception[], families: readonly Family[], sets: NamedSets): string[] {
+function receivedLines(
+  rules: RulesConfig,
+  received: readonly Interception[],
+  families: readonly Family[],
+  sets: NamedSets,
+): string[] {
   return [
     '',
     '# of what has no socket, only the beginning of a flow is taken',
     ...families.map((family) => `${NOT_SYN} ${flowTuple(family)} != @begun${family} return`),
     '',
     ...neverIntercepted(),
-    ...listenersInOrder(received, sets, RECEIVED, toListener),
+    ...listenersInOrder(received, sets, RECEIVED, toListener(rules)),
   ]
 }
 
@@ -107,20 +129,21 @@ function sentLines(rules: RulesConfig, local: readonly Interception[], sets: Nam
     'fib daddr type local return',
     '',
     '# packets of flows that were taken',
-    ...local.map(
-      (one) =>
-        `${flowTuple(one.family)} @${flowsOf(one)} update @${flowsOf(one)} { ${flowTuple(one.family)} } goto again`,
-    ),
+    ...local.flatMap((one) => [
+      `${NOT_SYN} tcp flags & (fin|rst) != 0 ${flowTuple(one.family)} @${flowsOf(one)} ${noteFlow(one, ENDED_TIMEOUT)} goto again`,
+      `${NOT_SYN} ${flowTuple(one.family)} @${flowsOf(one)} ${noteFlow(one)} goto again`,
+    ]),
     '',
     '# only the beginning of a flow is taken',
     `${NOT_SYN} return`,
-    ...listenerRules(
-      local,
-      sets,
-      SENT,
-      (one) => `update @${flowsOf(one)} { ${flowTuple(one.family)} } counter goto again`,
-    ),
+    '# one that had the same addresses and ports is over',
+    ...local.map((one) => `delete @${flowsOf(one)} { ${flowTuple(one.family)} }`),
+    ...listenerRules(local, sets, SENT, (one) => `${noteFlow(one, LOCAL_BEGUN_TIMEOUT)} counter goto again`),
   ]
+}
+
+function noteFlow(one: Interception, timeout?: string): string {
+  return `update @${flowsOf(one)} { ${flowTuple(one.family)}${timeout === undefined ? '' : ` timeout ${timeout}`} }`
 }
 
 /** On lo nobody knows any more which process sent a packet; its flow tells which listener took it. */

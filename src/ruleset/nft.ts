@@ -58,20 +58,18 @@ function inputChain(rules: RulesConfig, interceptions: readonly Interception[]):
     listener.listen.some(({ address }) => address !== '::1' && !address.startsWith('127.')),
   )
   const reject = (ports: string | undefined, condition: string) =>
-    ports === undefined ? [] : [`iifname != "lo" tcp dport ${ports} ${condition} counter reject with tcp reset`]
+    ports === undefined ? [] : [`tcp dport ${ports} ${condition}counter reject with tcp reset`]
+  const untouched = portExpression(open.filter(isUntouched).map(({ toPorts }) => toPorts))
+  const rewritten = portExpression(open.filter((one) => !isUntouched(one)).map(({ toPorts }) => toPorts))
   const lines = [
-    ...reject(
-      portExpression(open.filter(isUntouched).map(({ toPorts }) => toPorts)),
-      markIs(rules, '!=', rules.interceptMark),
-    ),
-    ...reject(
-      portExpression(open.filter((one) => !isUntouched(one)).map(({ toPorts }) => toPorts)),
-      'ct status & dnat == 0',
-    ),
+    ...reject(untouched, `${markIs(rules, '!=', rules.interceptMark)} `),
+    ...(rewritten === undefined ? [] : ['ct status dnat return']),
+    ...reject(rewritten, ''),
   ]
   if (lines.length === 0) return []
   return chain('input', 'filter hook input priority filter', [
     '# a connection to the listener itself, not intercepted',
+    'iifname "lo" return',
     'tcp flags & (syn|ack) != syn return',
     ...lines,
   ])

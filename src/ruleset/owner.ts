@@ -90,6 +90,7 @@ async function accepted(child: ChildProcess, lines: readonly string[], answer: s
   if (stdin === null || stdout === null || stderr === null) throw new Error('nft was started without pipes')
   await new Promise<void>((resolve, reject) => {
     let said = ''
+    let complained = ''
     const fail = (why: string) => settle(() => reject(new LimpidError('LIMPID_PROGRAM', `nft -i: ${why}`)))
     const settle = (done: () => void) => {
       clearTimeout(timer)
@@ -105,7 +106,11 @@ async function accepted(child: ChildProcess, lines: readonly string[], answer: s
       said = (said + chunk.toString()).slice(-MAX_MESSAGE)
       if (said.split('\n').includes(answer)) settle(resolve)
     })
-    stderr.on('data', (chunk: Buffer) => fail(complaint(chunk.toString()) ?? 'an error without a word'))
+    stderr.on('data', (chunk: Buffer) => {
+      complained += chunk.toString()
+      const why = complaint(complained)
+      if (why !== undefined) fail(why) // what it was told to include may come in a piece of its own
+    })
     child.once('error', (error) => fail(error.message))
     child.once('exit', (code, signal) => fail(`it ended (${signal ?? code})`))
     stdin.write(`${lines.join('\n')}\n`)

@@ -13,7 +13,7 @@ export interface Answers {
   /** To the server, from here; undefined for one whose name is not resolved. */
   readonly dial: Route | undefined
   readonly client: Route
-  /** With the mark of our rules: to this host, when everything is installed. */
+  /** With the mark of our rules: to this host, when everything is installed. Undefined where that cannot be asked. */
   readonly marked: Route | undefined
   /** Undefined where it was not asked. */
   readonly isListening: boolean | undefined
@@ -30,18 +30,21 @@ export async function readAnswers(
   const listener = listenerOf(decision)
   const target = listener === undefined ? undefined : dialled(listener, flow)
   const server = decision.kind === 'passed-on' ? decision.forward.to.address : target?.address
+  const marking = decision.kind === 'taken' && isUntouched(decision.interception) ? markedWay(plan, flow) : undefined
   const [dial, client, marked] = await Promise.all([
     server === undefined ? undefined : read.ask({ to: server, mark: plan.rules.bypassMark }),
     read.ask({ to: flow.client }),
-    decision.kind === 'taken' && isUntouched(decision.interception) ? read.ask(markedWay(plan, flow)) : undefined,
+    marking === undefined ? undefined : read.ask(marking),
   ])
   const isListening = listener === undefined ? undefined : read.isListening(listener)
   return { dial, client, marked, isListening, forwards: read.forwards }
 }
 
-function markedWay({ rules }: Plan, { path, client, destination, interface: iif }: Flow): Asked {
+function markedWay({ rules }: Plan, { path, client, destination, interface: iif }: Flow): Asked | undefined {
   const to = destination.address
-  if (path === 'local' || iif === undefined) return { to, mark: localMark(rules) }
+  if (path === 'local') return { to, mark: localMark(rules) }
+  // what this host itself sends is routed otherwise: no question without an interface
+  if (iif === undefined) return undefined
   return { to, from: client, iif, mark: rules.interceptMark }
 }
 

@@ -85,6 +85,7 @@ interface More {
   fwmark?: number
   backend?: BackendName
   text?: string
+  forwards?: boolean
 }
 
 async function predicted(client: string, to: string, more: More = {}) {
@@ -95,7 +96,11 @@ async function predicted(client: string, to: string, more: More = {}) {
   const { protocol = 'tcp', uid, fwmark = 0 } = more
   const flow = await resolveFlow({ client, destination, protocol, interface: more.interface, uid, fwmark }, FACTS, ask)
   const decision = decide({ ...config, ...plan, ...plan.rules }, flow)
-  const answers = await readAnswers(plan, flow, decision, { ask, isListening: () => true, forwards: true })
+  const answers = await readAnswers(plan, flow, decision, {
+    ask,
+    isListening: () => true,
+    forwards: more.forwards ?? true,
+  })
   const prediction = predict(plan, flow, decision, answers)
   const lines = prediction.hops.map(({ word, what }) => `${word}: ${what}`)
   return { ...prediction, lines, missed: decision.kind === 'untaken' ? decision.nearest : [] }
@@ -234,6 +239,23 @@ test('with iptables the same flows are taken, in its own chains', async () => {
   assert.match(rules[0]!, /^-A limpid-prerouting .*listener mail/)
   const six = await predicted('fd00:3::1', '[fd00:4::2]:80', { backend: 'iptables' })
   assert.ok(six.lines.includes('rule: ip6tables mangle limpid-prerouting: listener web (tproxy to [::1]:50080)'))
+})
+
+test('where nothing is forwarded, that is the reason, and not a route', async () => {
+  for (const to of ['10.0.4.2:81', '192.0.2.1:81']) {
+    const { lines, fate } = await predicted('10.0.3.1', to, { forwards: false })
+    assert.ok(lines.includes('route: dropped: net.ipv4.ip_forward is 0'), lines.join('\n'))
+    assert.equal(fate, 'dropped')
+  }
+  const six = await predicted('fd00:3::1', '[fd00:4::2]:81', { forwards: false })
+  assert.ok(six.lines.includes('route: dropped: net.ipv6.conf.all.forwarding is 0'))
+})
+
+test('of a client without a route the interface is asked for, and nothing is said about what the kernel has', async () => {
+  const text = 'listeners: [{ name: all, source: client }]'
+  const { lines } = await predicted('192.0.2.1', '10.0.4.2:80', { text })
+  assert.equal(lines[0], 'client: 192.0.2.1: no route tells where it comes in, name it with --interface (forwarded)')
+  assert.ok(lines.includes('route: ip rule 195 → route table 19536 → lo'))
 })
 
 test('a server or a client that no route leads to is not served', async () => {

@@ -57,6 +57,8 @@ export interface Prediction {
   readonly hops: readonly Hop[]
 }
 
+const FORWARDING = { 4: 'net.ipv4.ip_forward', 6: 'net.ipv6.conf.all.forwarding' } as const
+
 /** Tells a flow's way hop by hop. Pure. */
 export function predict(plan: Plan, flow: Flow, decision: Decision, answers: Answers): Prediction {
   const none = { takenBy: null, rules: [], mark: 0, served: false, outcome: decision.kind }
@@ -169,7 +171,7 @@ function clientText({ path, client, interface: dev, bridgePort }: Flow): string 
     return `${client} comes in on ${dev}${bridgePort === undefined ? '' : `, port ${bridgePort}`} (bridged)`
   }
   return dev === undefined
-    ? `${client}: no route tells where it comes in (forwarded)`
+    ? `${client}: no route tells where it comes in, name it with --interface (forwarded)`
     : `${client} comes in on ${dev} (forwarded)`
 }
 
@@ -253,9 +255,10 @@ function onwardWay(
   if (destinationType !== 'unicast' && destinationType !== 'local')
     return { fate: 'dropped', what: `not passed on: ${destinationType}` }
   if (onward.kind === 'local') return { fate: 'delivered', what: 'delivered to this host itself' }
+  // the kernel's own word for it is "no route" (net/ipv4/route.c)
+  if (path === 'forwarded' && !forwards) return { fate: 'dropped', what: `dropped: ${FORWARDING[family]} is 0` }
   if (onward.kind === 'none') return { fate: 'dropped', what: `dropped: no route (${onward.why})` }
   if (path === 'local') return { fate: 'sent', what: `sent ${wayText(onward)}` }
-  if (!forwards) return { fate: 'dropped', what: `dropped: this host does not forward IPv${family}` }
   return { fate: 'forwarded', what: `forwarded by the kernel, ${wayText(onward)}` }
 }
 
