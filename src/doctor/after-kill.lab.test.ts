@@ -18,20 +18,27 @@ before(async () => {
 })
 after(async () => await lab.close())
 
-for (const [onDown, left] of [
-  ['open', /left behind: \d+ ip rules and their routes; traffic passes untaken; cure: limpid run /],
+for (const [onDown, signal, left] of [
+  ['open', 'SIGKILL', /left behind: \d+ ip rules and their routes; traffic passes untaken; cure: limpid run /],
   [
     'closed',
+    'SIGKILL',
     /left behind: nft table inet limpid-guard, \d+ ip rules and their routes; nft table inet limpid-guard drops what its closed listeners should take; cure: limpid run /,
   ],
+  ['closed', 'SIGTERM', /left behind: nft table inet limpid-guard; nft table inet limpid-guard drops /],
 ] as const) {
-  test(`after SIGKILL one line says what is left behind (${onDown}), and none contradicts it`, async () => {
+  test(`after ${signal} one line says what is left behind (${onDown}), and none contradicts it`, async () => {
     const folder = mkdtempSync(join(tmpdir(), 'limpid-doctor-'))
     const file = join(folder, 'limpid.yaml')
     writeFileSync(file, `listeners:\n  - { intercept: tproxy, source: client, ports: [80], onDown: ${onDown} }\n`)
-    const running = await LimpidProcess.start(lab.x, ['run', '-c', file])
+    const running = await LimpidProcess.start(lab.x, [
+      'run',
+      '-c',
+      file,
+      ...(signal === 'SIGTERM' ? ['--keep-guard'] : []),
+    ])
     try {
-      await running.stop('SIGKILL')
+      await running.stop(signal)
       const { lines, code } = await doctorOn(lab.x, ['-c', file])
       const [line, ...others] = wrongLines(lines)
       assert.match(line ?? '', /^wrong +rules +Limpid is not running; left behind: /)
