@@ -1,3 +1,4 @@
+import { MATCH_ANY } from '../config/defaults.ts'
 import type { ForwardConfig, ListenerConfig, RulesConfig } from '../config/types.ts'
 import { type Family, formatEndpoint } from '../net/address.ts'
 import { formatPortRange } from '../net/ports.ts'
@@ -5,7 +6,7 @@ import { type Interception, isUntouched } from './interception.ts'
 import { IPTABLES, matchStages, type StageOptions } from './iptables-match.ts'
 import { ChainBook, type ChainProgram, chainPrefix, type Table } from './iptables-text.ts'
 import { commentText } from './nft-text.ts'
-import { hex, localMark } from './policy-routing.ts'
+import { CONNTRACK_ZONE, hex, localMark } from './policy-routing.ts'
 import type { Script } from './script.ts'
 
 /** What the rules of iptables are written from. */
@@ -232,24 +233,14 @@ function zoneChain(book: ChainBook, rules: RulesConfig, interceptions: readonly 
   book.jump('raw', 'OUTPUT', `-p tcp ${markIs(rules, rules.bypassMark)} -m addrtype ! --src-type LOCAL`, 'output')
   for (const { listener, family } of foreign) {
     const { destinations, ports } = listener.match
-    const stages = matchStages({ ...NOTHING, destinations, ports }, NOTHING, family, RETURNED)
+    const stages = matchStages({ ...MATCH_ANY, destinations, ports }, MATCH_ANY, family, RETURNED)
     if (stages === undefined) continue
-    const rule = { protocol: '-p tcp', comment: commentOf(listener), final: `-j CT --zone-orig ${ZONE}` }
+    const rule = { protocol: '-p tcp', comment: commentOf(listener), final: `-j CT --zone-orig ${CONNTRACK_ZONE}` }
     book.ladder('raw', 'output', rule, stages)
   }
 }
 
 const LABELS = 128 // of a connection (XT_CONNLABEL_MAXBIT)
-const ZONE = 19_536 // any but 0; by this number ours is known in `conntrack -L`
-const NOTHING = {
-  interfaces: [],
-  sources: [],
-  destinations: [],
-  ports: [],
-  uids: [],
-  cgroups: [],
-  fwmarks: [],
-} as const
 
 /** A listener that others can dial must not be dialled: it would find itself as the destination. */
 function inputChain(book: ChainBook, rules: RulesConfig, interceptions: readonly Interception[]): void {

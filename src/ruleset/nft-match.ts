@@ -160,11 +160,6 @@ function levelOf(cgroup: string): number {
   return cgroup.split('/').length
 }
 
-/** That a packet is of this family, where no other condition says so. */
-export function familyCondition(family: Family, place: MatchPlace): string {
-  return place.bridge === true ? `ether type ${addressKeyword(family)}` : `meta nfproto ipv${family}`
-}
-
 function addressLists(match: Match) {
   return [
     ['saddr', 'sources', match.sources],

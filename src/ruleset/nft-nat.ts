@@ -1,5 +1,6 @@
+import { MATCH_ANY } from '../config/defaults.ts'
 import type { ForwardConfig, RulesConfig } from '../config/types.ts'
-import { type Endpoint, type Family, familyOf, formatEndpoint } from '../net/address.ts'
+import { type Endpoint, familyOf, formatEndpoint } from '../net/address.ts'
 import { formatPortRange } from '../net/ports.ts'
 import type { Interception } from './interception.ts'
 import { listenerConditions, listenerRules, listenersInOrder } from './nft-listeners.ts'
@@ -22,9 +23,7 @@ import {
   neverIntercepted,
   setName,
 } from './nft-text.ts'
-import { hex, localMark } from './policy-routing.ts'
-
-const ZONE = 19_536 // any but 0; by this number ours is known in `conntrack -L`
+import { CONNTRACK_ZONE, hex, localMark } from './policy-routing.ts'
 
 /** The chains of redirect and dnat listeners, and of kernel port forwarding. `interceptions`: of such listeners. */
 export function natChains(
@@ -95,9 +94,9 @@ function zoneChain(rules: RulesConfig, interceptions: readonly Interception[], s
   const lines = foreign.flatMap((interception) => {
     const { listener } = interception
     const { destinations, ports } = listener.match
-    const dialled = { ...listener, match: { ...NOTHING, destinations, ports }, exclude: NOTHING }
+    const dialled = { ...listener, match: { ...MATCH_ANY, destinations, ports }, exclude: MATCH_ANY }
     return listenerConditions({ ...interception, path: 'forwarded', listener: dialled }, sets, SENT).map(
-      (conditions) => `${conditions.join(' ')} ct original zone set ${ZONE} ${listenerComment(listener)}`,
+      (conditions) => `${conditions.join(' ')} ct original zone set ${CONNTRACK_ZONE} ${listenerComment(listener)}`,
     )
   })
   return chain('zone', 'filter hook output priority raw', [
@@ -106,16 +105,6 @@ function zoneChain(rules: RulesConfig, interceptions: readonly Interception[], s
     ...lines,
   ])
 }
-
-const NOTHING = {
-  interfaces: [],
-  sources: [],
-  destinations: [],
-  ports: [],
-  uids: [],
-  cgroups: [],
-  fwmarks: [],
-} as const
 
 function forwardLines(forward: ForwardConfig, sets: NamedSets): string[] {
   const family = familyOf(forward.to.address)
@@ -172,9 +161,4 @@ function forwardComment(forward: ForwardConfig): string {
 function targetText({ address, port }: Endpoint): string {
   if (port !== 0) return formatEndpoint({ address, port })
   return address
-}
-
-/** The families of forwards. */
-export function forwardFamilies(forwards: readonly ForwardConfig[]): Family[] {
-  return [...new Set(forwards.map(({ to }) => familyOf(to.address)))]
 }

@@ -4,6 +4,9 @@ import type { Family } from '../net/address.ts'
 /** The rtnetlink protocol number of our ip rules and routes, by which they are known as ours (ip-rule(8), ip-route(8)). */
 export const OUR_PROTOCOL = 195
 
+/** The conntrack zone of our dials from clients' addresses, where NAT took the clients: any but 0, known in `conntrack -L`. */
+export const CONNTRACK_ZONE = 19_536
+
 /** A rule of the routing policy database; `mark` always comes with its mask. */
 export interface IpRule {
   readonly family: Family
