@@ -211,6 +211,33 @@ for (const [from, taken] of [
   })
 }
 
+test('T2: what another port sends to X itself, for a network behind it, is not taken: X is no relay for it', async () => {
+  const beyond = { 4: '10.77.0.1', 6: 'fd00:77::1' } as const
+  const routes = FAMILIES.map((family) => [
+    `-${family}`,
+    'route',
+    'add',
+    beyond[family],
+    'via',
+    lab.addresses[family].xz,
+  ])
+  for (const route of routes) await lab.z.run('ip', route)
+  try {
+    await whileRunning(['--from', X_TO_Y], async (limpid) => {
+      for (const family of FAMILIES) {
+        const client = lab.z.connect({ address: beyond[family], port: WEB })
+        client.on('error', () => {})
+        await sleep(300)
+        client.destroy()
+      }
+      const { flowsTotal, dials } = await limpid.stats()
+      assert.deepEqual([flowsTotal, dials], [0, 0])
+    })
+  } finally {
+    for (const route of routes) await lab.z.run('ip', route.with(2, 'del'))
+  }
+})
+
 /** Sends as fast as it can until told to finish; the server says all of it again. */
 class Bulk {
   readonly #socket
