@@ -6,7 +6,7 @@ import { filesUnder } from './setup.mjs'
 
 /** Low to high; what shares a rank does not import each other. */
 const RANKS = [
-  ['errors', 'events'],
+  ['errors', 'events', 'colour'],
   ['net'],
   ['config'],
   ['sys'],

@@ -1,11 +1,4 @@
-/** Wraps text in a colour, or returns it as it is where no colour is wanted. */
-export interface Colour {
-  bold(text: string): string
-  dim(text: string): string
-  green(text: string): string
-  red(text: string): string
-  yellow(text: string): string
-}
+import type { Colour } from '../colour.ts'
 
 /** Colour on a terminal, unless NO_COLOR (no-color.org) or TERM=dumb says otherwise. */
 export function colourOf(stream: { isTTY?: boolean }, env: NodeJS.ProcessEnv = process.env): Colour {

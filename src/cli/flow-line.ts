@@ -1,7 +1,7 @@
+import type { Colour } from '../colour.ts'
 import { formatDuration } from '../config/duration.ts'
 import { formatEndpoint } from '../net/address.ts'
 import type { FlowRecord } from '../proxy/record.ts'
-import type { Colour } from './colour.ts'
 
 const GOOD = new Set(['closed', 'shutdown'])
 

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { Colour } from './colour.ts'
+import type { Colour } from '../colour.ts'
 
 /** What a command is given, and what it leaves behind. */
 export interface Invocation {

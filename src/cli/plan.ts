@@ -1,8 +1,7 @@
 import type { Command } from 'commander'
 import { configNotes } from '../config/notes.ts'
-import type { Config } from '../config/types.ts'
-import { chooseBackend } from '../ruleset/backend.ts'
-import { type BackendName, planRuleset } from '../ruleset/plan.ts'
+import { backendToShow } from '../ruleset/backend.ts'
+import { planRuleset } from '../ruleset/plan.ts'
 import { printPlan } from '../ruleset/print.ts'
 import { hostFacts } from '../sys/host.ts'
 import { addConfigFlags, configOf, type QuickFlags } from './config-flags.ts'
@@ -13,18 +12,9 @@ export function configure(command: Command): void {
     .option('--json', 'the plan as JSON')
     .action(async (flags: QuickFlags & { json?: true }, self: Command) => {
       const config = await configOf(flags, self)
-      const planned = planRuleset(config, hostFacts(), { backend: await planBackend(config) })
+      const planned = planRuleset(config, hostFacts(), { backend: await backendToShow(config.rules) })
       const plan = { ...planned, notes: [...planned.notes, ...configNotes(config)] }
       if (flags.json) printJson(plan)
       else process.stdout.write(printPlan(plan))
     })
-}
-
-/** A plan can be read on a host that could not have it: without any of the programs it is nft's. */
-async function planBackend({ rules }: Config): Promise<BackendName> {
-  try {
-    return await chooseBackend(rules)
-  } catch {
-    return 'nft'
-  }
 }

@@ -4,8 +4,7 @@ import type { Protocol } from '../config/types.ts'
 import { DURATION } from '../config/values.ts'
 import { LimpidError } from '../errors.ts'
 import { type Endpoint, parseAddress, parseEndpoint } from '../net/address.ts'
-import { chooseBackend } from '../ruleset/backend.ts'
-import type { BackendName } from '../ruleset/plan.ts'
+import { backendToShow } from '../ruleset/backend.ts'
 import { requireCapabilities } from '../sys/capability.ts'
 import type { CaptureOptions } from '../trace/capture.ts'
 import { addConfigFlags, configOf, type QuickFlags } from './config-flags.ts'
@@ -58,7 +57,7 @@ no packet came or the kernel did something else. --live needs CAP_NET_ADMIN.`,
       const waited = { timeoutMs, what: `${client} to ${destination}`, seconds: flags.timeout }
       using waiting = new Waiting()
       const report = await traceFlow(config, question, {
-        backend: await backendOf(config.rules),
+        backend: await backendToShow(config.rules),
         live: flags.live ? waiting.options(waited) : undefined,
       })
       if (flags.json) printJson(report)
@@ -82,15 +81,6 @@ class Waiting {
 
   [Symbol.dispose](): void {
     for (const name of SIGNALS) process.off(name, this.#listener)
-  }
-}
-
-/** Nothing is installed: what a host without the programs would have is shown as nft's. */
-async function backendOf(rules: Parameters<typeof chooseBackend>[0]): Promise<BackendName> {
-  try {
-    return await chooseBackend(rules)
-  } catch {
-    return 'nft'
   }
 }
 

@@ -1,4 +1,4 @@
-import { type Endpoint, type Family, familyOf } from '../net/address.ts'
+import { type Endpoint, type Family, familyOf, isLoopback, isWildcard } from '../net/address.ts'
 import type { PortRange } from '../net/ports.ts'
 import { DEFAULT_LISTEN_PORT } from './defaults.ts'
 import { missing, type Report } from './problem.ts'
@@ -110,14 +110,6 @@ function checkRedirect({ paths = ['forwarded'] }: ListenInput, endpoints: readon
     path: ['listen'],
     message: `expected a port alone, found ${unreached.address}: intercept redirect sends packets ${where}`,
   })
-}
-
-function isWildcard(address: string): boolean {
-  return address === ANY[4] || address === ANY[6]
-}
-
-function isLoopback(address: string): boolean {
-  return address === '::1' || address.startsWith('127.')
 }
 
 function portsOf({ from, to }: PortRange): number[] {

@@ -1,4 +1,4 @@
-import { type Endpoint, familyOf, formatEndpoint } from '../net/address.ts'
+import { type Endpoint, familyOf, formatEndpoint, isWildcard } from '../net/address.ts'
 import type { Problem } from './problem.ts'
 import type { Config, Match, RulesConfig } from './types.ts'
 
@@ -51,10 +51,8 @@ function* endpointProblems({ listeners }: Config): Generator<Problem> {
 
 /** bind(2): a socket on all addresses has the port of each. */
 function overlaps(a: string, b: string): boolean {
-  return familyOf(a) === familyOf(b) && (a === b || WILDCARDS.has(a) || WILDCARDS.has(b))
+  return familyOf(a) === familyOf(b) && (a === b || isWildcard(a) || isWildcard(b))
 }
-
-const WILDCARDS = new Set(['0.0.0.0', '::'])
 
 function* markProblems({ rules, listeners }: Config): Generator<Problem> {
   const mask = hex(rules.markMask)

@@ -1,6 +1,6 @@
-import { once } from 'node:events'
 import type { Host } from '../lab/host.ts'
 import { LIMPID_PROGRAM } from '../lab/limpid-process.ts'
+import { outputOf } from '../lab/output.fixture.ts'
 import type { DoctorReport } from './render.ts'
 
 /** `limpid doctor` on a host of the lab, once for people and once for programs. */
@@ -31,17 +31,8 @@ export function wrongLines(lines: readonly string[]): string[] {
 async function runDoctorProcess(host: Host, flags: readonly string[], wrapper: readonly string[]) {
   const [program, ...rest] = [...wrapper, process.execPath, LIMPID_PROGRAM, 'doctor', ...flags]
   const child = host.spawn(program!, rest, { stdio: ['ignore', 'pipe', 'pipe'] })
-  const timer = setTimeout(() => child.kill('SIGKILL'), TIMEOUT_MS)
-  let stdout = ''
-  let stderr = ''
-  child.stdout!.on('data', (bytes) => {
-    stdout += bytes
-  })
-  child.stderr!.on('data', (bytes) => {
-    stderr += bytes
-  })
-  const [code] = (await once(child, 'close')) as [number | null]
-  clearTimeout(timer)
-  if (code !== 0 && code !== 3) throw new Error(`limpid doctor ended with ${code}: ${stderr}`)
-  return { code, stdout }
+  const output = outputOf(child, TIMEOUT_MS)
+  const code = await output.closed
+  if (code !== 0 && code !== 3) throw new Error(`limpid doctor ended with ${code}: ${output.stderr}`)
+  return { code, stdout: output.stdout }
 }

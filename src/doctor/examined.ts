@@ -1,6 +1,7 @@
 import type { Config } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import type { Endpoint } from '../net/address.ts'
+import { backendToShow } from '../ruleset/backend.ts'
 import { listRules } from '../ruleset/ip-commands.ts'
 import { type Plan, planRuleset } from '../ruleset/plan.ts'
 import { type RulesetState, readState } from '../ruleset/state.ts'
@@ -42,7 +43,12 @@ export interface DoctorOptions {
 /** @throws LimpidError when not even interfaces and ip rules can be read. */
 export async function examine(config: Config, { configArguments, server }: DoctorOptions): Promise<Examined> {
   const facts = hostFacts()
-  const [links, state, ipRules] = await Promise.all([readLinks(), tryState(), listRules()])
+  const [links, state, ipRules, backend] = await Promise.all([
+    readLinks(),
+    tryState(),
+    listRules(),
+    backendToShow(config.rules),
+  ])
   const listening = readListening(config.listeners)
   const found =
     !(state instanceof LimpidError) && (state.found.length > 0 || state.holder !== undefined || state.persistent)
@@ -53,7 +59,7 @@ export async function examine(config: Config, { configArguments, server }: Docto
     configArguments,
     server,
     facts,
-    plan: planRuleset(config, asIfForwarding(facts), { missingInterface: 'note' }),
+    plan: planRuleset(config, asIfForwarding(facts), { missingInterface: 'note', backend }),
     needs: needsOf(config),
     links,
     clientLinks: allClientLinks(config, links),

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { LimpidError } from '../errors.ts'
-import { findProgram, firstLine } from '../sys/program.ts'
+import { endByPipe, findProgram, firstLine } from '../sys/program.ts'
 
 const ANSWER_MS = 2_000
 const EXIT_MS = 1_000
@@ -23,21 +23,11 @@ export async function holdTables(tables: readonly string[], commands: readonly s
     stdio: ['pipe', 'pipe', 'pipe'],
     env: { ...process.env, LC_ALL: 'C' },
   })
-  const exited = new Promise((resolve) => {
-    child.once('exit', resolve)
-    child.once('error', resolve)
-  })
   child.stdin.on('error', () => {}) // it may have ended
-  const release = async (): Promise<void> => {
-    child.stdin.end(tables.map((table) => `delete table ${table}\n`).join(''))
-    const timer = setTimeout(() => child.kill('SIGKILL'), EXIT_MS)
-    await exited
-    clearTimeout(timer)
-  }
   let released: Promise<void> | undefined
   const held: HeldTables = {
     release: () => {
-      released ??= release()
+      released ??= endByPipe(child, EXIT_MS, tables.map((table) => `delete table ${table}\n`).join(''))
       return released
     },
   }

@@ -1,3 +1,4 @@
+import type { Colour } from '../colour.ts'
 import type { Finding, Status } from './finding.ts'
 
 /** What `limpid doctor --json` prints. Its keys stay. */
@@ -10,14 +11,6 @@ export interface DoctorReport {
   readonly wrong: number
 }
 
-export interface Paint {
-  bold(text: string): string
-  dim(text: string): string
-  green(text: string): string
-  red(text: string): string
-  yellow(text: string): string
-}
-
 const ORDER: Record<Status, number> = { ok: 0, note: 1, unknown: 2, wrong: 3 }
 const STATUS_WIDTH = 'unknown'.length
 const ID_WIDTH = 'route-to-clients'.length
@@ -28,7 +21,7 @@ export function reportOf(checks: readonly Finding[], packets: readonly Finding[]
 }
 
 /** For people, one line a finding, problems last: where they are seen. */
-export function renderReport({ checks, packets, wrong }: DoctorReport, paint: Paint): string {
+export function renderReport({ checks, packets, wrong }: DoctorReport, paint: Colour): string {
   const findings = [...checks, ...packets].toSorted((a, b) => ORDER[a.status] - ORDER[b.status])
   const lines = findings.map((finding) => renderFinding(finding, paint))
   const sum =
@@ -39,7 +32,7 @@ export function renderReport({ checks, packets, wrong }: DoctorReport, paint: Pa
   return `${[...lines, '', unsure === 0 ? sum : `${sum}; ${unsure} could not be checked`].join('\n')}\n`
 }
 
-function renderFinding({ id, status, what, cure }: Finding, paint: Paint): string {
+function renderFinding({ id, status, what, cure }: Finding, paint: Colour): string {
   const colour: Record<Status, (text: string) => string> = {
     ok: paint.green,
     note: paint.dim,

@@ -57,6 +57,16 @@ export function addressBytes(address: string): Uint8Array {
   return Uint8Array.from(ipaddr.parse(address).toByteArray())
 }
 
+/** Whether a socket bound to it has every address of its family. */
+export function isWildcard(address: string): boolean {
+  return address === '0.0.0.0' || address === '::'
+}
+
+/** 127.0.0.0/8 or ::1. */
+export function isLoopback(address: string): boolean {
+  return address === '::1' || address.startsWith('127.')
+}
+
 /** 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/4, 240.0.0.0/4; ::, ::1, ff00::/8: never the address of somebody else. */
 export function isNeverForeign(address: string): boolean {
   if (familyOf(address) === 4) {

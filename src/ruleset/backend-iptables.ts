@@ -5,6 +5,7 @@ import { Cleaner } from './cleaner.ts'
 import { isUntouched } from './interception.ts'
 import { programOf } from './iptables.ts'
 import {
+  chainsDigest,
   chainsVersion,
   checkRules,
   type FoundChains,
@@ -14,7 +15,7 @@ import {
   type ProbeRule,
   removeChains,
 } from './iptables-commands.ts'
-import { CHAIN_COMMENT, type ChainProgram, chainPrefix } from './iptables-text.ts'
+import { type ChainProgram, chainPrefix } from './iptables-text.ts'
 import type { Plan } from './plan.ts'
 import type { Script } from './script.ts'
 
@@ -68,11 +69,11 @@ export const iptablesBackend: Backend = {
         role,
         owned: false,
         listing,
-        digest: digestOf(listing),
+        digest: chainsDigest(listing),
       }
     })
   },
-  digest: digestOf,
+  digest: chainsDigest,
   countRules: (listing) => listing.split('\n').filter((line) => line.startsWith('-A ')).length,
   load: async (rules, role, scripts) => {
     const name = prefixOf(rules.nftTable, role)
@@ -118,15 +119,6 @@ function prefixOf(nftTable: string, role: Role): string {
 
 function listingOf(found: readonly FoundChains[]): string {
   return found.map(({ program, listing }) => `# ${program}\n${listing}`).join('')
-}
-
-/** Those of all programs: a jump to our chains names that of its script. */
-function digestOf(text: string): string | undefined {
-  const found = [
-    ...text.matchAll(new RegExp(`--comment "${CHAIN_COMMENT} ([0-9a-f]{12})"`, 'g')),
-    ...text.matchAll(/^:\S+-d([0-9a-f]{12})\b/gm),
-  ]
-  return found.length === 0 ? undefined : [...new Set(found.map(([, digest]) => digest))].sort().join('+')
 }
 
 async function removeAll(name: string): Promise<void> {

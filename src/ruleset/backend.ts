@@ -98,3 +98,12 @@ export async function chooseBackend(rules: RulesConfig): Promise<BackendName> {
     }
   }
 }
+
+/** The backend for what is only shown or compared: on a host with neither program it is nft's that is shown. */
+export async function backendToShow(rules: RulesConfig): Promise<BackendName> {
+  try {
+    return await chooseBackend(rules)
+  } catch {
+    return 'nft'
+  }
+}

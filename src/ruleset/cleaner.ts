@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { LimpidError } from '../errors.ts'
-import { findProgram } from '../sys/program.ts'
+import { endByPipe, findProgram } from '../sys/program.ts'
 import type { ChainProgram } from './iptables-text.ts'
 import { startTime } from './journal.ts'
 
@@ -76,17 +76,7 @@ export class Cleaner {
   /** Has it remove the chains now. Returns when they are gone, or when the child ended without: read back. */
   async close(): Promise<void> {
     this.#closing = true
-    const child = this.#child
-    if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return
-    child.ref()
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(() => child.kill('SIGKILL'), EXIT_TIMEOUT_MS)
-      child.once('exit', () => {
-        clearTimeout(timer)
-        resolve()
-      })
-      child.stdin?.end()
-    })
+    await endByPipe(this.#child, EXIT_TIMEOUT_MS)
   }
 }
 

@@ -1,7 +1,7 @@
 import { existsSync, writeFileSync } from 'node:fs'
 import { LimpidError } from '../errors.ts'
 import { requireCapabilities } from '../sys/capability.ts'
-import { hostFacts, readSysctl, sysctlPath } from '../sys/host.ts'
+import { readSysctl, sysctlPath } from '../sys/host.ts'
 import { BACKENDS, type Backend, type OwnedRules } from './backend.ts'
 import { refuseClashes } from './clash.ts'
 import { addRoute, addRule, deleteOurRoutes, deleteOurRules, familySwitch, isLoopbackUp } from './ip-commands.ts'
@@ -111,7 +111,7 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
       },
       undo: async () => {
         await ownedRules?.close()
-        await backend.remove(rules.nftTable)
+        if (ownedRules === undefined || ownedRules.isShared) await backend.remove(rules.nftTable)
       },
     },
     {
@@ -156,7 +156,7 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
 /** The plan may have been made while the values of a killed run were still there. */
 function sysctlsNow(plan: Plan): SysctlChange[] {
   const planned = plan.sysctls.map((change) => ({ ...change, former: readSysctl(change.key) ?? change.former }))
-  const needed = neededSysctls(plan.interceptions, hostFacts())
+  const needed = neededSysctls(plan.interceptions, readSysctl)
   return [...planned, ...needed.filter(({ key }) => !planned.some((change) => change.key === key))]
 }
 

@@ -87,12 +87,13 @@ export async function listChainsWithCounters(program: ChainProgram, name: string
   return linesOf(parseSaved(await save(program, 'needed', ['-c']), name))
 }
 
-/** The digest within a script's text, or in a listing. */
+/** The digests within the text of scripts, or in a listing: a jump to our chains names that of its script. */
 export function chainsDigest(text: string): string | undefined {
-  return (
-    new RegExp(`--comment "${CHAIN_COMMENT} ([0-9a-f]{12})"`).exec(text)?.[1] ??
-    /^:\S+-d([0-9a-f]{12})\b/m.exec(text)?.[1]
-  )
+  const found = [
+    ...text.matchAll(new RegExp(`--comment "${CHAIN_COMMENT} ([0-9a-f]{12})"`, 'g')),
+    ...text.matchAll(/^:\S+-d([0-9a-f]{12})\b/gm),
+  ]
+  return found.length === 0 ? undefined : [...new Set(found.map(([, digest]) => digest))].sort().join('+')
 }
 
 /** A rule that the kernel is asked about: `-p tcp -j TPROXY …` in a table. */

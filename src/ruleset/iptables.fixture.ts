@@ -1,5 +1,5 @@
 import { Server, Socket } from 'node:net'
-import { DEFAULT_RULES, DEFAULT_TIMEOUTS, MATCH_ANY } from '../config/defaults.ts'
+import { DEFAULT_RULES, MATCH_ANY } from '../config/defaults.ts'
 import type { Intercept, ListenerConfig, Path } from '../config/types.ts'
 import { Host } from '../lab/host.ts'
 import { type Endpoint, type Family, familyOf, formatEndpoint } from '../net/address.ts'
@@ -9,7 +9,7 @@ import { originalDestination, setIpv6Only, setMark, setReuseAddress, setTranspar
 import { mustRun } from '../sys/program.ts'
 import { bindSocket, closeFd, listenSocket, openTcp } from '../sys/socket.ts'
 import { ebtablesGuards, ebtablesScripts } from './ebtables.ts'
-import { setSysctl } from './gateway.fixture.ts'
+import { listener, setSysctl } from './gateway.fixture.ts'
 import { type Interception, interceptionsOf } from './interception.ts'
 import { iptablesScripts } from './iptables.ts'
 import { listOurChains, loadChains, removeChains } from './iptables-commands.ts'
@@ -37,23 +37,14 @@ export function listenerFor(
       bridged: ['10.0.9.101', 'fd00:9::101'],
     }[path],
   }
-  return {
+  return listener({
     name: `${intercept} ${path}`,
     intercept,
     paths: [path],
     listen: addresses[intercept].map((address) => ({ address, port })),
-    families: [4, 6],
-    protocols: ['tcp'],
     match: { ...MATCH_ANY, ports: [{ from: 80, to: 80 }] },
-    exclude: MATCH_ANY,
-    addressedHere: false,
-    source: 'proxy',
-    to: undefined,
-    onDown: 'open',
-    fastOpen: false,
-    timeouts: DEFAULT_TIMEOUTS,
     ...changes,
-  }
+  })
 }
 
 /** What the installer does, for iptables alone: chains, ip rules and routes. Loads guards first. */

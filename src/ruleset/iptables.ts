@@ -1,6 +1,6 @@
 import { MATCH_ANY } from '../config/defaults.ts'
 import type { ForwardConfig, ListenerConfig, RulesConfig } from '../config/types.ts'
-import { type Family, formatEndpoint } from '../net/address.ts'
+import { type Family, formatEndpoint, isLoopback } from '../net/address.ts'
 import { formatPortRange } from '../net/ports.ts'
 import { type Interception, isUntouched } from './interception.ts'
 import { IPTABLES, matchStages, type StageOptions } from './iptables-match.ts'
@@ -247,7 +247,7 @@ function inputChain(book: ChainBook, rules: RulesConfig, interceptions: readonly
   const seen = new Set<string>()
   for (const interception of interceptions) {
     const { listener, toPorts, family } = interception
-    const loopback = listener.listen.every(({ address }) => address === '::1' || address.startsWith('127.'))
+    const loopback = listener.listen.every(({ address }) => isLoopback(address))
     const key = `${listener.name} ${family}`
     if (loopback || seen.has(key)) continue
     if (seen.size === 0) book.jump('filter', 'INPUT', SYN, 'input')

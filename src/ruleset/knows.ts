@@ -1,5 +1,5 @@
 import type { ForwardConfig, ListenerConfig, Path, Source } from '../config/types.ts'
-import { type Family, familyOf, formatEndpoint } from '../net/address.ts'
+import { type Family, familyOf, formatEndpoint, isWildcard } from '../net/address.ts'
 import { formatPortRange } from '../net/ports.ts'
 
 /**
@@ -141,7 +141,7 @@ function clientSetup(listener: ListenerConfig, family: Family, dials: KnowsRow['
   }
   const endpoint = listener.listen.find(({ address }) => familyOf(address) === family)
   if (endpoint === undefined) return 'dials X'
-  const wildcard = endpoint.address === '0.0.0.0' || endpoint.address === '::'
+  const wildcard = isWildcard(endpoint.address)
   return `dials ${wildcard ? `X:${endpoint.port}` : formatEndpoint(endpoint)}`
 }
 

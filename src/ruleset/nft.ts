@@ -1,4 +1,5 @@
 import type { ForwardConfig, RulesConfig } from '../config/types.ts'
+import { isLoopback } from '../net/address.ts'
 import { type Interception, isUntouched } from './interception.ts'
 import { bridgeScript } from './nft-bridge.ts'
 import { NamedSets, portExpression } from './nft-match.ts'
@@ -54,9 +55,7 @@ export function tableDigest(text: string): string | undefined {
 
 /** A listener that others can dial must not be dialled: it would find itself as the destination. */
 function inputChain(rules: RulesConfig, interceptions: readonly Interception[]): string[] {
-  const open = interceptions.filter(({ listener }) =>
-    listener.listen.some(({ address }) => address !== '::1' && !address.startsWith('127.')),
-  )
+  const open = interceptions.filter(({ listener }) => listener.listen.some(({ address }) => !isLoopback(address)))
   const reject = (ports: string | undefined, condition: string) =>
     ports === undefined ? [] : [`tcp dport ${ports} ${condition}counter reject with tcp reset`]
   const untouched = portExpression(open.filter(isUntouched).map(({ toPorts }) => toPorts))

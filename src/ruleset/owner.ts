@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { rmSync, writeFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { LimpidError } from '../errors.ts'
-import { findProgram, firstLine } from '../sys/program.ts'
+import { endByPipe, findProgram, firstLine } from '../sys/program.ts'
 import { JournalFile } from './journal.ts'
 
 const ACCEPT_TIMEOUT_MS = 20_000
@@ -70,17 +70,7 @@ export class TableOwner {
   /** Lets nft end, and the table with it. Returns when nft is gone; kills it after 2 s. */
   async close(): Promise<void> {
     this.#closing = true
-    const child = this.#child
-    if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return
-    child.ref()
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(() => child.kill('SIGKILL'), EXIT_TIMEOUT_MS)
-      child.once('exit', () => {
-        clearTimeout(timer)
-        resolve()
-      })
-      child.stdin?.end()
-    })
+    await endByPipe(this.#child, EXIT_TIMEOUT_MS)
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Config, ForwardConfig, ListenerConfig, RulesConfig, Source } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
-import { type Family, familyOf } from '../net/address.ts'
+import { type Family, familyOf, isWildcard } from '../net/address.ts'
 import type { HostFacts } from '../sys/host.ts'
 import { ebtablesGuards, ebtablesNotes, ebtablesScripts } from './ebtables.ts'
 import { type Interception, interceptionsOf, isUntouched } from './interception.ts'
@@ -84,7 +84,7 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
     ...scriptsFor(backend, config, interceptions, divert),
     ipRules: divert.flatMap((family) => ipRulesFor(family, config.rules, { local: isLocal(family) })),
     routes: divert.map((family) => ({ family, table: config.rules.routeTable })),
-    sysctls: neededSysctls(interceptions, facts),
+    sysctls: neededSysctls(interceptions, (key) => facts.sysctls.get(key)),
     knows: [
       ...config.listeners.flatMap((listener) => predictKnows(listener, ownAddresses(facts))),
       ...config.forwards.map(predictForward),
@@ -190,10 +190,6 @@ function needsDivert(listener: ListenerConfig, family: Family, facts: HostFacts)
 export function isForeignSource(source: Source, own: ReadonlySet<string>): boolean {
   if (typeof source === 'object') return !own.has(source.address)
   return source !== 'proxy'
-}
-
-function isWildcard(address: string): boolean {
-  return address === '0.0.0.0' || address === '::'
 }
 
 function ownAddresses(facts: HostFacts): ReadonlySet<string> {

@@ -1,4 +1,3 @@
-import type { HostFacts } from '../sys/host.ts'
 import type { Interception } from './interception.ts'
 
 /** A sysctl that must change for interception to work on this host, and the value it goes back to. */
@@ -16,13 +15,16 @@ const BRIDGE_NETFILTER = {
 
 /**
  * Those of br_netfilter, for the path `bridged`: while they are 1 the inet rules see a frame when it is still in the bridge,
- * and what they take there is lost. Where br_netfilter is not loaded there are none.
+ * and what they take there is lost. `read` says the value of a sysctl. Where br_netfilter is not loaded there are none.
  */
-export function neededSysctls(interceptions: readonly Interception[], { sysctls }: HostFacts): SysctlChange[] {
+export function neededSysctls(
+  interceptions: readonly Interception[],
+  read: (key: string) => string | undefined,
+): SysctlChange[] {
   const families = new Set(interceptions.filter(({ path }) => path === 'bridged').map(({ family }) => family))
   return [...families].flatMap((family) => {
     const key = BRIDGE_NETFILTER[family]
-    const former = sysctls.get(key)
+    const former = read(key)
     if (former === undefined || former === '0') return []
     return [{ key, value: '0', former, why: 'frames are taken up from the bridge before the rules of the inet table' }]
   })

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { accessSync, constants, statSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { LimpidError } from '../errors.ts'
@@ -121,6 +121,20 @@ export async function mustRun(program: string, args: readonly string[], options:
   const { code, stdout, stderr } = await run(program, args, options)
   if (code === 0) return stdout
   throw new LimpidError('LIMPID_PROGRAM', `${commandLine(program, args)}: ${firstLine(stderr) ?? `exit code ${code}`}`)
+}
+
+/** Closes a child's standard input, behind `lastWords`, and waits for its end; kills it after `timeoutMs`. */
+export async function endByPipe(child: ChildProcess, timeoutMs: number, lastWords = ''): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return
+  child.ref()
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs)
+    child.once('exit', () => {
+      clearTimeout(timer)
+      resolve()
+    })
+    child.stdin?.end(lastWords)
+  })
 }
 
 /** The first line with text in it. */

@@ -1,3 +1,4 @@
+import type { Colour } from '../colour.ts'
 import type { Path, Protocol } from '../config/types.ts'
 import type { Miss } from './decide.ts'
 import type { ObservedStep } from './observed.ts'
@@ -35,24 +36,16 @@ export interface LiveReport {
   readonly deviations: readonly string[]
 }
 
-export interface Paint {
-  bold(text: string): string
-  dim(text: string): string
-  green(text: string): string
-  red(text: string): string
-  yellow(text: string): string
-}
-
 const WIDTH = 12
 
 /** For people: the prediction hop by hop, then what the kernel said. */
-export function renderReport({ predicted, live }: TraceReport, paint: Paint): string {
+export function renderReport({ predicted, live }: TraceReport, paint: Colour): string {
   const lines = predicted.hops.map(({ word, what }: Hop) => `${paint.bold(word.padEnd(WIDTH))}${what}`)
   if (live !== null) lines.push('', ...liveLines(live, paint))
   return `${lines.join('\n')}\n`
 }
 
-function liveLines(live: LiveReport, paint: Paint): string[] {
+function liveLines(live: LiveReport, paint: Colour): string[] {
   if (!live.seen) return [paint.red('live        no such packet came')]
   const line = (word: string, what: string) => `${paint.bold(word.padEnd(WIDTH))}${what}`
   const steps = live.steps.map(({ where, chain, rule, verdict }) =>

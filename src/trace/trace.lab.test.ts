@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,6 +6,7 @@ import { after, before, test } from 'node:test'
 import { Host } from '../lab/host.ts'
 import { LIMPID_PROGRAM, LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
+import { outputOf } from '../lab/output.fixture.ts'
 import { ADDRESSES, raiseTopology, type Topology, X_TO_Z } from '../lab/topology.ts'
 import { type LabServer, serve, until } from '../lab/traffic.fixture.ts'
 import { type Family, formatEndpoint } from '../net/address.ts'
@@ -49,24 +49,14 @@ async function traceOn(
   on = lab.x,
 ): Promise<TraceRun> {
   const child = on.spawn(process.execPath, [LIMPID_PROGRAM, 'trace', ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
-  const timer = setTimeout(() => child.kill('SIGKILL'), WAIT_MS)
-  let stdout = ''
-  let stderr = ''
-  child.stdout!.on('data', (bytes) => {
-    stdout += bytes
-  })
-  child.stderr!.on('data', (bytes) => {
-    stderr += bytes
-  })
-  const closed = once(child, 'close') as Promise<[number | null]>
+  const output = outputOf(child, WAIT_MS)
   if (dial !== undefined || signal !== undefined) {
-    await until(() => stderr.includes('waiting for') || child.exitCode !== null, WAIT_MS, 'wait of limpid trace')
+    await until(() => output.stderr.includes('waiting for') || child.exitCode !== null, WAIT_MS, 'wait of limpid trace')
     dial?.()
     if (signal !== undefined) child.kill(signal)
   }
-  const [code] = await closed
-  clearTimeout(timer)
-  return { code, stdout, stderr }
+  const code = await output.closed
+  return { code, stdout: output.stdout, stderr: output.stderr }
 }
 
 /** The report with a real packet, and that nothing of it is left. */
