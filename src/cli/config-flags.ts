@@ -17,6 +17,7 @@ export interface QuickFlags {
   config?: string
   intercept?: string
   path?: string[]
+  protocol?: string
   from?: string[]
   ports?: string
   family?: string
@@ -28,7 +29,7 @@ export interface QuickFlags {
   rules: boolean
 }
 
-const QUICK_ONLY = ['path', 'from', 'ports', 'family', 'source', 'to', 'listen', 'onDown'] as const
+const QUICK_ONLY = ['path', 'protocol', 'from', 'ports', 'family', 'source', 'to', 'listen', 'onDown'] as const
 
 /** The flags that `run`, `plan` and `rules` share: a file, or the quick form. */
 export function addConfigFlags(command: Command): Command {
@@ -39,6 +40,7 @@ export function addConfigFlags(command: Command): Command {
       'instead of a file: tproxy, redirect, dnat or mark; or none (clients dial the listener itself)',
     )
     .option('--path <paths...>', 'forwarded (the default), local: made on this host, bridged: crossing a bridge')
+    .option('--protocol <list>', 'tcp, udp or tcp,udp (tcp)')
     .option('--from <iface...>', 'receiving interfaces, such as eth0,eth1 (any but lo)')
     .option('--ports <list>', 'original destination ports, such as 80,443,8000-8100 (all)')
     .option('--family <family>', '4, 6 or both')

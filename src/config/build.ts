@@ -21,7 +21,9 @@ export interface ListenerInput extends MatchInput {
   readonly onDown?: OnDown | undefined
   readonly fastOpen?: boolean | undefined
   /** Milliseconds; 0 switches a timeout off. */
-  readonly timeouts?: { connect?: number; idle?: number; halfClose?: number; deadPeer?: number } | undefined
+  readonly timeouts?:
+    | Partial<Record<'connect' | 'idle' | 'halfClose' | 'deadPeer' | 'session' | 'query', number>>
+    | undefined
 }
 
 export interface BuildContext {
@@ -53,7 +55,7 @@ export function buildListener(input: ListenerInput, context: BuildContext): List
   }
   const listen = chooseEndpoints(input, intercept, families, index, report)
   const match = buildMatch(input)
-  const { connect, idle, halfClose, deadPeer } = input.timeouts ?? {}
+  const { connect, idle, halfClose, deadPeer, session, query } = input.timeouts ?? {}
   return {
     name: input.name ?? `listener-${index + 1}`,
     intercept,
@@ -73,6 +75,8 @@ export function buildListener(input: ListenerInput, context: BuildContext): List
       idleMs: idle ?? DEFAULT_TIMEOUTS.idleMs,
       halfCloseMs: halfClose ?? DEFAULT_TIMEOUTS.halfCloseMs,
       deadPeerMs: deadPeer ?? DEFAULT_TIMEOUTS.deadPeerMs,
+      sessionIdleMs: session ?? DEFAULT_TIMEOUTS.sessionIdleMs,
+      queryIdleMs: query ?? DEFAULT_TIMEOUTS.queryIdleMs,
     },
   }
 }

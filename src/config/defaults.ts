@@ -8,11 +8,15 @@ export const DEFAULT_TIMEOUTS: Timeouts = {
   idleMs: 3_600_000, // longer than the 2 h keepalive of few, shorter than a forgotten connection
   halfCloseMs: 60_000,
   deadPeerMs: 30_000,
+  sessionIdleMs: 120_000, // the least that RFC 4787 §4.3 (REQ-5) allows a NAT
+  queryIdleMs: 10_000, // a resolver has given up on a server by then (resolv.conf(5): 5 s)
 }
 
 export const DEFAULT_LIMITS: Limits = {
   flows: 0,
   flowsPerClient: 0,
+  sessions: 0,
+  sessionsPerClient: 0,
   backlog: 4096, // net.core.somaxconn since Linux 5.4
 }
 

@@ -79,7 +79,7 @@ const BAD: [what: string, text: string, problems: string[]][] = [
     ['3:12: expected forwarded, local or bridged, or a list of such, found an empty list'],
   ],
   ['no endpoint', listener('listen: []'), [`3:13: ${LISTEN}, or a list of such, found an empty list`]],
-  ['a listener for UDP', listener('protocols: [tcp, udp]'), ['3:22: expected tcp, found "udp"']],
+  ['a listener for SCTP', listener('protocols: [tcp, sctp]'), ['3:22: expected tcp or udp, found "sctp"']],
   [
     'mark without a port',
     listener('intercept: mark'),

@@ -18,7 +18,11 @@ function listenersWithoutFlows(listeners: readonly ListenerConfig[]): string[] {
   for (const listener of listeners) {
     if (listener.intercept === 'none') continue
     const packets = packetsOf(listener)
-    const kinds = listener.families.flatMap((family) => listener.paths.map((path) => `${family} ${path} ${packets}`))
+    const kinds = listener.families.flatMap((family) =>
+      listener.paths.flatMap((path) =>
+        listener.protocols.map((protocol) => `${family} ${path} ${protocol} ${packets}`),
+      ),
+    )
     const earlier = kinds.map((kind) => first.get(kind))
     for (const kind of kinds) if (!first.has(kind)) first.set(kind, listener.name)
     if (earlier[0] === undefined || earlier.includes(undefined)) continue

@@ -46,7 +46,7 @@ listeners:
   - name: web
     intercept: tproxy
     paths: [local, local]
-    protocols: tcp
+    protocols: [udp, tcp, udp]
     listen: ["127.0.0.1:10080", "[::1]:10080"]
     family: both
     interfaces: [eth0, ppp*]
@@ -62,7 +62,7 @@ listeners:
     to: z.example:8080
     onDown: closed
     fastOpen: true
-    timeouts: { connect: 3s, idle: off, halfClose: 500ms, deadPeer: 1m }
+    timeouts: { connect: 3s, idle: off, halfClose: 500ms, deadPeer: 1m, session: 3m, query: 4s }
 forwards:
   - name: dns
     protocols: [udp, tcp, udp]
@@ -75,7 +75,7 @@ forwards:
     to: 10.0.4.2:53
     source: proxy
     health: 1s
-limits: { flows: 1000, flowsPerClient: 10, backlog: 128 }
+limits: { flows: 1000, flowsPerClient: 10, sessions: 2000, sessionsPerClient: 20, backlog: 128 }
 rules: { backend: iptables, nftTable: limpid-2, routeTable: 20000, rulePriority: 100, markMask: 0x30000, interceptMark: 0x10000, bypassMark: 0x20000 }
 `
   const config = parseConfig(text, 'f')
@@ -83,7 +83,7 @@ rules: { backend: iptables, nftTable: limpid-2, routeTable: 20000, rulePriority:
     name: 'web',
     intercept: 'tproxy',
     paths: ['local'],
-    protocols: ['tcp'],
+    protocols: ['udp', 'tcp'],
     listen: [
       { address: '127.0.0.1', port: 10_080 },
       { address: '::1', port: 10_080 },
@@ -124,7 +124,14 @@ rules: { backend: iptables, nftTable: limpid-2, routeTable: 20000, rulePriority:
     to: { host: 'z.example', port: 8080 },
     onDown: 'closed',
     fastOpen: true,
-    timeouts: { connectMs: 3_000, idleMs: 0, halfCloseMs: 500, deadPeerMs: 60_000 },
+    timeouts: {
+      connectMs: 3_000,
+      idleMs: 0,
+      halfCloseMs: 500,
+      deadPeerMs: 60_000,
+      sessionIdleMs: 180_000,
+      queryIdleMs: 4_000,
+    },
   })
   assert.deepEqual(config.forwards, [
     {
@@ -151,7 +158,13 @@ rules: { backend: iptables, nftTable: limpid-2, routeTable: 20000, rulePriority:
       healthMs: 1_000,
     },
   ])
-  assert.deepEqual(config.limits, { flows: 1000, flowsPerClient: 10, backlog: 128 })
+  assert.deepEqual(config.limits, {
+    flows: 1000,
+    flowsPerClient: 10,
+    sessions: 2000,
+    sessionsPerClient: 20,
+    backlog: 128,
+  })
   assert.deepEqual(config.rules, {
     install: true,
     backend: 'iptables',
@@ -222,7 +235,7 @@ const BAD: [what: string, text: string, problems: string[]][] = [
   [
     'an unknown key that resembles nothing',
     listener('timeouts: { banana: 1s }'),
-    ['3:17: expected one of connect, idle, halfClose, deadPeer, found "banana"'],
+    ['3:17: expected one of connect, idle, halfClose, deadPeer, session, query, found "banana"'],
   ],
   ['a wrong type', listener('fastOpen: 1'), ['3:15: expected true or false, found 1']],
   ['a list where a map belongs', listener('timeouts: [1s]'), ['3:15: expected a map of timeouts, found a list']],

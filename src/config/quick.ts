@@ -3,13 +3,27 @@ import { buildListener, deepFreeze } from './build.ts'
 import { DEFAULT_LIMITS, DEFAULT_RULES } from './defaults.ts'
 import { flagValue, throwAsUsage } from './flags.ts'
 import type { Config } from './types.ts'
-import { BACKEND, FAMILY, INTERCEPT, INTERFACE, LISTEN, ON_DOWN, PATH, PORTS, SOURCE, TARGET } from './values.ts'
+import {
+  BACKEND,
+  FAMILY,
+  INTERCEPT,
+  INTERFACE,
+  LISTEN,
+  ON_DOWN,
+  PATH,
+  PORTS,
+  PROTOCOL,
+  SOURCE,
+  TARGET,
+} from './values.ts'
 
 /** The flags of `limpid run` without a file, as they were written. */
 export interface QuickOptions {
   readonly intercept: string
   /** `forwarded`, `local`, `bridged`, or several with commas. */
   readonly path?: readonly string[] | undefined
+  /** `tcp`, `udp`, or both with a comma. */
+  readonly protocol?: string | undefined
   readonly from?: readonly string[] | undefined
   /** `80,443,8000-8100` or `all`. */
   readonly ports?: string | undefined
@@ -25,6 +39,7 @@ export interface QuickOptions {
 
 const FLAG_OF: Readonly<Record<string, string>> = {
   paths: '--path',
+  protocols: '--protocol',
   interfaces: '--from',
   ports: '--ports',
   family: '--family',
@@ -45,6 +60,7 @@ export function quickConfig(options: QuickOptions, hostFamilies: readonly Family
       name: intercept,
       intercept,
       paths: options.path?.flatMap((names) => names.split(',').map((name) => flagValue('--path', PATH, name.trim()))),
+      protocols: options.protocol?.split(',').map((name) => flagValue('--protocol', PROTOCOL, name.trim())),
       interfaces: options.from?.flatMap((names) =>
         names.split(',').map((name) => flagValue('--from', INTERFACE, name.trim())),
       ),

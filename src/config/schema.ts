@@ -11,7 +11,6 @@ import {
   INTERCEPT,
   INTERFACE,
   LISTEN,
-  LISTENER_PROTOCOL,
   ON_DOWN,
   PATH,
   PORTS,
@@ -86,6 +85,8 @@ const TIMEOUTS = z.strictObject(
     idle: value(DURATION).optional().describe('How long a flow may move no byte.'),
     halfClose: value(DURATION).optional().describe('The same, once one direction is closed.'),
     deadPeer: value(DURATION).optional().describe('How long a silent peer is believed alive.'),
+    session: value(DURATION).optional().describe('How long a UDP session may move no datagram.'),
+    query: value(DURATION).optional().describe('The same for ports with one answer to one question, such as DNS.'),
   },
   { error: 'a map of timeouts' },
 )
@@ -97,7 +98,7 @@ const LISTENER = z.strictObject(
       .optional()
       .describe('tproxy (the default), redirect, dnat or mark; or none: clients dial the listener itself.'),
     paths: values(PATH, 1).describe('forwarded (the default), local: made on this host, bridged: crossing a bridge.'),
-    protocols: values(LISTENER_PROTOCOL, 1).describe('tcp.'),
+    protocols: values(PROTOCOL, 1).describe('tcp (the default), udp, or both.'),
     listen: values(LISTEN, 1).describe(
       'Where the listener waits: one address per family, or a port; with redirect also a range of ports.',
     ),
@@ -153,6 +154,12 @@ export const FILE_SCHEMA = z.strictObject(
           flows: integer(0, 10_000_000, 'a number of flows').describe('At once; 0: what RLIMIT_NOFILE allows.'),
           flowsPerClient: integer(0, 10_000_000, 'a number of flows').describe(
             'At once from one address; 0: no bound.',
+          ),
+          sessions: integer(0, 10_000_000, 'a number of sessions').describe(
+            'UDP sessions at once; 0: what RLIMIT_NOFILE allows.',
+          ),
+          sessionsPerClient: integer(0, 10_000_000, 'a number of sessions').describe(
+            'UDP sessions at once of one address; 0: a quarter of all.',
           ),
           backlog: integer(1, 1_000_000, 'a backlog').describe('Of listen(2).'),
         },

@@ -1,6 +1,6 @@
 import { type Endpoint, familyOf, formatEndpoint, isWildcard } from '../net/address.ts'
 import type { Problem } from './problem.ts'
-import type { Config, Match, RulesConfig } from './types.ts'
+import type { Config, Match, Protocol, RulesConfig } from './types.ts'
 
 /** What the parts of a configuration must not do to each other. Paths are absolute. */
 export function* problemsTogether(config: Config): Generator<Problem> {
@@ -29,6 +29,7 @@ function* nameProblems(kind: 'listener' | 'forward', named: readonly { readonly 
 interface Taken {
   readonly endpoint: Endpoint
   readonly by: string
+  readonly protocols: readonly Protocol[]
 }
 
 function* endpointProblems({ listeners }: Config): Generator<Problem> {
@@ -36,7 +37,11 @@ function* endpointProblems({ listeners }: Config): Generator<Problem> {
   for (const [index, listener] of listeners.entries()) {
     for (const endpoint of listener.listen) {
       const taken = takenOnPort.get(endpoint.port) ?? []
-      const other = taken.find((one) => overlaps(one.endpoint.address, endpoint.address))
+      const other = taken.find(
+        (one) =>
+          overlaps(one.endpoint.address, endpoint.address) &&
+          one.protocols.some((protocol) => listener.protocols.includes(protocol)),
+      )
       if (other !== undefined) {
         const what = other.endpoint.address === endpoint.address ? '' : ` with ${formatEndpoint(other.endpoint)}`
         yield {
@@ -44,7 +49,7 @@ function* endpointProblems({ listeners }: Config): Generator<Problem> {
           message: `${formatEndpoint(endpoint)} is taken by listener "${other.by}" already${what}`,
         }
       }
-      takenOnPort.set(endpoint.port, [...taken, { endpoint, by: listener.name }])
+      takenOnPort.set(endpoint.port, [...taken, { endpoint, by: listener.name, protocols: listener.protocols }])
     }
   }
 }

@@ -60,6 +60,10 @@ export interface Timeouts {
   readonly halfCloseMs: number
   /** TCP_USER_TIMEOUT and the whole keepalive span: how long a silent peer is believed alive. */
   readonly deadPeerMs: number
+  /** How long a UDP session may move no datagram. */
+  readonly sessionIdleMs: number
+  /** The same for sessions with a port where one question has one answer, such as DNS. */
+  readonly queryIdleMs: number
 }
 
 export interface Limits {
@@ -67,6 +71,10 @@ export interface Limits {
   readonly flows: number
   /** Flows at once from one client address; a further one is reset. 0: no bound of its own. */
   readonly flowsPerClient: number
+  /** UDP sessions at once; 0 takes what RLIMIT_NOFILE allows. At the bound the one that is idle longest makes room. */
+  readonly sessions: number
+  /** UDP sessions at once of one client address, within which its own oldest makes room. 0: a quarter of all. */
+  readonly sessionsPerClient: number
   /** listen(2) backlog; the kernel caps it at net.core.somaxconn. */
   readonly backlog: number
 }

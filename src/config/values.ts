@@ -42,7 +42,6 @@ function oneOf<T extends string>(words: readonly T[]): ValueKind<T> {
 
 export const INTERCEPT: ValueKind<Intercept> = oneOf(['tproxy', 'redirect', 'dnat', 'mark', 'none'])
 export const PATH: ValueKind<Path> = oneOf(['forwarded', 'local', 'bridged'])
-export const LISTENER_PROTOCOL: ValueKind<Protocol> = oneOf(['tcp'])
 export const PROTOCOL: ValueKind<Protocol> = oneOf(['tcp', 'udp'])
 export const BACKEND: ValueKind<BackendChoice> = oneOf(['auto', 'nft', 'iptables'])
 export const FORWARD_SOURCE: ValueKind<'proxy' | 'client'> = oneOf(['client', 'proxy'])

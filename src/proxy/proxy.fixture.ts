@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs'
 import { Server, Socket } from 'node:net'
 import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_TIMEOUTS, MATCH_ANY } from '../config/defaults.ts'
-import type { Config, Limits, ListenerConfig } from '../config/types.ts'
+import type { Config, Limits, ListenerConfig, Timeouts } from '../config/types.ts'
 import { until } from '../lab/traffic.fixture.ts'
 import type { Endpoint } from '../net/address.ts'
 import { createProxy, type TransparentProxy } from './proxy.ts'
@@ -10,7 +10,7 @@ import type { FlowRecord } from './record.ts'
 /** A config with one plain forwarder on loopback, port 0, towards `to`. */
 export function forwarderConfig(
   to: Endpoint,
-  listener: Partial<ListenerConfig> = {},
+  { timeouts, ...listener }: Partial<Omit<ListenerConfig, 'timeouts'>> & { readonly timeouts?: Partial<Timeouts> } = {},
   limits: Partial<Limits> = {},
 ): Config {
   return {
@@ -29,7 +29,7 @@ export function forwarderConfig(
         to: { host: to.address, port: to.port },
         onDown: 'open',
         fastOpen: false,
-        timeouts: DEFAULT_TIMEOUTS,
+        timeouts: { ...DEFAULT_TIMEOUTS, ...timeouts },
         ...listener,
       },
     ],

@@ -1,13 +1,14 @@
-import type { ListenerConfig, Path } from '../config/types.ts'
+import type { ListenerConfig, Path, Protocol } from '../config/types.ts'
 import { type Endpoint, type Family, familyOf } from '../net/address.ts'
 import type { PortRange } from '../net/ports.ts'
 import type { HostBridge, HostFacts } from '../sys/host.ts'
 
-/** The packets of one family and path that one listener takes, and where they go. What the renderers of rules work from. */
+/** The packets of one family, path and protocol that one listener takes, and where they go. What the renderers of rules work from. */
 export interface Interception {
   readonly listener: ListenerConfig
   readonly family: Family
   readonly path: Path
+  readonly protocol: Protocol
   /** The listener's socket address; with `redirect` the port alone has a meaning. */
   readonly to: Endpoint
   /** More than one port with `redirect` only. */
@@ -26,14 +27,16 @@ export function isUntouched({ listener }: Interception): boolean {
   return listener.intercept === 'tproxy' || listener.intercept === 'mark'
 }
 
-/** One for each path. The listener must intercept, and listen in this family. */
+/** One for each path and protocol. The listener must intercept, and listen in this family. */
 export function interceptionsOf(listener: ListenerConfig, family: Family, facts: HostFacts): Interception[] {
   const to = listenAddress(listener, family)
   const ports = listener.listen.filter(({ address }) => familyOf(address) === family).map(({ port }) => port)
   const toPorts = { from: Math.min(...ports), to: Math.max(...ports) }
-  return listener.paths.map((path) => {
+  return listener.paths.flatMap((path) => {
     const bridges = path === 'bridged' ? bridgesOf(listener, facts) : []
-    return { listener, family, path, to: { ...to, port: toPorts.from }, toPorts, bridges }
+    return listener.protocols.map((protocol) => ({
+      ...{ listener, family, path, protocol, to: { ...to, port: toPorts.from }, toPorts, bridges },
+    }))
   })
 }
 
