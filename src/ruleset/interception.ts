@@ -1,6 +1,6 @@
 import type { ListenerConfig, Path, Protocol } from '../config/types.ts'
 import { type Endpoint, type Family, familyOf } from '../net/address.ts'
-import type { PortRange } from '../net/ports.ts'
+import { type PortRange, portsContain } from '../net/ports.ts'
 import type { HostBridge, HostFacts } from '../sys/host.ts'
 
 /** The packets of one family, path and protocol that one listener takes, and where they go. What the renderers of rules work from. */
@@ -17,6 +17,12 @@ export interface Interception {
   readonly bridges: readonly InterceptedBridge[]
 }
 
+/** Packets of one family and protocol that are addressed to somebody else and must come to sockets of ours. */
+export interface Diverted {
+  readonly family: Family
+  readonly protocol: Protocol
+}
+
 export interface InterceptedBridge extends HostBridge {
   /** Those of its ports by which clients' frames come in; servers' answers come in by any. */
   readonly from: readonly string[]
@@ -25,6 +31,25 @@ export interface InterceptedBridge extends HostBridge {
 /** Whether packets come to the listener with their addresses as the client wrote them. */
 export function isUntouched({ listener }: Interception): boolean {
   return listener.intercept === 'tproxy' || listener.intercept === 'mark'
+}
+
+const FIRST_CLIENT_PORT = 1024 // clients send from it upwards; below it are the ports of servers (RFC 6335 §6)
+
+/** Servers that also ask from their own port: NTP, NetBIOS, IKE, RIP, RIPng (RFC 5905, 1002, 7296, 2453, 2080). */
+const PORTS_OF_BOTH_ENDS = [123, 137, 138, 500, 520, 521]
+
+/**
+ * Whether answers, too, go to ports of this listener: those to flows that it does not take must then be told from what it
+ * takes. Only datagrams do not tell: a connection begins with a SYN.
+ */
+export function mayTakeAnswers({ protocol, listener }: Interception): boolean {
+  if (protocol === 'tcp') return false
+  const { ports } = listener.match
+  return (
+    ports.length === 0 ||
+    ports.some(({ to }) => to >= FIRST_CLIENT_PORT) ||
+    PORTS_OF_BOTH_ENDS.some((port) => portsContain(ports, port))
+  )
 }
 
 /** One for each path and protocol. The listener must intercept, and listen in this family. */

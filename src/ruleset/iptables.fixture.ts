@@ -68,7 +68,12 @@ export function allInterceptions(listeners: readonly ListenerConfig[], facts: Ho
 }
 
 export function scriptsOf(interceptions: readonly Interception[]): Script[] {
-  const input = { rules: DEFAULT_RULES, interceptions, forwards: [], divert: [4, 6] as const }
+  const input = {
+    rules: DEFAULT_RULES,
+    interceptions,
+    forwards: [],
+    divert: ([4, 6] as const).map((family) => ({ family, protocol: 'tcp' }) as const),
+  }
   return [...iptablesScripts(input), ...ebtablesScripts(DEFAULT_RULES, interceptions)]
 }
 

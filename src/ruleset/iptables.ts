@@ -2,7 +2,7 @@ import { MATCH_ANY } from '../config/defaults.ts'
 import type { ForwardConfig, ListenerConfig, RulesConfig } from '../config/types.ts'
 import { type Family, formatEndpoint, isLoopback } from '../net/address.ts'
 import { formatPortRange } from '../net/ports.ts'
-import { type Interception, isUntouched } from './interception.ts'
+import { type Diverted, type Interception, isUntouched } from './interception.ts'
 import { IPTABLES, matchStages, type StageOptions } from './iptables-match.ts'
 import { ChainBook, type ChainProgram, chainPrefix, type Table } from './iptables-text.ts'
 import { commentText } from './nft-text.ts'
@@ -14,8 +14,8 @@ export interface ChainsInput {
   readonly rules: RulesConfig
   readonly interceptions: readonly Interception[]
   readonly forwards: readonly ForwardConfig[]
-  /** The families in which packets addressed to somebody else must come to sockets of ours. */
-  readonly divert: readonly Family[]
+  /** Of which packets addressed to somebody else must come to sockets of ours. */
+  readonly divert: readonly Diverted[]
 }
 
 export const SYN = '-p tcp --tcp-flags SYN,ACK SYN'
@@ -41,7 +41,8 @@ export function iptablesScripts(input: ChainsInput): Script[] {
     zoneChain(book, input.rules, rewritten)
     inputChain(book, input.rules, interceptions)
     natChains(book, input, family, rewritten)
-    if (untouched.length > 0 || input.divert.includes(family)) preroutingChain(book, input.rules, family, untouched)
+    if (untouched.length > 0 || input.divert.some((diverted) => diverted.family === family))
+      preroutingChain(book, input.rules, family, untouched)
     outputChain(book, input.rules, family, untouched)
     return book.isEmpty ? [] : [book.script('Brings intercepted TCP flows to their listeners.')]
   })

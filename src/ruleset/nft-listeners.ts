@@ -1,4 +1,5 @@
-import type { ListenerConfig } from '../config/types.ts'
+import type { ListenerConfig, RulesConfig } from '../config/types.ts'
+import { formatEndpoint } from '../net/address.ts'
 import type { Interception } from './interception.ts'
 import {
   addressKeyword,
@@ -9,7 +10,7 @@ import {
   type NamedSets,
   withoutConditions,
 } from './nft-match.ts'
-import { commentText, listenerComment, setName } from './nft-text.ts'
+import { commentText, isBroughtUp, listenerComment, setName } from './nft-text.ts'
 
 /** What to do with a packet that fulfils a listener's conditions: the end of a rule. */
 export type Ending = (interception: Interception) => string
@@ -29,28 +30,37 @@ export function listenerRules(
     const rules = listenerConditions(interception, sets, place)
     const excluded = inExcludedCgroup(listener.exclude, place)
     const end = `${ending(interception)} ${listenerComment(listener)}`
-    return [...heading, ...rules.flatMap((conditions) => ruleLines(conditions.join(' '), excluded, end))]
+    return [...heading, ...rules.flatMap((conditions) => ruleLines(interception, conditions, excluded, end))]
   })
 }
 
 /** Exclusions that cannot be negated leave a chain of the rule's own, to where the next rule is asked. */
-function ruleLines(conditions: string, excluded: readonly string[], end: string): string[] {
-  if (excluded.length === 0) return [`${conditions} ${end}`]
+function ruleLines(
+  { protocol }: Interception,
+  conditions: readonly string[],
+  excluded: readonly string[],
+  end: string,
+): string[] {
+  if (excluded.length === 0) return [`${conditions.join(' ')} ${end}`]
   // nft wants to see the protocol in each rule that rewrites a port
   return [
-    `${conditions} jump {`,
+    `${conditions.join(' ')} jump {`,
     ...excluded.map((condition) => `\t${condition} return`),
-    `\tmeta l4proto tcp ${end}`,
+    `\tmeta l4proto ${protocol} ${end}`,
     '}',
   ]
 }
 
-/** Those that take what is addressed to this host before the others, which follow a rule that lets it by. */
+/**
+ * Those that take what is addressed to this host before the others, which follow a rule that lets it by: `letBy` is the end of
+ * that rule.
+ */
 export function listenersInOrder(
   interceptions: readonly Interception[],
   sets: NamedSets,
   place: MatchPlace,
   ending: Ending,
+  letBy = 'return',
 ): string[] {
   const anywhere = interceptions.filter(({ listener }) => listener.addressedHere)
   const elsewhere = interceptions.filter(({ listener }) => !listener.addressedHere)
@@ -58,14 +68,15 @@ export function listenersInOrder(
     ...listenerRules(anywhere, sets, place, ending),
     '',
     '# addressed to this host',
-    'fib daddr type local return',
+    `fib daddr type local ${letBy}`,
     ...listenerRules(elsewhere, sets, place, ending),
   ]
 }
 
 /** One list for each rule that it takes to say them; none when no packet of the family can fulfil them. */
-export function listenerConditions(interception: Interception, sets: NamedSets, place: MatchPlace): string[][] {
-  const { listener, family } = interception
+export function listenerConditions(interception: Interception, sets: NamedSets, where: MatchPlace): string[][] {
+  const { listener, family, protocol } = interception
+  const place = { ...where, protocol }
   const { match, exclude } = interfacesOf(interception, place)
   const wanted = matchConditions(match, family, setName('listener', listener), sets, place)
   const unwanted = withoutConditions(exclude, family, `${setName('listener', listener)}-not`, sets, place)
@@ -75,8 +86,24 @@ export function listenerConditions(interception: Interception, sets: NamedSets, 
     conditions.unshift(place.bridge ? `ether type ${addressKeyword(family)}` : `meta nfproto ipv${family}`)
   }
   // nft wants to see it in each rule with tproxy
-  if (!conditions.some((condition) => condition.startsWith('tcp '))) conditions.push('meta l4proto tcp')
+  if (!conditions.some((condition) => condition.startsWith(`${protocol} `))) conditions.push(`meta l4proto ${protocol}`)
   return matchAlternatives(match, place).map((alternative) => [...conditions, ...alternative])
+}
+
+/** The end of the rules of tproxy and mark listeners for what was received: `taken` follows where the packet is taken. */
+export function toListener(rules: RulesConfig, taken: string): Ending {
+  return (interception) => {
+    const broughtUp = interception.path === 'bridged' ? `${isBroughtUp(rules)} ` : ''
+    return `${broughtUp}${isTproxy(interception) ? `${tproxyTo(interception)} ` : ''}counter ${taken}`
+  }
+}
+
+export function isTproxy({ listener }: Interception): boolean {
+  return listener.intercept === 'tproxy'
+}
+
+export function tproxyTo({ family, to }: Interception): string {
+  return `tproxy ${addressKeyword(family)} to ${formatEndpoint(to)}`
 }
 
 /** A frame that was brought up from a bridge was received by the bridge, whichever port it came in on. */

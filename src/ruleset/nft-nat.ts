@@ -49,6 +49,7 @@ export function natChains(
       ...(received.length === 0
         ? []
         : newFlows(
+            received,
             listenersInOrder(
               received,
               sets,
@@ -66,15 +67,24 @@ export function natChains(
             "# Limpid's own packets",
             `${markIs(rules, '!=', 0)} return`,
             'fib daddr type local return',
-            ...newFlows(listenerRules(local, sets, SENT, rewriteTo)),
+            ...newFlows(local, listenerRules(local, sets, SENT, rewriteTo)),
           ],
     ),
     ...forwardChains(forwards),
   ]
 }
 
-function newFlows(rules: readonly string[]): string[] {
-  return ['meta l4proto != tcp return', `${NOT_SYN} return`, '', ...neverIntercepted(), ...rules]
+/** These hooks see only what conntrack calls the first packet of a flow: a SYN, or any datagram. */
+function newFlows(interceptions: readonly Interception[], rules: readonly string[]): string[] {
+  const protocols = [...new Set(interceptions.map(({ protocol }) => protocol))].sort()
+  const asked = protocols.length === 1 ? protocols[0] : `{ ${protocols.join(', ')} }`
+  return [
+    `meta l4proto != ${asked} return`,
+    ...(protocols.includes('tcp') ? [`${NOT_SYN} return`] : []),
+    '',
+    ...neverIntercepted(),
+    ...rules,
+  ]
 }
 
 function rewriteTo({ listener, family, to, toPorts }: Interception): string {

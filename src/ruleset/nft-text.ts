@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { ListenerConfig, RulesConfig } from '../config/types.ts'
+import type { ListenerConfig, Protocol, RulesConfig } from '../config/types.ts'
 import type { Family } from '../net/address.ts'
 import { addressKeyword } from './nft-match.ts'
 import { hex, localMark } from './policy-routing.ts'
@@ -12,6 +12,12 @@ export const NOT_SYN = 'tcp flags & (syn|ack) != syn'
 export const TABLE_COMMENT = 'limpid'
 
 const COMMENT_LENGTH = 100 // nft takes 128 bytes at most
+
+/** `TCP`, `UDP` or `TCP and UDP`. */
+export function protocolWords(used: readonly { readonly protocol: Protocol }[]): string {
+  const words = new Set(used.map(({ protocol }) => protocol.toUpperCase()))
+  return [...words].sort().join(' and ')
+}
 
 /** A table as nft reads it: its comment holds a digest of its text. */
 export function nftScript(family: 'inet' | 'bridge', table: string, purpose: string, body: readonly string[]): Script {
@@ -33,11 +39,16 @@ export function chain(name: string, head: string | undefined, lines: readonly st
 }
 
 /** What both ends call a flow: client's address and port, then where it dialled. Swapped for the other direction. */
-export function flowTuple(family: Family, direction: 'sent' | 'answered' = 'sent'): string {
+export function flowTuple(family: Family, direction: 'sent' | 'answered' = 'sent', protocol: Protocol = 'tcp'): string {
   const ip = addressKeyword(family)
-  return direction === 'sent'
-    ? `${ip} saddr . tcp sport . ${ip} daddr . tcp dport`
-    : `${ip} daddr . tcp dport . ${ip} saddr . tcp sport`
+  const from = `${ip} saddr . ${protocol} sport`
+  const to = `${ip} daddr . ${protocol} dport`
+  return direction === 'sent' ? `${from} . ${to}` : `${to} . ${from}`
+}
+
+/** The same of a datagram. */
+export function datagramTuple(family: Family, direction: 'sent' | 'answered' = 'sent'): string {
+  return flowTuple(family, direction, 'udp')
 }
 
 /** A set of flows that fills itself. At `size` nothing more is noted. */

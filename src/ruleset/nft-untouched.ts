@@ -1,165 +1,87 @@
 import type { RulesConfig } from '../config/types.ts'
-import { type Family, formatEndpoint } from '../net/address.ts'
-import type { Interception } from './interception.ts'
-import { type Ending, listenerRules, listenersInOrder } from './nft-listeners.ts'
-import { addressKeyword, type NamedSets, RECEIVED, SENT } from './nft-match.ts'
-import {
-  chain,
-  flowSet,
-  flowTuple,
-  isBroughtUp,
-  markIn,
-  markIs,
-  NOT_SYN,
-  neverIntercepted,
-  SYN,
-  setName,
-} from './nft-text.ts'
+import type { Family } from '../net/address.ts'
+import type { Diverted, Interception } from './interception.ts'
+import { connectionRules } from './nft-connections.ts'
+import { type DatagramRules, datagramRules } from './nft-datagrams.ts'
+import { isTproxy } from './nft-listeners.ts'
+import type { NamedSets } from './nft-match.ts'
+import { chain, markIn, markIs } from './nft-text.ts'
 import { localMark } from './policy-routing.ts'
 
-const BEGUN_SECONDS = 10 // a client's ACK follows our SYN-ACK within a round trip
-const BEGUN_SIZE = 262_144 // 26 000 new flows/s; at 100 bytes each a SYN flood can pin 26 MB of kernel memory
-const LOCAL_SIZE = 262_144
-const LOCAL_BEGUN_TIMEOUT = '30s' // until the client's next packet
-const ENDED_TIMEOUT = '60s' // for what comes after a FIN (Linux's TIME_WAIT)
-const LOCAL_TIMEOUT = '15m' // each packet begins it anew, and the listener's keepalive makes the client send some
-const LOCAL_TIMEOUT_WITHOUT_KEEPALIVE = '1d'
-const KEEPALIVE_MS = 600_000
+/** What the chains of tproxy and mark listeners are written from. */
+export interface UntouchedInput {
+  readonly rules: RulesConfig
+  /** Of tproxy and mark listeners; with none of them packets are only diverted to transparent sockets. */
+  readonly interceptions: readonly Interception[]
+  readonly divert: readonly Diverted[]
+  /** Other chains of the table follow connections, by which fragments are put together. */
+  readonly followsConnections: boolean
+}
 
 /**
- * The sets and chains of tproxy and mark listeners; with none of them packets are only diverted to transparent sockets.
+ * The sets and chains of tproxy and mark listeners. Connections are known by their SYN, datagrams each by itself.
  *
- * A flow is taken by its SYN, and its other packets by the socket that came of it. So what is forwarded past us keeps
- * working: the answers of a connection made from the other side, flows older than the rules, and what is excluded. Under a
- * SYN flood the kernel keeps no socket before the handshake's last packet (SYN cookies); that one is known by a set of
- * the flows that have just begun.
+ * Errors are about a packet that they quote: its socket is found by that. Addressed to the client, they would be forwarded to it,
+ * and a socket with the client's address would never learn that its packets are too big.
  *
- * What processes of this host send is routed to lo by a mark of its own, and comes in again there. No socket tells which of
- * their packets those are: a set of flows for each listener does.
+ * What processes of this host send is routed to lo by a mark of its own, and comes in again there.
  */
 export function untouchedChains(
-  rules: RulesConfig,
-  interceptions: readonly Interception[],
+  input: UntouchedInput,
   sets: NamedSets,
 ): { readonly sets: readonly string[]; readonly chains: readonly string[] } {
-  const received = interceptions.filter(({ path }) => path !== 'local')
-  const local = interceptions.filter(({ path }) => path === 'local')
-  const families = [...new Set(received.map(({ family }) => family))].sort()
-  const chains = [
-    ...chain('take', undefined, takeLines(rules, families)),
-    ...chain('back', undefined, local.length === 0 ? [] : [...local.filter(isTproxy).map(backLine), 'accept']),
-    ...chain('divert', undefined, [
-      '# a socket that listens on all addresses is not meant for those of somebody else',
-      'socket wildcard 1 return',
-      `meta mark set ${markIn(rules, rules.interceptMark)} counter accept`,
-    ]),
-    ...chain('prerouting', 'filter hook prerouting priority mangle', [
-      ...(local.length === 0
-        ? []
-        : ['# made on this host, and routed to lo', `iifname "lo" ${markIs(rules, '==', localMark(rules))} goto back`]),
-      'iifname "lo" return',
-      'meta l4proto != tcp return',
-      '',
-      "# Limpid's own packets",
-      `${markIs(rules, '==', rules.bypassMark)} return`,
-      '',
-      '# packets of flows that have a socket here; a SYN may find that of an older flow, so it comes last',
-      `${NOT_SYN} socket transparent 1 jump divert`,
-      ...(received.length === 0 ? [] : receivedLines(rules, received, families, sets)),
-      '',
-      '# new flows to a socket that listens on an address of somebody else',
-      `${SYN} socket transparent 1 jump divert`,
-    ]),
-    ...chain('again', undefined, local.length === 0 ? [] : [`meta mark set ${markIn(rules, localMark(rules))} accept`]),
-    ...chain('output', 'route hook output priority mangle', local.length === 0 ? [] : sentLines(rules, local, sets)),
-  ]
+  const { rules, interceptions, divert } = input
+  const isLocal = interceptions.some(({ path }) => path === 'local')
+  const connections = connectionRules(rules, ofProtocol(interceptions, 'tcp'), sets)
+  const datagrams = datagramsOf(input, sets)
+  const taken = interceptions.every(({ path }) => path === 'local')
+    ? []
+    : [...connections.begun, `meta mark set ${markIn(rules, rules.interceptMark)} accept`]
   return {
-    sets: [
-      ...families.flatMap((family) => flowSet(`begun${family}`, family, `${BEGUN_SECONDS}s`, BEGUN_SIZE)),
-      ...local.flatMap((one) => flowSet(flowsOf(one), one.family, timeoutOf(one), LOCAL_SIZE)),
+    sets: [...connections.sets, ...datagrams.sets],
+    chains: [
+      ...chain('take', undefined, taken),
+      ...chain('back', undefined, isLocal ? [...connections.back, ...datagrams.back, 'accept'] : []),
+      ...chain('divert', undefined, [
+        '# a socket that listens on all addresses is not meant for those of somebody else',
+        'socket wildcard 1 return',
+        `meta mark set ${markIn(rules, rules.interceptMark)} counter accept`,
+      ]),
+      ...datagrams.received,
+      ...chain('prerouting', 'filter hook prerouting priority mangle', [
+        ...(isLocal
+          ? ['# made on this host, and routed to lo', `iifname "lo" ${markIs(rules, '==', localMark(rules))} goto back`]
+          : []),
+        'iifname "lo" return',
+        '',
+        '# errors about what sockets here have sent',
+        'meta l4proto { icmp, icmpv6 } socket transparent 1 jump divert',
+        '',
+        ...(datagrams.received.length === 0 ? [] : ['meta l4proto udp goto datagrams']),
+        ...(divert.some(({ protocol }) => protocol === 'tcp') ? connections.received : []),
+      ]),
+      ...chain('again', undefined, isLocal ? [`meta mark set ${markIn(rules, localMark(rules))} accept`] : []),
+      ...datagrams.sent,
+      ...chain('output', 'route hook output priority mangle', [
+        ...(datagrams.sent.length === 0 ? [] : ['meta l4proto udp goto sent-datagrams']),
+        ...connections.sent,
+      ]),
     ],
-    chains,
   }
 }
 
-function isTproxy({ listener }: Interception): boolean {
-  return listener.intercept === 'tproxy'
-}
-
-/** Marks a packet that a listener takes, so that it is routed here, and notes the flow. */
-function takeLines(rules: RulesConfig, families: readonly Family[]): string[] {
-  if (families.length === 0) return []
-  return [
-    ...families.map((family) => `${SYN} update @begun${family} { ${flowTuple(family)} }`),
-    `meta mark set ${markIn(rules, rules.interceptMark)} accept`,
-  ]
-}
-
-function toListener(rules: RulesConfig): Ending {
-  return (interception) => {
-    const broughtUp = interception.path === 'bridged' ? `${isBroughtUp(rules)} ` : ''
-    return `${broughtUp}${isTproxy(interception) ? `${tproxyTo(interception)} ` : ''}counter goto take`
-  }
-}
-
-function receivedLines(
-  rules: RulesConfig,
-  received: readonly Interception[],
-  families: readonly Family[],
+function datagramsOf(
+  { rules, interceptions, divert, followsConnections }: UntouchedInput,
   sets: NamedSets,
-): string[] {
-  return [
-    '',
-    '# of what has no socket, only the beginning of a flow is taken',
-    ...families.map((family) => `${NOT_SYN} ${flowTuple(family)} != @begun${family} return`),
-    '',
-    ...neverIntercepted(),
-    ...listenersInOrder(received, sets, RECEIVED, toListener(rules)),
-  ]
+): DatagramRules {
+  const families = ofProtocol(divert, 'udp').map(({ family }) => family)
+  if (families.length === 0) return { sets: [], back: [], received: [], sent: [] }
+  const isWhole = (family: Family) =>
+    followsConnections || interceptions.some((one) => one.family === family && isTproxy(one))
+  const torn = families.filter((family) => !isWhole(family))
+  return datagramRules(rules, ofProtocol(interceptions, 'udp'), torn, sets)
 }
 
-function sentLines(rules: RulesConfig, local: readonly Interception[], sets: NamedSets): string[] {
-  return [
-    'meta l4proto != tcp return',
-    '',
-    "# Limpid's own packets",
-    `${markIs(rules, '!=', 0)} return`,
-    '',
-    ...neverIntercepted(),
-    'fib daddr type local return',
-    '',
-    '# packets of flows that were taken',
-    ...local.flatMap((one) => [
-      `${NOT_SYN} tcp flags & (fin|rst) != 0 ${flowTuple(one.family)} @${flowsOf(one)} ${noteFlow(one, ENDED_TIMEOUT)} goto again`,
-      `${NOT_SYN} ${flowTuple(one.family)} @${flowsOf(one)} ${noteFlow(one)} goto again`,
-    ]),
-    '',
-    '# only the beginning of a flow is taken',
-    `${NOT_SYN} return`,
-    '# one that had the same addresses and ports is over',
-    ...local.map((one) => `delete @${flowsOf(one)} { ${flowTuple(one.family)} }`),
-    ...listenerRules(local, sets, SENT, (one) => `${noteFlow(one, LOCAL_BEGUN_TIMEOUT)} counter goto again`),
-  ]
-}
-
-function noteFlow(one: Interception, timeout?: string): string {
-  return `update @${flowsOf(one)} { ${flowTuple(one.family)}${timeout === undefined ? '' : ` timeout ${timeout}`} }`
-}
-
-/** On lo nobody knows any more which process sent a packet; its flow tells which listener took it. */
-function backLine(one: Interception): string {
-  return `meta l4proto tcp ${flowTuple(one.family)} @${flowsOf(one)} ${tproxyTo(one)} accept`
-}
-
-function tproxyTo({ family, to }: Interception): string {
-  return `tproxy ${addressKeyword(family)} to ${formatEndpoint(to)}`
-}
-
-function flowsOf({ listener, family }: Interception): string {
-  return `${setName('listener', listener)}-flows${family}`
-}
-
-function timeoutOf({ listener }: Interception): string {
-  const { deadPeerMs } = listener.timeouts
-  return deadPeerMs > 0 && deadPeerMs <= KEEPALIVE_MS ? LOCAL_TIMEOUT : LOCAL_TIMEOUT_WITHOUT_KEEPALIVE
+function ofProtocol<T extends Diverted>(list: readonly T[], protocol: Diverted['protocol']): T[] {
+  return list.filter((one) => one.protocol === protocol)
 }

@@ -1,10 +1,10 @@
 import type { ForwardConfig, RulesConfig } from '../config/types.ts'
-import { isLoopback } from '../net/address.ts'
-import { type Interception, isUntouched } from './interception.ts'
+import { familyOf, isLoopback, isWildcard } from '../net/address.ts'
+import { type Diverted, type Interception, isUntouched } from './interception.ts'
 import { bridgeScript } from './nft-bridge.ts'
-import { NamedSets, portExpression } from './nft-match.ts'
+import { addressKeyword, NamedSets, portExpression } from './nft-match.ts'
 import { natChains } from './nft-nat.ts'
-import { chain, markIs, nftScript, TABLE_COMMENT } from './nft-text.ts'
+import { chain, markIs, nftScript, protocolWords, TABLE_COMMENT } from './nft-text.ts'
 import { untouchedChains } from './nft-untouched.ts'
 import type { Script } from './script.ts'
 
@@ -13,20 +13,24 @@ export interface NftInput {
   readonly rules: RulesConfig
   readonly interceptions: readonly Interception[]
   readonly forwards: readonly ForwardConfig[]
-  /** Packets addressed to somebody else must come to sockets of ours. */
-  readonly divert: boolean
+  /** Of which packets addressed to somebody else must come to sockets of ours. */
+  readonly divert: readonly Diverted[]
 }
 
 /** The nft tables that bring packets to listeners: one, and one more for bridges. */
 export function nftScripts(input: NftInput): Script[] {
-  const { rules, interceptions, forwards } = input
+  const { rules, interceptions, forwards, divert } = input
   const sets = new NamedSets()
   const untouched = interceptions.filter(isUntouched)
-  const diverts = untouched.length > 0 || input.divert
-  const marks = diverts ? untouchedChains(rules, untouched, sets) : { sets: [], chains: [] }
   const rewritten = interceptions.filter((interception) => !isUntouched(interception))
+  const followsConnections = rewritten.length > 0 || forwards.length > 0
+  const marks =
+    divert.length === 0
+      ? { sets: [], chains: [] }
+      : untouchedChains({ rules, interceptions: untouched, divert, followsConnections }, sets)
   const nat = natChains(rules, rewritten, forwards, sets)
-  const inet = nftScript('inet', rules.nftTable, 'Brings intercepted TCP flows to their listeners.', [
+  const flows = protocolWords([...divert, ...interceptions]) || 'TCP'
+  const inet = nftScript('inet', rules.nftTable, `Brings intercepted ${flows} flows to their listeners.`, [
     ...sets.lines(),
     ...marks.sets,
     ...marks.chains,
@@ -56,20 +60,56 @@ export function tableDigest(text: string): string | undefined {
 /** A listener that others can dial must not be dialled: it would find itself as the destination. */
 function inputChain(rules: RulesConfig, interceptions: readonly Interception[]): string[] {
   const open = interceptions.filter(({ listener }) => listener.listen.some(({ address }) => !isLoopback(address)))
-  const reject = (ports: string | undefined, condition: string) =>
-    ports === undefined ? [] : [`tcp dport ${ports} ${condition}counter reject with tcp reset`]
-  const untouched = portExpression(open.filter(isUntouched).map(({ toPorts }) => toPorts))
-  const rewritten = portExpression(open.filter((one) => !isUntouched(one)).map(({ toPorts }) => toPorts))
+  const isConnection = ({ protocol }: Interception) => protocol === 'tcp'
+  const untouched = open.filter(isUntouched)
+  const rewritten = open.filter((one) => !isUntouched(one))
+  const refuse = (ones: readonly Interception[], condition: string) => [
+    ...rejectConnections(ones.filter(isConnection), condition),
+    ...rejectDatagrams(
+      ones.filter((one) => !isConnection(one)),
+      condition,
+    ),
+  ]
   const lines = [
-    ...reject(untouched, `${markIs(rules, '!=', rules.interceptMark)} `),
-    ...(rewritten === undefined ? [] : ['ct status dnat return']),
-    ...reject(rewritten, ''),
+    ...refuse(untouched, `${markIs(rules, '!=', rules.interceptMark)} `),
+    ...(rewritten.length === 0 ? [] : ['ct status dnat return']),
+    ...refuse(rewritten, ''),
   ]
   if (lines.length === 0) return []
   return chain('input', 'filter hook input priority filter', [
-    '# a connection to the listener itself, not intercepted',
+    open.every(isConnection)
+      ? '# a connection to the listener itself, not intercepted'
+      : '# what is sent to the listener itself, not intercepted',
     'iifname "lo" return',
-    'tcp flags & (syn|ack) != syn return',
+    ...(open.some(isConnection) ? ['tcp flags & (syn|ack) != syn return'] : []),
     ...lines,
   ])
+}
+
+function rejectConnections(open: readonly Interception[], condition: string): string[] {
+  const ports = portExpression(open.map(({ toPorts }) => toPorts))
+  return ports === undefined ? [] : [`tcp dport ${ports} ${condition}counter reject with tcp reset`]
+}
+
+/** Those of the interception's family at which others can dial the listener. */
+function openAddresses({ listener, family }: Interception): string[] {
+  const addresses = listener.listen.map(({ address }) => address)
+  return addresses.filter((address) => familyOf(address) === family && !isLoopback(address))
+}
+
+/** With the listener's address, where it has one: answers to other sockets here may go to the same port of another. */
+function rejectDatagrams(open: readonly Interception[], condition: string): string[] {
+  const addressed = new Map<string, Interception[]>()
+  for (const one of open) {
+    for (const address of openAddresses(one)) {
+      const match = isWildcard(address)
+        ? `meta nfproto ipv${one.family}`
+        : `${addressKeyword(one.family)} daddr ${address}`
+      addressed.set(match, [...(addressed.get(match) ?? []), one])
+    }
+  }
+  return [...addressed].map(([match, ones]) => {
+    const ports = portExpression(ones.map(({ toPorts }) => toPorts))
+    return `${match} udp dport ${ports} ${condition}counter reject with icmpx port-unreachable`
+  })
 }

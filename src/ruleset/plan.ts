@@ -3,7 +3,7 @@ import { LimpidError } from '../errors.ts'
 import { type Family, familyOf, isWildcard } from '../net/address.ts'
 import type { HostFacts } from '../sys/host.ts'
 import { ebtablesGuards, ebtablesNotes, ebtablesScripts } from './ebtables.ts'
-import { type Interception, interceptionsOf, isUntouched } from './interception.ts'
+import { type Diverted, type Interception, interceptionsOf, isUntouched, mayTakeAnswers } from './interception.ts'
 import { iptablesScripts } from './iptables.ts'
 import { iptablesGuards } from './iptables-guard.ts'
 import { type KnowsRow, predictForward, predictKnows } from './knows.ts'
@@ -59,7 +59,7 @@ export function isEmptyPlan(plan: Plan): boolean {
 export function planRuleset(config: Config, facts: HostFacts, options: PlanOptions = {}): Plan {
   const notes: string[] = []
   const interceptions: Interception[] = []
-  const families = new Set<Family>()
+  const diverted = new Map<string, Diverted>()
   for (const listener of config.listeners) {
     const missing = checkInterfaces(listener, facts)
     if (missing !== undefined && options.missingInterface !== 'note') throw missing
@@ -68,11 +68,13 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
       const taken = listener.intercept === 'none' ? [] : interceptionsOf(listener, family, facts)
       interceptions.push(...taken)
       notes.push(...bridgeNotes(taken, facts))
-      if (taken.some(isUntouched) || needsDivert(listener, family, facts)) families.add(family)
+      if (!taken.some(isUntouched) && !needsDivert(listener, family, facts)) continue
+      for (const protocol of listener.protocols) diverted.set(`${family} ${protocol}`, { family, protocol })
     }
   }
   checkForwarding(config.forwards, facts)
-  const divert = [...families].sort()
+  const divert = [...diverted].sort(([one], [other]) => (one < other ? -1 : 1)).map(([, each]) => each)
+  const families = [...new Set(divert.map(({ family }) => family))]
   const backend = options.backend ?? (config.rules.backend === 'iptables' ? 'iptables' : 'nft')
   const isLocal = (family: Family) =>
     interceptions.some((one) => one.family === family && one.path === 'local' && isUntouched(one))
@@ -82,8 +84,8 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
     interceptions,
     forwards: config.forwards,
     ...scriptsFor(backend, config, interceptions, divert),
-    ipRules: divert.flatMap((family) => ipRulesFor(family, config.rules, { local: isLocal(family) })),
-    routes: divert.map((family) => ({ family, table: config.rules.routeTable })),
+    ipRules: families.flatMap((family) => ipRulesFor(family, config.rules, { local: isLocal(family) })),
+    routes: families.map((family) => ({ family, table: config.rules.routeTable })),
     sysctls: neededSysctls(interceptions, (key) => facts.sysctls.get(key)),
     knows: [
       ...config.listeners.flatMap((listener) => predictKnows(listener, ownAddresses(facts))),
@@ -92,7 +94,9 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
     notes: [
       ...new Set([
         ...notes,
-        ...(backend === 'iptables' ? [...ebtablesNotes(interceptions), ...connmarkNotes(interceptions)] : []),
+        ...(backend === 'iptables'
+          ? [...ebtablesNotes(interceptions), ...connmarkNotes(interceptions), ...directionNotes(interceptions)]
+          : []),
       ]),
     ],
   }
@@ -102,12 +106,12 @@ function scriptsFor(
   backend: BackendName,
   { rules, forwards }: Config,
   interceptions: readonly Interception[],
-  divert: readonly Family[],
+  divert: readonly Diverted[],
 ): Pick<Plan, 'main' | 'guard'> {
   if (interceptions.length === 0 && forwards.length === 0 && divert.length === 0) return { main: [], guard: [] }
   if (backend === 'nft') {
     return {
-      main: nftScripts({ rules, interceptions, forwards, divert: divert.length > 0 }),
+      main: nftScripts({ rules, interceptions, forwards, divert }),
       guard: guardScripts(rules, interceptions, { forwards: forwards.length > 0 }),
     }
   }
@@ -140,6 +144,16 @@ function connmarkNotes(interceptions: readonly Interception[]): string[] {
     .map(
       ({ listener: { name, intercept } }) =>
         `listener ${name}: iptables needs conntrack for ${intercept} on the path local; where that is off (NOTRACK), take the backend nft`,
+    )
+}
+
+/** For the same reason conntrack knows what is an answer to a datagram that passed by. */
+function directionNotes(interceptions: readonly Interception[]): string[] {
+  return interceptions
+    .filter((one) => one.path !== 'local' && isUntouched(one) && mayTakeAnswers(one))
+    .map(
+      ({ listener: { name, intercept } }) =>
+        `listener ${name}: iptables needs conntrack for ${intercept} of datagrams to these ports, to know answers to what passed by; where that is off (NOTRACK), take the backend nft`,
     )
 }
 

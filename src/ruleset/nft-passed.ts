@@ -1,0 +1,75 @@
+import type { Family } from '../net/address.ts'
+import { type Interception, mayTakeAnswers } from './interception.ts'
+import { datagramTuple, flowSet } from './nft-text.ts'
+
+const TIMEOUT = '120s' // the least that RFC 4787 §4.3 (REQ-5) allows a NAT; each datagram, either way, begins it anew
+const SIZE = 65_536 // of flows beyond it the answers may be taken
+
+/**
+ * Flows of datagrams that no listener took, by the addresses and ports of their answers, in sets of one nft table. Nothing in a
+ * datagram says whether it begins a flow or answers: a listener for many ports would take the answers to flows that are
+ * excluded, or that began on its other side. Where no listener has such ports there are no sets, and no lines.
+ *
+ * The other way round, what a server still sends after the end of a session must not look like a flow that it began: the
+ * client would pass by from then on. So flows are noted, too, that are taken by a listener whose dials have the client's own port.
+ */
+export interface PassedFlows {
+  /** Definitions of the sets. */
+  readonly sets: readonly string[]
+  /** Rules that let answers to those flows by, to stand before the listeners. */
+  readonly letBy: readonly string[]
+  /** Rules that note the flow of a datagram that nobody took. */
+  readonly note: readonly string[]
+  /** What stands in the rule that takes a datagram; ends with a space, unless it is empty. */
+  noteTaken(one: Interception): string
+  /** The families in which taken flows are noted. */
+  readonly takenFamilies: readonly Family[]
+}
+
+/** `interceptions`: those that datagrams are judged by in this table. */
+export function passedFlows(interceptions: readonly Interception[]): PassedFlows {
+  const open = interceptions.filter(mayTakeAnswers)
+  const families = familiesOf(open)
+  const takenFamilies = familiesOf(open.filter(lendsPort))
+  const refresh = (set: string, tuple: string) => `${tuple} @${set} update @${set} { ${tuple} } return`
+  return {
+    sets: [
+      ...families.flatMap((family) => flowSet(`passed${family}`, family, TIMEOUT, SIZE)),
+      ...takenFamilies.flatMap((family) => flowSet(`taken${family}`, family, TIMEOUT, SIZE)),
+    ],
+    letBy: withHeading(
+      '# answers to what passed by',
+      families.map((family) => refresh(`passed${family}`, datagramTuple(family))),
+    ),
+    note: [
+      ...withHeading(
+        '# answers to what was taken before',
+        takenFamilies.map((family) => refresh(`taken${family}`, datagramTuple(family, 'answered'))),
+      ),
+      ...withHeading(
+        '# what passes by: its answers shall, too',
+        families.map((family) => `update @passed${family} { ${datagramTuple(family, 'answered')} }`),
+      ),
+    ],
+    noteTaken: (one) => (lendsPort(one) && takenFamilies.includes(one.family) ? `${noteTaken(one.family)} ` : ''),
+    takenFamilies,
+  }
+}
+
+/** Notes a datagram's flow as one that was taken. */
+export function noteTaken(family: Family): string {
+  return `update @taken${family} { ${datagramTuple(family)} }`
+}
+
+/** A server's answers to its dials look like its answers to the client. */
+function lendsPort({ listener }: Interception): boolean {
+  return listener.source === 'client-port'
+}
+
+function familiesOf(interceptions: readonly Interception[]): Family[] {
+  return [...new Set(interceptions.map(({ family }) => family))].sort()
+}
+
+function withHeading(heading: string, lines: readonly string[]): string[] {
+  return lines.length === 0 ? [] : [heading, ...lines]
+}
