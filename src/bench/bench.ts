@@ -9,10 +9,7 @@ import { isInstalled } from '../sys/program.ts'
 import { machineFacts, revision } from './machine.ts'
 import { type Row, rowsOf, tableOf } from './results.ts'
 import type { Case, Sample, Subject, Suite } from './suite.ts'
-import { TCP_CASES } from './tcp-cases.ts'
-import { TCP_SUBJECTS } from './tcp-subjects.ts'
-import { UDP_CASES } from './udp-cases.ts'
-import { UDP_SUBJECTS } from './udp-subjects.ts'
+import { SUITES } from './suites.ts'
 
 const RESULTS = fileURLToPath(new URL('../../bench/results', import.meta.url))
 const PROFILER = new URL('./profiler.js', import.meta.url).href
@@ -23,26 +20,6 @@ interface Extent {
   readonly seconds: number
 }
 
-const SUITES: readonly Suite[] = [
-  {
-    name: 'tcp',
-    subjects: TCP_SUBJECTS,
-    comparisons: [
-      ['limpid', 'haproxy'],
-      ['limpid', 'haproxy-splice'],
-    ],
-    cases: TCP_CASES,
-  },
-  {
-    name: 'udp',
-    subjects: UDP_SUBJECTS,
-    comparisons: [
-      ['limpid-none', 'nginx'], // like with like: clients dial X
-      ['limpid', 'nginx'],
-    ],
-    cases: UDP_CASES,
-  },
-]
 const NAMES = SUITES.flatMap(({ name, cases }) => [name, ...cases.map((wanted) => wanted.name)])
 const FULL: Extent = { rounds: 5, seconds: 2 }
 const QUICK: Extent = { rounds: 2, seconds: 1 }
