@@ -1,10 +1,10 @@
-import type { Config, ForwardConfig, ListenerConfig, RulesConfig, Source } from '../config/types.ts'
+import type { Config, ForwardConfig, ListenerConfig, Protocol, RulesConfig, Source } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import { type Family, familyOf, isWildcard } from '../net/address.ts'
 import type { HostFacts } from '../sys/host.ts'
 import { ebtablesGuards, ebtablesNotes, ebtablesScripts } from './ebtables.ts'
 import { type Interception, interceptionsOf, isUntouched } from './interception.ts'
-import { iptablesScripts } from './iptables.ts'
+import { iptablesNotes, iptablesScripts } from './iptables.ts'
 import { iptablesGuards } from './iptables-guard.ts'
 import { type KnowsRow, predictForward, predictKnows } from './knows.ts'
 import { nftScripts } from './nft.ts'
@@ -59,7 +59,7 @@ export function isEmptyPlan(plan: Plan): boolean {
 export function planRuleset(config: Config, facts: HostFacts, options: PlanOptions = {}): Plan {
   const notes: string[] = []
   const interceptions: Interception[] = []
-  const families = new Set<Family>()
+  const diverted: { family: Family; protocol: Protocol }[] = []
   for (const listener of config.listeners) {
     const missing = checkInterfaces(listener, facts)
     if (missing !== undefined && options.missingInterface !== 'note') throw missing
@@ -68,11 +68,12 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
       const taken = listener.intercept === 'none' ? [] : interceptionsOf(listener, family, facts)
       interceptions.push(...taken)
       notes.push(...bridgeNotes(taken, facts))
-      if (taken.some(isUntouched) || needsDivert(listener, family, facts)) families.add(family)
+      if (!taken.some(isUntouched) && !needsDivert(listener, family, facts)) continue
+      diverted.push(...listener.protocols.map((protocol) => ({ family, protocol })))
     }
   }
   checkForwarding(config.forwards, facts)
-  const divert = [...families].sort()
+  const divert = [...new Set(diverted.map(({ family }) => family))].sort()
   const backend = options.backend ?? (config.rules.backend === 'iptables' ? 'iptables' : 'nft')
   const isLocal = (family: Family) =>
     interceptions.some((one) => one.family === family && one.path === 'local' && isUntouched(one))
@@ -81,7 +82,7 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
     backend,
     interceptions,
     forwards: config.forwards,
-    ...scriptsFor(backend, config, interceptions, divert),
+    ...scriptsFor(backend, config, interceptions, diverted),
     ipRules: divert.flatMap((family) => ipRulesFor(family, config.rules, { local: isLocal(family) })),
     routes: divert.map((family) => ({ family, table: config.rules.routeTable })),
     sysctls: neededSysctls(interceptions, (key) => facts.sysctls.get(key)),
@@ -92,7 +93,7 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
     notes: [
       ...new Set([
         ...notes,
-        ...(backend === 'iptables' ? [...ebtablesNotes(interceptions), ...connmarkNotes(interceptions)] : []),
+        ...(backend === 'iptables' ? [...ebtablesNotes(interceptions), ...iptablesNotes(interceptions)] : []),
       ]),
     ],
   }
@@ -102,7 +103,7 @@ function scriptsFor(
   backend: BackendName,
   { rules, forwards }: Config,
   interceptions: readonly Interception[],
-  divert: readonly Family[],
+  divert: readonly { readonly family: Family; readonly protocol: Protocol }[],
 ): Pick<Plan, 'main' | 'guard'> {
   if (interceptions.length === 0 && forwards.length === 0 && divert.length === 0) return { main: [], guard: [] }
   if (backend === 'nft') {
@@ -131,16 +132,6 @@ function checkForwarding(forwards: readonly ForwardConfig[], { sysctls }: HostFa
       cure: `sysctl -w ${key}=1`,
     })
   }
-}
-
-/** iptables has no sets that fill themselves: on the path `local` conntrack knows which flows were taken. */
-function connmarkNotes(interceptions: readonly Interception[]): string[] {
-  return interceptions
-    .filter((one) => one.path === 'local' && isUntouched(one))
-    .map(
-      ({ listener: { name, intercept } }) =>
-        `listener ${name}: iptables needs conntrack for ${intercept} on the path local; where that is off (NOTRACK), take the backend nft`,
-    )
 }
 
 /** What a bridge must have for what is asked of it. */
