@@ -3,7 +3,7 @@ import { LimpidError } from '../errors.ts'
 import { type Family, familyOf, isWildcard } from '../net/address.ts'
 import type { HostFacts } from '../sys/host.ts'
 import { ebtablesGuards, ebtablesNotes, ebtablesScripts } from './ebtables.ts'
-import { type Diverted, type Interception, interceptionsOf, isUntouched, mayTakeAnswers } from './interception.ts'
+import { type Diverted, type Interception, interceptionsOf, isUntouched } from './interception.ts'
 import { iptablesNotes, iptablesScripts } from './iptables.ts'
 import { iptablesGuards } from './iptables-guard.ts'
 import { type KnowsRow, predictForward, predictKnows } from './knows.ts'
@@ -95,7 +95,7 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
       ...new Set([
         ...notes,
         ...(backend === 'iptables'
-          ? [...ebtablesNotes(interceptions), ...iptablesNotes(interceptions), ...directionNotes(interceptions)]
+          ? [...ebtablesNotes(interceptions), ...iptablesNotes(interceptions)]
           : []),
       ]),
     ],
