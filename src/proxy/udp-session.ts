@@ -256,7 +256,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
  * Room has been made before.
  */
 export function openSession(start: SessionStart, context: UdpContext): UdpSession | DropReason {
-  const source = dialSource(start.listener.source, start.client)
+  const source = sessionSource(start, context)
   const refusal = refusalOf({ ...start, source }, context.proxy)
   if (refusal !== undefined) return refusal
   const replyBy =
@@ -269,6 +269,17 @@ export function openSession(start: SessionStart, context: UdpContext): UdpSessio
   }
   context.table.add(session)
   return session
+}
+
+/**
+ * A client on this host has its port itself. If its socket allows others there (SO_REUSEADDR), ours would be bound, and take the
+ * answers that are meant for the client: round and round.
+ */
+function sessionSource({ listener, client }: SessionStart, { proxy, counters }: UdpContext): DialSource {
+  const isHere = proxy.own.has(client.address, proxy.resources.loop.now)
+  if (listener.source !== 'client-port' || !isHere) return dialSource(listener.source, client)
+  counters.sessionPortFallbacks++
+  return dialSource('client', client)
 }
 
 function dialSession(
