@@ -1,9 +1,16 @@
-/** Limpid's public seam: transparent TCP sockets, and the proxy that is made of them. */
+/** Limpid's public seam: transparent TCP and UDP sockets, and the proxy that is made of them. */
 export { type ConfigInput, defineConfig } from './config/define.ts'
 export { parseConfig } from './config/parse.ts'
 export type { Config, ListenerConfig, OnDown, Source, Timeouts } from './config/types.ts'
 export { type ErrorCode, LimpidError } from './errors.ts'
 export type { Endpoint } from './net/address.ts'
+export {
+  type BindUdpOptions,
+  bindUdp,
+  type SendOptions,
+  type UdpDatagram,
+  type UdpSocket,
+} from './proxy/bind-udp.ts'
 export { type DialTcpOptions, dialTcp, relayTcp } from './proxy/dial-tcp.ts'
 export { type ListenTcpOptions, listenTcp, type TcpAcceptor } from './proxy/listen-tcp.ts'
 export { createProxy, type ProxyStats, type TransparentProxy } from './proxy/proxy.ts'

@@ -1,10 +1,10 @@
 import { LimpidError } from '../errors.ts'
+import { Allowance } from '../relay/allowance.ts'
 import { BACKENDS } from '../ruleset/backend.ts'
 import { type InstalledRuleset, installRuleset } from '../ruleset/install.ts'
 import type { Plan } from '../ruleset/plan.ts'
 import { RuleWatch, type Suspect, watchedNames } from '../ruleset/rule-watch.ts'
 import { ENETDOWN, SyscallError } from '../sys/errno.ts'
-import { Allowance } from './allowance.ts'
 import { Restorations } from './restorations.ts'
 
 const QUIET_MS = 10 // whoever removes rules removes several

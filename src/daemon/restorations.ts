@@ -1,5 +1,5 @@
+import { Allowance } from '../relay/allowance.ts'
 import type { Difference } from '../ruleset/verify.ts'
-import { Allowance } from './allowance.ts'
 
 const GATHER_MS = 250 // one `ip rule flush` may be seen as several removals
 const NOTES_AT_ONCE = 5

@@ -1,12 +1,24 @@
+import type { ListenerConfig } from '../config/types.ts'
 import { type Endpoint, isNeverForeign, sameEndpoint } from '../net/address.ts'
 import { prefixContains } from '../net/prefix.ts'
 import { arrivesRewritten } from './arrival.ts'
 import type { ProxyContext } from './context.ts'
-import type { Flow } from './flow.ts'
 import type { RefusalReason } from './record.ts'
+import type { DialSource } from './source.ts'
+
+/** Who would be dialled, from where and why: a flow or session before its dial. */
+export interface Parties {
+  readonly listener: ListenerConfig
+  readonly client: Endpoint
+  /** Our end of what the client sent. */
+  readonly reached: Endpoint
+  readonly originalDst: Endpoint
+  readonly upstream: Endpoint
+  readonly source: DialSource
+}
 
 /** Why this flow must not be dialled; undefined when it may. */
-export function refusalOf(flow: Flow, context: ProxyContext): RefusalReason | undefined {
+export function refusalOf(flow: Parties, context: ProxyContext): RefusalReason | undefined {
   if (isLoop(flow, context)) return 'loop'
   if (!isSourceAllowed(flow, context)) return 'source'
   const { flowsPerClient } = context.limits
@@ -18,7 +30,7 @@ export function refusalOf(flow: Flow, context: ProxyContext): RefusalReason | un
  * Would we dial ourselves? A flow to one of our listeners (dialled directly, or as its upstream) always; an intercepted
  * flow to an address of this host when it would be dialled where the client did.
  */
-function isLoop(flow: Flow, context: ProxyContext): boolean {
+function isLoop(flow: Parties, context: ProxyContext): boolean {
   if (isOurListener(flow.upstream, context)) return true
   if (flow.listener.intercept === 'none') return false
   if (isOurListener(flow.originalDst, context)) return true
@@ -52,7 +64,7 @@ function isOurs(address: string, context: ProxyContext): boolean {
  * this host, and the server's own (it would answer itself). Nobody outside can be a client with an address of ours: our
  * SYN-ACK would come to ourselves.
  */
-function isSourceAllowed(flow: Flow, context: ProxyContext): boolean {
+function isSourceAllowed(flow: Parties, context: ProxyContext): boolean {
   const { address } = flow.client
   const { sources } = flow.listener.match
   if (sources.length > 0 && !sources.some((prefix) => prefixContains(prefix, address))) return false

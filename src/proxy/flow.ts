@@ -1,5 +1,5 @@
 import type { ListenerConfig } from '../config/types.ts'
-import { type Endpoint, familyOf } from '../net/address.ts'
+import type { Endpoint } from '../net/address.ts'
 import type { RelayReason } from '../relay/reasons.ts'
 import { RELAY_EVENTS, TcpRelay } from '../relay/tcp.ts'
 import { errnoName, SyscallError } from '../sys/errno.ts'
@@ -12,12 +12,7 @@ import type { ProxyContext } from './context.ts'
 import { type DialFailure, type Dialled, dial } from './dial.ts'
 import { type CloseReason, type FlowRecord, REFUSALS } from './record.ts'
 import { type DialSource, dialSource } from './source.ts'
-
-/** The fixed upstream of a listener: an address for each family it can be reached by; port 0 keeps the original one. */
-export interface Target {
-  readonly addresses: { readonly 4?: string; readonly 6?: string }
-  readonly port: number
-}
+import { type Target, upstreamOf } from './target.ts'
 
 /** One TCP flow, between accept and its record. */
 export interface Flow {
@@ -123,13 +118,6 @@ function askArrival(fd: number, listener: ListenerConfig): Arrival {
   }
 }
 
-function upstreamOf(originalDst: Endpoint, target: Target | undefined): Endpoint {
-  if (target === undefined) return originalDst
-  const { addresses, port } = target
-  const address = addresses[familyOf(originalDst.address)] ?? addresses[4] ?? addresses[6] ?? originalDst.address
-  return { address, port: port === 0 ? originalDst.port : port }
-}
-
 /** Epoll's reports about the client until the relay takes over: edge-triggered, they do not come again. */
 class ClientEvents {
   events = 0
@@ -225,6 +213,7 @@ function closeFlow(flow: Flow, reason: CloseReason, context: ProxyContext): void
     source: flow.dialled?.source ?? (refused ? undefined : flow.source.kind),
     bytesClientToUpstream: flow.relay?.bytesClientToUpstream ?? 0,
     bytesUpstreamToClient: flow.relay?.bytesUpstreamToClient ?? 0,
+    datagrams: undefined,
     startedAt: flow.startedAt,
     dialMs: flow.dialMs,
     durationMs: performance.now() - flow.acceptedAt,

@@ -1,11 +1,11 @@
 import { DEFAULT_LIMITS, DEFAULT_TIMEOUTS } from '../config/defaults.ts'
-import { LimpidError } from '../errors.ts'
 import type { Endpoint } from '../net/address.ts'
 import { eventLoop } from '../sys/loop.ts'
 import { localEndpoint } from '../sys/socket.ts'
 import { expectEndpoint } from './expect-endpoint.ts'
 import { TcpListener } from './listener.ts'
 import { TcpSocket } from './tcp-socket.ts'
+import { WaitingQueue } from './waiting-queue.ts'
 
 /** Accepted connections that wait for the caller; further ones wait in the kernel's backlog. */
 const QUEUE_LIMIT = 64
@@ -30,12 +30,10 @@ export interface ListenTcpOptions {
 
 /** A listening TCP socket; iterate it to accept: `for await (const socket of listener)`. */
 export class TcpAcceptor implements AsyncIterable<TcpSocket>, AsyncDisposable {
-  readonly #queue: TcpSocket[] = []
+  readonly #queue = new WaitingQueue<TcpSocket>(QUEUE_LIMIT, 'listener', () => this.#listener.resume())
   readonly #listener: TcpListener
-  #wake: (() => void) | undefined
   readonly #signal: AbortSignal | undefined
   readonly #onAbort = (): void => this.close()
-  #isIterated = false
   #closed = false
 
   constructor(endpoint: Endpoint, options: ListenTcpOptions) {
@@ -49,11 +47,8 @@ export class TcpAcceptor implements AsyncIterable<TcpSocket>, AsyncDisposable {
       endpoint,
       { listener, backlog, mark, reusePort, deferSeconds },
       eventLoop,
-      () => this.#queue.length < QUEUE_LIMIT,
-      ({ fd, clientAddr }) => {
-        this.#queue.push(new TcpSocket(fd, localEndpoint(fd), clientAddr))
-        this.#wake?.()
-      },
+      () => !this.#queue.isFull,
+      ({ fd, clientAddr }) => this.#queue.push(new TcpSocket(fd, localEndpoint(fd), clientAddr)),
     )
     this.#signal = options.signal
     this.#signal?.addEventListener('abort', this.#onAbort, { once: true })
@@ -65,32 +60,8 @@ export class TcpAcceptor implements AsyncIterable<TcpSocket>, AsyncDisposable {
   }
 
   /** @throws LimpidError LIMPID_USAGE while another iteration is under way: each connection is given once. */
-  async *[Symbol.asyncIterator](): AsyncGenerator<TcpSocket, void, undefined> {
-    if (this.#isIterated) {
-      throw new LimpidError('LIMPID_USAGE', 'this listener is iterated already', {
-        cure: 'iterate in one place, and hand the sockets on from there',
-      })
-    }
-    this.#isIterated = true
-    try {
-      yield* this.#sockets()
-    } finally {
-      this.#isIterated = false
-    }
-  }
-
-  async *#sockets(): AsyncGenerator<TcpSocket, void, undefined> {
-    while (!this.#closed) {
-      const socket = this.#queue.shift()
-      if (socket === undefined) {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve
-        })
-      } else {
-        this.#listener.resume()
-        yield socket
-      }
-    }
+  [Symbol.asyncIterator](): AsyncGenerator<TcpSocket, void, undefined> {
+    return this.#queue.iterate()
   }
 
   /** Stops listening and ends the iteration; connections that nobody took are reset. */
@@ -99,8 +70,7 @@ export class TcpAcceptor implements AsyncIterable<TcpSocket>, AsyncDisposable {
     this.#closed = true
     this.#signal?.removeEventListener('abort', this.#onAbort)
     this.#listener.close()
-    for (const socket of this.#queue.splice(0)) socket.reset()
-    this.#wake?.()
+    for (const socket of this.#queue.close()) socket.reset()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,4 +1,4 @@
-import type { ListenerConfig } from '../config/types.ts'
+import type { ListenerConfig, Protocol } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import { type Endpoint, familyOf, formatEndpoint } from '../net/address.ts'
 import { EADDRINUSE, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, SyscallError } from '../sys/errno.ts'
@@ -158,17 +158,18 @@ function openListening(endpoint: Endpoint, options: ListenOptions): number {
     return fd
   } catch (error) {
     closeFd(fd)
-    throw listenError(error, endpoint)
+    throw listenError(error, endpoint, 'tcp')
   }
 }
 
-function listenError(error: unknown, endpoint: Endpoint): unknown {
+/** What went wrong when a listener was opened, as LIMPID_LISTEN with the way to find out more. */
+export function listenError(error: unknown, endpoint: Endpoint, protocol: Protocol): unknown {
   if (!(error instanceof SyscallError) || error.code === 'LIMPID_CAPABILITY') return error
   if (error.call !== 'bind' && error.call !== 'listen') return error
   const taken = error.errno === EADDRINUSE
   return new LimpidError('LIMPID_LISTEN', `cannot listen on ${formatEndpoint(endpoint)}: ${error.message}`, {
     cure: taken
-      ? `choose another port, or see who has it: ss -Htanp 'sport = :${endpoint.port}'`
+      ? `choose another port, or see who has it: ss -H${protocol === 'tcp' ? 't' : 'u'}anp 'sport = :${endpoint.port}'`
       : 'choose an address of this host (ip address)',
     cause: error,
   })

@@ -1,8 +1,7 @@
-import { lookup } from 'node:dns/promises'
 import { EventEmitter } from 'node:events'
-import type { Config, ListenerConfig } from '../config/types.ts'
+import type { Config, ListenerConfig, Protocol, Timeouts } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
-import { type Endpoint, familyOf, parseAddress } from '../net/address.ts'
+import type { Endpoint } from '../net/address.ts'
 import { descriptorLimit } from '../sys/descriptors.ts'
 import { localPortRange } from '../sys/local-ports.ts'
 import { eventLoop } from '../sys/loop.ts'
@@ -11,10 +10,13 @@ import { PipePool } from '../sys/pipes.ts'
 import { MAX_WAITING_BYTES, PIPE_BYTES, planBudget } from './budget.ts'
 import type { ProxyContext } from './context.ts'
 import type { DialCounters } from './dial.ts'
-import { runFlow, stopFlow, sweepFlow, type Target } from './flow.ts'
+import { type DropReason, newDatagramCounters } from './drops.ts'
+import { runFlow, stopFlow, sweepFlow } from './flow.ts'
 import { TcpListener } from './listener.ts'
 import type { CloseReason, FlowRecord } from './record.ts'
 import { SourcePorts } from './source-ports.ts'
+import { resolveTarget, type Target } from './target.ts'
+import { UdpSessions } from './udp-sessions.ts'
 
 const IDLE_PIPES = 32
 const MIN_SWEEP_MS = 25
@@ -33,11 +35,29 @@ export interface ProxyStats extends DialCounters {
   readonly waitingBytes: number
   readonly pipesOpen: number
   readonly acceptBackoffs: number
+  /** UDP sessions of this moment, and how many there may be. */
+  readonly sessionsOpen: number
+  readonly sessionsLimit: number
+  readonly sessionPortFallbacks: number
+  readonly evictions: number
+  readonly datagramsClientToUpstream: number
+  readonly datagramsUpstreamToClient: number
+  /** Datagrams that went no further, by reason; those with none are left out. */
+  readonly datagramsDropped: Readonly<Partial<Record<DropReason, number>>>
+  /** ICMP errors: from servers and routers, passed on to clients, from clients. */
+  readonly errorsFromUpstream: number
+  readonly errorsToClient: number
+  readonly errorsFromClient: number
+  readonly replySockets: number
+  /** Answers that left by a raw socket. */
+  readonly rawDatagrams: number
 }
 
 interface ProxyEvents {
   /** Once for each flow, when it has ended. */
   flow: [record: FlowRecord]
+  /** A line for the operator: something that works, though not as it might. */
+  note: [line: string]
 }
 
 /** A transparent proxy in this process. It touches no kernel rules: see planRuleset and installRuleset. */
@@ -47,6 +67,8 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   readonly #pipes: PipePool
   readonly #listeners: TcpListener[] = []
   readonly #endedBy: Partial<Record<CloseReason, number>> = {}
+  /** Undefined without a listener for UDP. */
+  readonly #udp: UdpSessions | undefined
   #sweep: NodeJS.Timeout | undefined
   #listening = false
   #closed = false
@@ -57,7 +79,9 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   constructor(config: Config) {
     super()
     this.#config = config
-    const budget = planBudget(config.limits, descriptorLimit())
+    const serves = (protocol: Protocol) => config.listeners.some(({ protocols }) => protocols.includes(protocol))
+    const served = { tcp: serves('tcp'), udp: serves('udp') }
+    const budget = planBudget(config.limits, descriptorLimit(), served)
     this.#pipes = new PipePool({ limit: budget.pipes, keepIdle: IDLE_PIPES, capacity: PIPE_BYTES })
     this.#context = {
       resources: { loop: eventLoop, pipes: this.#pipes, waitingBytes: 0 },
@@ -72,6 +96,18 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       flowsByClient: new Map(),
       onFlowEnd: (record) => this.#onFlowEnd(record),
     }
+    if (served.udp) this.#udp = this.#makeUdp(config)
+  }
+
+  #makeUdp({ listeners, rules }: Config): UdpSessions {
+    const shortest = (pick: (timeouts: Timeouts) => number): number =>
+      Math.min(...listeners.map(({ timeouts }) => pick(timeouts)).filter((ms) => ms > 0))
+    return new UdpSessions(this.#context, {
+      replyMark: this.#context.mark === 0 ? 0 : rules.interceptMark,
+      shortestIdleMs: { query: shortest((one) => one.queryIdleMs), stream: shortest((one) => one.sessionIdleMs) },
+      nextId: () => ++this.#flowsTotal,
+      note: (line) => this.emit('note', line),
+    })
   }
 
   /**
@@ -101,6 +137,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   /** Stops listening at once; connections that wait in the backlog are reset by the kernel. */
   stopAccepting(): void {
     for (const listener of this.#listeners) listener.close()
+    this.#udp?.stopBeginning()
   }
 
   /** Takes what waits in the backlog, stops accepting, waits for the flows to end, and after `deadlineMs` ends those that are left. */
@@ -110,6 +147,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     this.stopAccepting()
     const deadlineAt = performance.now() + deadlineMs
     while (this.#context.flows.size > 0 && performance.now() < deadlineAt) await oneFlowEnds(this, deadlineAt)
+    await this.#udp?.quiet(deadlineAt - performance.now())
     await this.close()
   }
 
@@ -119,6 +157,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     this.stopAccepting()
     clearInterval(this.#sweep)
     for (const flow of this.#context.flows) stopFlow(flow)
+    this.#udp?.close()
     // a flow whose dial has just been answered ends when its relay would begin
     const deadlineAt = performance.now() + CLOSE_MS
     while (this.#context.flows.size > 0 && performance.now() < deadlineAt) await oneFlowEnds(this, deadlineAt)
@@ -141,11 +180,33 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       bytesUpstreamToClient: this.#bytesUpstreamToClient,
       waitingBytes: resources.waitingBytes,
       pipesOpen: this.#pipes.open,
+      ...this.#datagramStats(),
       acceptBackoffs: this.#listeners.reduce((sum, listener) => sum + listener.backoffs, 0),
     }
   }
 
+  #datagramStats() {
+    const udp = this.#udp
+    const { dropped, ...counters } = udp?.counters ?? newDatagramCounters()
+    return {
+      ...counters,
+      datagramsDropped: Object.fromEntries(Object.entries(dropped).filter(([, count]) => count > 0)),
+      sessionsOpen: udp?.open ?? 0,
+      sessionsLimit: udp === undefined ? 0 : this.#context.budget.sessions,
+      replySockets: udp?.replySockets ?? 0,
+      rawDatagrams: udp?.rawDatagrams ?? 0,
+    }
+  }
+
   #openListener(listener: ListenerConfig, endpoint: Endpoint, target: Target | undefined): void {
+    let at = endpoint
+    if (listener.protocols.includes('tcp')) at = this.#listenTcp(listener, at, target)
+    // where the kernel chose a port, it is one for both
+    if (listener.protocols.includes('udp')) at = this.#udp!.listen(at, listener, target)
+    this.#context.listening.push(at)
+  }
+
+  #listenTcp(listener: ListenerConfig, endpoint: Endpoint, target: Target | undefined): Endpoint {
     const context = this.#context
     const options = { listener, backlog: context.limits.backlog, mark: context.mark }
     const opened = new TcpListener(
@@ -158,7 +219,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       },
     )
     this.#listeners.push(opened)
-    context.listening.push(opened.address)
+    return opened.address
   }
 
   #onFlowEnd(record: FlowRecord): void {
@@ -209,25 +270,4 @@ function needsMark(config: Config): boolean {
 function sweepInterval(listeners: readonly ListenerConfig[]): number {
   const timeouts = listeners.flatMap(({ timeouts }) => [timeouts.idleMs, timeouts.halfCloseMs]).filter((ms) => ms > 0)
   return Math.max(MIN_SWEEP_MS, Math.min(MAX_SWEEP_MS, ...timeouts.map((ms) => ms / 4)))
-}
-
-async function resolveTarget(listener: ListenerConfig): Promise<Target | undefined> {
-  if (listener.to === undefined) return undefined
-  const { host, port } = listener.to
-  const literal = parseAddress(host)
-  if (literal !== undefined) return { addresses: { [familyOf(literal)]: literal }, port }
-  try {
-    const found = await lookup(host, { all: true, verbatim: true })
-    const first = (family: 4 | 6): string | undefined => found.find((entry) => entry.family === family)?.address
-    return { addresses: { ...pick(4, first(4)), ...pick(6, first(6)) }, port }
-  } catch (cause) {
-    throw new LimpidError('LIMPID_HOST_NAME', `cannot resolve ${host} (listener ${listener.name})`, {
-      cure: 'write an address, or check the name with: getent hosts NAME',
-      cause,
-    })
-  }
-}
-
-function pick(family: 4 | 6, address: string | undefined): Target['addresses'] {
-  return address === undefined ? {} : { [family]: address }
 }

@@ -1,3 +1,4 @@
+import type { Protocol } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { RelayReason } from '../relay/reasons.ts'
 
@@ -22,8 +23,17 @@ export type DialReason =
   /** The client was gone before the upstream answered. */
   | 'client-gone'
 
+/** Why a UDP session ended. */
+export type SessionReason =
+  /** No datagram for as long as a session may be idle: its natural end. */
+  | 'session-idle'
+  /** It was idle longest when there was no room for another. */
+  | 'evicted'
+  /** The client's host says that nobody waits for the answers any more (ICMP port unreachable). */
+  | 'client-gone'
+
 /** The closed list of reasons with which a flow ends. Exactly one is given. */
-export type CloseReason = RefusalReason | DialReason | RelayReason
+export type CloseReason = RefusalReason | DialReason | RelayReason | SessionReason
 
 export const REFUSALS: Readonly<Record<RefusalReason, true>> = { loop: true, source: true, 'client-limit': true }
 
@@ -35,7 +45,7 @@ export interface FlowRecord {
   /** Counts up from 1 in each proxy. */
   readonly id: number
   readonly listener: string
-  readonly protocol: 'tcp'
+  readonly protocol: Protocol
   readonly client: Endpoint
   readonly originalDst: Endpoint
   /** What was dialled; undefined for a flow that was refused before. */
@@ -46,6 +56,10 @@ export interface FlowRecord {
   readonly source: SourceUsed | undefined
   readonly bytesClientToUpstream: number
   readonly bytesUpstreamToClient: number
+  /** Of a UDP session; undefined for TCP. `dropped`: lost on the way, in both directions. */
+  readonly datagrams:
+    | { readonly clientToUpstream: number; readonly upstreamToClient: number; readonly dropped: number }
+    | undefined
   /** Wall clock, milliseconds since 1970; for people, never for arithmetic. */
   readonly startedAt: number
   /** From accept to the upstream's answer. */

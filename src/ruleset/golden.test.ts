@@ -55,9 +55,7 @@ function configOf(mode: Exclude<Intercept, 'none'>, path: Path): Config {
     { name: 'client-port', ports: [84], source: 'client-port', exclude: { fwmarks: '0x4/0xff', ports: [8_000] } },
     ...(path === 'local' ? OF_PROCESSES : []),
     ...(mode === 'mark' ? [] : [{ name: 'wide', ports: [90, '8000-8100', 443] }]),
-    { name: 'dns', protocols: ['udp', 'tcp'], ports: [53], source: 'client', exclude: { sources: '10.0.3.9' } },
-    { name: 'time', protocols: 'udp', ports: [123], onDown: 'closed', interfaces: interfacesOf(path) },
-    ...(mode === 'mark' ? [] : OF_MANY_PORTS),
+    ...ofUdp(mode, path),
   ].map((listener, index) => ({ ...listener, intercept: mode, paths: path, ...listenOf(mode, path, index, listener) }))
   const forwards = [
     { name: 'dns', protocols: ['tcp', 'udp'], ports: 53, to: '10.0.4.2:5353', interfaces: 'lan0' },
@@ -66,21 +64,21 @@ function configOf(mode: Exclude<Intercept, 'none'>, path: Path): Config {
   return parseConfig(JSON.stringify({ listeners, forwards }), 'golden')
 }
 
+function ofUdp(mode: Intercept, path: Path) {
+  const closed = { ports: [54], onDown: 'closed', interfaces: interfacesOf(path), source: 'client' }
+  return [
+    { name: 'dns', ports: [53], protocols: ['udp'] },
+    { name: 'both', protocols: ['tcp', 'udp'], ...closed },
+    ...(mode === 'mark' ? [] : [{ name: 'games', ports: '27000-27100', protocols: ['udp'], ...OF_GAMES }]),
+    { name: 'vpn', ports: [51_820], protocols: ['udp'], addressedHere: true, to: '10.0.4.2:80', family: 4 },
+  ]
+}
+
+const OF_GAMES = { onDown: 'closed', source: 'client-port', exclude: { sources: ADDRESSES, ports: [27_050] } }
+
 const OF_PROCESSES = [
   { name: 'uids', ports: [85], uids: ['0', '1000-1999'], cgroups: ['system.slice/web.service', 'user.slice'] },
   { name: 'not-uids', ports: [86], exclude: { uids: ['0', '65534'], cgroups: 'system.slice/web.service' } },
-]
-
-/** Answers to others go to such ports, too. */
-const OF_MANY_PORTS = [
-  { name: 'own', protocols: 'udp', ports: ['5000-6000'], addressedHere: true, to: '10.0.4.2:80', family: 4 },
-  {
-    name: 'any',
-    protocols: 'udp',
-    source: 'client-port',
-    onDown: 'closed',
-    exclude: { sources: ['10.0.3.9', 'fd00:3::9'], ports: [500, 4_500] },
-  },
 ]
 
 function interfacesOf(path: Path): string[] {
@@ -111,10 +109,7 @@ for (const backend of BACKENDS) {
     }
   }
   compare(`none-forwarded-${backend}.txt`, () => {
-    const listeners = [
-      { intercept: 'none', listen: 21, to: '10.0.4.2:21', source: 'client', family: 4 },
-      { intercept: 'none', listen: 69, protocols: 'udp', to: '10.0.4.2:69', source: 'client', family: 4 },
-    ]
+    const listeners = [{ intercept: 'none', listen: 21, to: '10.0.4.2:21', source: 'client', family: 4 }]
     return printPlan(planRuleset(parseConfig(JSON.stringify({ listeners }), 'golden'), FACTS, { backend }))
   })
 }

@@ -6,6 +6,8 @@ NAMES.set(constants.errno.EAGAIN, 'EAGAIN') // EWOULDBLOCK is the same number on
 
 export const EPERM = constants.errno.EPERM
 export const ENOENT = constants.errno.ENOENT
+export const EIO = constants.errno.EIO
+export const EMSGSIZE = constants.errno.EMSGSIZE
 export const EINTR = constants.errno.EINTR
 export const EEXIST = constants.errno.EEXIST
 export const EAGAIN = constants.errno.EAGAIN

@@ -21,6 +21,7 @@ interface Koffi {
   alias(name: string, type: string): unknown
   errno(): number
   errno(value: number): number
+  address(memory: Memory): bigint
   os: { errno: Record<string, number> }
   node: { poll(fd: number, options: { readable: boolean }, callback: (status: number) => void): PollHandle }
 }
@@ -42,6 +43,8 @@ const libc = koffi.load(null)
 const bind = <F>(prototype: string): F => libc.func(prototype) as F
 
 type Fd = number
+/** Where memory lies: see addressOf(). */
+type Address = number
 
 export const ffi = {
   socket: bind<(domain: number, type: number, protocol: number) => number>('int socket(int, int, int)'),
@@ -83,8 +86,24 @@ export const ffi = {
   sendto: bind<
     (fd: Fd, bytes: Memory, length: number, flags: number, address: Memory, addressLength: number) => number
   >('ssize_t sendto(int, const void *, size_t, int, const void *, uint32_t)'),
+  recvmmsg: bind<(fd: Fd, headers: Address, count: number, flags: number, timeout: null) => number>(
+    'int recvmmsg(int, uintptr_t, uint32_t, int, void *)',
+  ),
+  sendmmsg: bind<(fd: Fd, headers: Address, count: number, flags: number) => number>(
+    'int sendmmsg(int, uintptr_t, uint32_t, int)',
+  ),
+  recvmsg: bind<(fd: Fd, header: Address, flags: number) => number>('ssize_t recvmsg(int, uintptr_t, int)'),
+  sendmsg: bind<(fd: Fd, header: Address, flags: number) => number>('ssize_t sendmsg(int, uintptr_t, int)'),
   unshare: bind<(flags: number) => number>('int unshare(int)'),
   setns: bind<(fd: Fd, kind: number) => number>('int setns(int, int)'),
+}
+
+/**
+ * The address of memory, for structs that point to other memory. It holds as long as the array is referenced, and only for
+ * arrays over 64 bytes: V8 moves smaller ones.
+ */
+export function addressOf(memory: Memory): number {
+  return Number(koffi.address(memory))
 }
 
 /** errno of the last failed call of the table. */

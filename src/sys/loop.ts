@@ -67,6 +67,8 @@ export class EventLoop {
   #closing = false
   #again: (() => void)[] = []
   #againScheduled = false
+  #draining = false
+  #afterEvents: (() => void)[] = []
   /** Monotonic milliseconds, read once per batch of events. */
   now = performance.now()
 
@@ -137,6 +139,12 @@ export class EventLoop {
     })
   }
 
+  /** Runs `work` when the events that were fetched together have all been delivered; in the next turn when none are being delivered. */
+  afterEvents(work: () => void): void {
+    if (this.#draining) this.#afterEvents.push(work)
+    else this.later(work)
+  }
+
   #open(): void {
     const fd = ffi.epollCreate1(EPOLL_CLOEXEC)
     if (fd < 0) throw new SyscallError('epoll_create1', lastErrno(), 'EPOLL_CLOEXEC')
@@ -176,6 +184,7 @@ export class EventLoop {
       const count = ffi.epollWait(this.#epollFd, events, BATCH, 0)
       if (count <= 0) return
       this.now = performance.now()
+      this.#draining = true
       for (let i = 0; i < count; i++) {
         const at = i * WORDS
         const slot = this.#slots[events[at + DATA_AT]!]
@@ -187,8 +196,16 @@ export class EventLoop {
           this.#surface(error)
         }
       }
+      this.#draining = false
+      if (this.#afterEvents.length > 0) this.#runAfterEvents()
       if (count < BATCH) return
     }
+  }
+
+  #runAfterEvents(): void {
+    const due = this.#afterEvents
+    this.#afterEvents = []
+    for (const run of due) this.#guard(run)
   }
 
   #guard(run: () => void): void {

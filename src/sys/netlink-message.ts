@@ -1,5 +1,6 @@
 const HEADER_BYTES = 16 // struct nlmsghdr, linux/netlink.h
 const ATTRIBUTE_HEADER_BYTES = 4
+const NESTED = 0x8000 // NLA_F_NESTED
 const ATTRIBUTE_TYPE_MASK = 0x3fff // without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
 const littleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
@@ -64,6 +65,11 @@ export function encodeByte(type: number, value: number): Uint8Array {
   return encodeAttribute(type, Uint8Array.of(value))
 }
 
+/** An attribute that holds others. */
+export function encodeNested(type: number, attributes: readonly Uint8Array[]): Uint8Array {
+  return encodeAttribute(type | NESTED, encodeBody(new Uint8Array(0), attributes))
+}
+
 /** 32 bits in the machine's order. */
 export function encodeU32(type: number, value: number): Uint8Array {
   const bytes = new Uint8Array(4)
@@ -76,7 +82,7 @@ export function encodeText(type: number, text: string): Uint8Array {
   return encodeAttribute(type, new TextEncoder().encode(`${text}\0`))
 }
 
-function encodeAttribute(type: number, value: Uint8Array): Uint8Array {
+export function encodeAttribute(type: number, value: Uint8Array): Uint8Array {
   const length = ATTRIBUTE_HEADER_BYTES + value.length
   const bytes = new Uint8Array(aligned(length))
   const view = new DataView(bytes.buffer)

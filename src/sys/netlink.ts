@@ -1,4 +1,4 @@
-import { EAGAIN, EINTR, ENOBUFS, SyscallError } from './errno.ts'
+import { EAGAIN, EINTR, ENOBUFS, ENOENT, SyscallError } from './errno.ts'
 import { ffi, lastErrno } from './ffi.ts'
 import { encodeMessage, messagesIn, type NetlinkMessage, readI32 } from './netlink-message.ts'
 import { closeFd, receive } from './socket.ts'
@@ -82,6 +82,21 @@ export class NetlinkSocket implements Disposable {
   change(type: number, flags: number, body: Uint8Array, what: string): void {
     this.#send(type, NLM_F_REQUEST | NLM_F_ACK | flags, body, what)
     this.#answers(what, () => {})
+  }
+
+  /** The one message that answers a request, with a body of its own; undefined when the kernel knows no such thing. @throws SyscallError as `change`. */
+  ask(type: number, body: Uint8Array, what: string): NetlinkMessage | undefined {
+    let answer: NetlinkMessage | undefined
+    this.#send(type, NLM_F_REQUEST | NLM_F_ACK, body, what)
+    try {
+      this.#answers(what, (message) => {
+        answer = { ...message, body: message.body.slice() }
+      })
+    } catch (error) {
+      if (error instanceof SyscallError && error.errno === ENOENT) return undefined
+      throw error
+    }
+    return answer
   }
 
   /** All messages of a dump, with bodies of their own. @throws SyscallError as `change`. */

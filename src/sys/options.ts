@@ -7,18 +7,33 @@ import { decodeSockaddr, SOCKADDR_BYTES } from './sockaddr.ts'
 const SOL_SOCKET = 1
 const SO_REUSEADDR = 2
 const SO_ERROR = 4
+const SO_RCVBUF = 8
 const SO_KEEPALIVE = 9
 const SO_OOBINLINE = 10
 const SO_LINGER = 13
 const SO_REUSEPORT = 15
+const SO_RCVBUFFORCE = 33
 const SO_MARK = 36
+const SO_RXQ_OVFL = 40
+const SO_MEMINFO = 55
 const IPPROTO_IP = 0
+const IP_RECVERR = 11
+const IP_RECVTOS = 13
+const IP_MTU = 14
 const IP_TRANSPARENT = 19
+const IP_RECVORIGDSTADDR = 20
 const IP_BIND_ADDRESS_NO_PORT = 24
 const SO_ORIGINAL_DST = 80 // linux/netfilter_ipv4.h; the same number for IPv6 (netfilter_ipv6/ip6_tables.h)
 const IPPROTO_IPV6 = 41
+const IPV6_MTU = 24
+const IPV6_RECVERR = 25
 const IPV6_V6ONLY = 26
+const IPV6_RECVTCLASS = 66
+const IPV6_RECVORIGDSTADDR = 74
 const IPV6_TRANSPARENT = 75
+const IPPROTO_UDP = 17
+const UDP_SEGMENT = 103
+const UDP_GRO = 104
 const IPPROTO_TCP = 6
 const TCP_NODELAY = 1
 const TCP_KEEPIDLE = 4
@@ -171,4 +186,69 @@ export function originalDestination(fd: number, family: Family): Endpoint | unde
   const unknown = errno === 2 /* ENOENT: not in conntrack */ || errno === ENOPROTOOPT || errno === EINVAL
   if (unknown) return undefined
   throw new SyscallError('getsockopt', errno, `SO_ORIGINAL_DST of fd ${fd}`)
+}
+
+/** Datagrams come with where they were sent to: IP_ORIGDSTADDR, IPV6_ORIGDSTADDR (linux/in.h, linux/in6.h). */
+export function setReceiveOriginalDst(fd: number, family: Family): void {
+  if (family === 4) setNumber(fd, IPPROTO_IP, IP_RECVORIGDSTADDR, 1, 'IP_RECVORIGDSTADDR')
+  else setNumber(fd, IPPROTO_IPV6, IPV6_RECVORIGDSTADDR, 1, 'IPV6_RECVORIGDSTADDR')
+}
+
+/** Datagrams come with their TOS or traffic class: DSCP and ECN (ip(7), RFC 3542 §6.5). */
+export function setReceiveTos(fd: number, family: Family): void {
+  if (family === 4) setNumber(fd, IPPROTO_IP, IP_RECVTOS, 1, 'IP_RECVTOS')
+  else setNumber(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1, 'IPV6_RECVTCLASS')
+}
+
+/** ICMP errors about datagrams of this socket wait in its error queue (ip(7), IP_RECVERR). */
+export function setReceiveErrors(fd: number, family: Family): void {
+  if (family === 4) setNumber(fd, IPPROTO_IP, IP_RECVERR, 1, 'IP_RECVERR')
+  else setNumber(fd, IPPROTO_IPV6, IPV6_RECVERR, 1, 'IPV6_RECVERR')
+}
+
+/** Datagrams that the socket's full buffer cost are counted beside those that were received (SO_RXQ_OVFL, socket(7)). */
+export function setCountOverflow(fd: number): void {
+  setNumber(fd, SOL_SOCKET, SO_RXQ_OVFL, 1, 'SO_RXQ_OVFL')
+}
+
+/** Datagrams of one size may come together (UDP_GRO, Linux 5.0); false where the kernel cannot. */
+export function tryReceiveOffload(fd: number): boolean {
+  number[0] = 1
+  return ffi.setsockopt(fd, IPPROTO_UDP, UDP_GRO, number, 4) === 0
+}
+
+let sendsSegments: boolean | undefined
+
+/**
+ * Can datagrams of one size be sent together (UDP_SEGMENT, Linux 4.18)? An older kernel would send them as one. `fd`: any UDP
+ * socket; the kernel is asked once.
+ */
+export function canSendSegments(fd: number): boolean {
+  numberLength[0] = 4
+  sendsSegments ??= ffi.getsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, number, numberLength) === 0
+  return sendsSegments
+}
+
+/** Room for received datagrams that wait; beyond net.core.rmem_max only with CAP_NET_ADMIN. */
+export function setReceiveBuffer(fd: number, bytes: number): void {
+  number[0] = bytes
+  if (ffi.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, number, 4) === 0) return
+  setNumber(fd, SOL_SOCKET, SO_RCVBUF, bytes, 'SO_RCVBUF')
+}
+
+/** The path MTU towards the peer of a connected socket, in bytes (ip(7), IP_MTU); 0 when unknown. */
+export function pathMtu(fd: number, family: Family): number {
+  number[0] = 0
+  numberLength[0] = 4
+  const level = family === 4 ? IPPROTO_IP : IPPROTO_IPV6
+  return ffi.getsockopt(fd, level, family === 4 ? IP_MTU : IPV6_MTU, number, numberLength) < 0 ? 0 : number[0]
+}
+
+const memoryInfo = new Uint32Array(16)
+const MEMINFO_DROPS = 8 // SK_MEMINFO_DROPS, linux/sock_diag.h
+
+/** Datagrams that the socket's full buffer has cost (SO_MEMINFO, Linux 4.12). */
+export function socketDrops(fd: number): number {
+  numberLength[0] = memoryInfo.byteLength
+  return ffi.getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memoryInfo, numberLength) < 0 ? 0 : memoryInfo[MEMINFO_DROPS]!
 }

@@ -5,6 +5,8 @@ export const AF_INET6 = 10
 
 /** Room for any sockaddr that we ask for: struct sockaddr_in6 is 28 bytes (netinet/in.h). */
 export const SOCKADDR_BYTES = 28
+/** The same in 32-bit words, rounded up. */
+export const SOCKADDR_WORDS = 8
 const SOCKADDR_IN_BYTES = 16
 const PORT_AT = 2
 const IN_ADDR_AT = 4
@@ -34,6 +36,23 @@ export function decodeSockaddr(sockaddr: Uint8Array): Endpoint {
   const port = (sockaddr[PORT_AT]! << 8) | sockaddr[PORT_AT + 1]!
   if (sockaddr[littleEndian ? 0 : 1] === AF_INET) return { address: dotted(sockaddr, IN_ADDR_AT), port }
   return { address: ipv6Text(sockaddr, IN6_ADDR_AT), port }
+}
+
+/** The text of 4 or 16 bytes in network order; IPv4-mapped IPv6 comes back as IPv4. */
+export function decodeAddress(bytes: Uint8Array): string {
+  return bytes.length === 4 ? dotted(bytes, 0) : ipv6Text(bytes, 0)
+}
+
+/** Reads the sockaddr of which `words` holds the words from `at` on. As decodeSockaddr(). */
+export function decodeSockaddrWords(words: Uint32Array, at: number): Endpoint {
+  return decodeSockaddr(new Uint8Array(words.buffer, words.byteOffset + at * 4, SOCKADDR_BYTES))
+}
+
+/** The words of a sockaddr, SOCKADDR_WORDS of them; what is behind a sockaddr_in is 0. */
+export function sockaddrWords(endpoint: Endpoint): Uint32Array {
+  const words = new Uint32Array(SOCKADDR_WORDS)
+  new Uint8Array(words.buffer).set(encodeSockaddr(endpoint))
+  return words
 }
 
 function dotted(bytes: Uint8Array, at: number): string {

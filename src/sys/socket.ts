@@ -4,6 +4,8 @@ import { ffi, lastErrno } from './ffi.ts'
 import { decodeSockaddr, domainOf, encodeSockaddr, SOCKADDR_BYTES } from './sockaddr.ts'
 
 const SOCK_STREAM = 1
+const SOCK_DGRAM = 2
+const SOCK_RAW = 3
 const SOCK_NONBLOCK = 0o4000
 const SOCK_CLOEXEC = 0o2000000
 const NEW_SOCKET_FLAGS = SOCK_NONBLOCK | SOCK_CLOEXEC
@@ -20,6 +22,21 @@ const sockaddrLength = new Uint32Array(1)
 export function openTcp(family: Family): number {
   const fd = ffi.socket(domainOf(family), SOCK_STREAM | NEW_SOCKET_FLAGS, 0)
   if (fd < 0) throw new SyscallError('socket', lastErrno(), `TCP over IPv${family}`)
+  return fd
+}
+
+/** A new non-blocking UDP socket. The caller owns it. */
+export function openUdp(family: Family): number {
+  const fd = ffi.socket(domainOf(family), SOCK_DGRAM | NEW_SOCKET_FLAGS, 0)
+  if (fd < 0) throw new SyscallError('socket', lastErrno(), `UDP over IPv${family}`)
+  return fd
+}
+
+/** A new non-blocking raw socket of an IP protocol (raw(7)). Needs CAP_NET_RAW. The caller owns it. */
+export function openRaw(family: Family, protocol: number): number {
+  const fd = ffi.socket(domainOf(family), SOCK_RAW | NEW_SOCKET_FLAGS, protocol)
+  if (fd < 0)
+    throw new SyscallError('socket', lastErrno(), `raw, protocol ${protocol} over IPv${family}`, 'CAP_NET_RAW')
   return fd
 }
 

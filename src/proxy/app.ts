@@ -1,0 +1,61 @@
+import type { Socket } from 'node:net'
+import type { Endpoint } from '../net/address.ts'
+import type { SourceUsed } from './record.ts'
+
+/** A datagram of a client, before there is a session for it. `bytes` is only valid during the call, and may be changed in place. */
+export interface ClientDatagram {
+  readonly bytes: Uint8Array
+  /** Made when it is asked for. */
+  readonly client: Endpoint
+  /** Made when it is asked for. */
+  readonly originalDst: Endpoint
+}
+
+export type DatagramDecision =
+  /** `to`: instead of what the listener says, or the original destination. */
+  | { readonly kind: 'forward'; readonly to: Endpoint | undefined }
+  /** Sent to the client at once; the app may use the buffer again after its next call. */
+  | { readonly kind: 'reply'; readonly bytes: Uint8Array }
+  /** From a closed list of the app's. */
+  | { readonly kind: 'drop'; readonly reason: string }
+
+/** What an app knows of a session. */
+export interface AppSession {
+  readonly client: Endpoint
+  readonly originalDst: Endpoint
+  readonly upstream: Endpoint
+  readonly source: SourceUsed
+  /** The app's own. */
+  state: unknown
+}
+
+/** A protocol of datagrams that Limpid speaks itself. */
+export interface DatagramApp {
+  decide(datagram: ClientDatagram): DatagramDecision
+  /** The datagram that decide() let go on is about to be sent to the session's upstream. May change it in place. False: it is not sent. */
+  onSend(session: AppSession, bytes: Uint8Array): boolean
+  /** A datagram of the upstream. May change it in place. False: it does not go on to the client. */
+  onReceive(session: AppSession, bytes: Uint8Array): boolean
+  onSessionEnd(session: AppSession): void
+}
+
+/** A stream that an app handles itself. It owns `client`, and resolves when it is over and all sockets are closed. */
+export interface StreamApp {
+  serve(
+    client: Socket,
+    flow: {
+      readonly clientAddr: Endpoint
+      readonly originalDst: Endpoint
+      /** Opens the upstream with the flow's source. Rejects with LimpidError. */
+      dial(to: Endpoint | undefined): Promise<Socket>
+    },
+  ): Promise<void>
+}
+
+/** Handles the flows of a listener instead of passing them on as they are. */
+export interface App {
+  readonly datagrams?: DatagramApp
+  readonly streams?: StreamApp
+  /** Counters since it was made. */
+  stats(): Readonly<Record<string, number>>
+}

@@ -1,0 +1,72 @@
+import type { Family } from '../net/address.ts'
+import { Allowance } from '../relay/allowance.ts'
+import { EACCES, ECONNREFUSED, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, EPERM } from '../sys/errno.ts'
+import { type IcmpError, IcmpErrors } from '../sys/raw-datagrams.ts'
+
+// as net.ipv4.icmp_msgs_per_sec and icmp_msgs_burst: one a millisecond, 50 at once
+const AT_ONCE = 50
+const EVERY_MS = 1
+
+/** Tells clients by ICMP what servers and routers said about their datagrams, as it would have come to them without a proxy. */
+export class ClientErrors {
+  readonly #mark: number
+  readonly #sockets: Partial<Record<Family, IcmpErrors | 'none'>> = {}
+  readonly #allowance = new Allowance(AT_ONCE, EVERY_MS)
+
+  constructor(mark: number) {
+    this.#mark = mark
+  }
+
+  /**
+   * `client`, `dst`: words of sockaddrs, the ends of the client's datagram as it sees them. `bytes`: how long it was.
+   * @returns whether the client was told.
+   */
+  tell(family: Family, error: IcmpError, client: Uint32Array, dst: Uint32Array, bytes: number): boolean {
+    const now = performance.now()
+    if (this.#allowance.waitMs(now) > 0) return false
+    const socket = this.#socket(family)
+    if (socket === 'none') return false
+    this.#allowance.take(now)
+    return socket.send(error, client, dst, bytes) === 0
+  }
+
+  close(): void {
+    for (const family of [4, 6] as const) {
+      const socket = this.#sockets[family]
+      if (socket !== undefined && socket !== 'none') socket.close()
+      delete this.#sockets[family]
+    }
+  }
+
+  /** `none`: without CAP_NET_RAW clients are not told. */
+  #socket(family: Family): IcmpErrors | 'none' {
+    const known = this.#sockets[family]
+    if (known !== undefined) return known
+    let socket: IcmpErrors | 'none'
+    try {
+      socket = new IcmpErrors(family, this.#mark)
+    } catch {
+      socket = 'none'
+    }
+    this.#sockets[family] = socket
+    return socket
+  }
+}
+
+/** What an error of a connected UDP socket says, in the words of ICMP; undefined when it is no ICMP error. `mtu`: of the path. */
+export function icmpErrorOf(errno: number, mtu: number): IcmpError | undefined {
+  switch (errno) {
+    case ECONNREFUSED:
+      return { kind: 'port-unreachable' }
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+      return { kind: 'host-unreachable' }
+    case EACCES:
+    case EPERM:
+      return { kind: 'prohibited' }
+    case EMSGSIZE:
+      return mtu > 0 ? { kind: 'too-big', mtu } : undefined
+    default:
+      return undefined
+  }
+}

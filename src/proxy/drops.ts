@@ -1,0 +1,69 @@
+import { EAGAIN, EMSGSIZE, ENOBUFS } from '../sys/errno.ts'
+
+/** Why a datagram went no further. A closed list: what is lost is counted by it. */
+export const DROP_REASONS = [
+  /** Of a session that must not be: it would dial ourselves, or lend an address that may not be lent (see RefusalReason). */
+  'loop',
+  'source',
+  /** All sessions are in use, and each moved a datagram a moment ago. */
+  'session-limit',
+  /** The same for the sessions of this client. */
+  'client-limit',
+  /** More new sessions a second than may be. */
+  'session-rate',
+  /** The proxy stops, and begins no more sessions. */
+  'stopping',
+  /** No socket for the session: no address, port, descriptor or route. */
+  'dial-failed',
+  /** An app turned it down: its own counters say why. */
+  'app',
+  /** Larger than the path can carry, and fragments were not possible. */
+  'too-big',
+  /** The kernel's send buffers were full. */
+  'send-buffer',
+  /** The kernel refused to send it for another reason: a firewall (EPERM), no route … */
+  'send-failed',
+  /** The listener's receive buffer was full: lost before we saw it. */
+  'listener-buffer',
+  /** The same for the socket of a session. */
+  'upstream-buffer',
+  /** It came to a session's socket from somebody else than the upstream, before the socket was connected. */
+  'stranger',
+  /** No way to send the answer from the address that the client asked. */
+  'reply-address',
+] as const
+export type DropReason = (typeof DROP_REASONS)[number]
+
+/** What the kernel meant when it did not take a datagram. */
+export function dropReasonOf(errno: number): DropReason {
+  if (errno === EMSGSIZE) return 'too-big'
+  return errno === EAGAIN || errno === ENOBUFS ? 'send-buffer' : 'send-failed'
+}
+
+/** Datagrams since the proxy was made. */
+export interface DatagramCounters {
+  datagramsClientToUpstream: number
+  datagramsUpstreamToClient: number
+  readonly dropped: Record<DropReason, number>
+  /** ICMP errors that came from servers, and those that were passed on to clients. */
+  errorsFromUpstream: number
+  errorsToClient: number
+  errorsFromClient: number
+  /** `client-port` gave way to `client` for a session. */
+  sessionPortFallbacks: number
+  /** Sessions that made room for others. */
+  evictions: number
+}
+
+export function newDatagramCounters(): DatagramCounters {
+  return {
+    datagramsClientToUpstream: 0,
+    datagramsUpstreamToClient: 0,
+    dropped: Object.fromEntries(DROP_REASONS.map((reason) => [reason, 0])) as Record<DropReason, number>,
+    errorsFromUpstream: 0,
+    errorsToClient: 0,
+    errorsFromClient: 0,
+    sessionPortFallbacks: 0,
+    evictions: 0,
+  }
+}

@@ -1,0 +1,277 @@
+import type { ListenerConfig } from '../config/types.ts'
+import { type Endpoint, type Family, familyOf, sameEndpoint } from '../net/address.ts'
+import type { Sockaddr } from '../relay/outbox.ts'
+import { keyOf } from '../relay/session-table.ts'
+import type { Conntrack } from '../sys/conntrack.ts'
+import { SLOTS } from '../sys/datagram-arena.ts'
+import { takeQueuedError } from '../sys/error-queue.ts'
+import { EPOLLERR, EPOLLIN, type EventTarget, type Watch } from '../sys/loop.ts'
+import {
+  canSendSegments,
+  setCountOverflow,
+  setIpv6Only,
+  setMark,
+  setReceiveBuffer,
+  setReceiveErrors,
+  setReceiveOriginalDst,
+  setReceiveTos,
+  setTransparent,
+  tryReceiveOffload,
+} from '../sys/options.ts'
+import { decodeSockaddrWords, SOCKADDR_WORDS } from '../sys/sockaddr.ts'
+import { bindSocket, closeFd, localEndpoint, openUdp } from '../sys/socket.ts'
+import type { ClientDatagram, DatagramApp } from './app.ts'
+import { arrivesUntouched } from './arrival.ts'
+import { listenError } from './listener.ts'
+import type { ReplyOutlet } from './reply-sockets.ts'
+import { type Target, upstreamOf } from './target.ts'
+import type { UdpContext } from './udp-context.ts'
+import { openSession, type UdpSession } from './udp-session.ts'
+
+const READ_BATCH = 64
+const BATCHES_PER_EVENT = 4 // then the sessions have their turn
+/** A tenth of a second of 100,000 small datagrams: the kernel counts about 800 bytes for each. */
+const RECEIVE_BUFFER_BYTES = 8 * 1024 * 1024
+const MAX_ERRORS = 64
+/** conntrack forgets a UDP flow after 30 s at the earliest (nf_conntrack_udp_timeout): long before, it is asked again where a flow goes. */
+const ASK_AGAIN_MS = 5_000
+
+/** A socket that takes the datagrams of intercepted clients, of all sessions. Where their answers may leave by it, they do. */
+export class UdpListener implements EventTarget, ReplyOutlet {
+  readonly address: Endpoint
+  readonly family: Family
+  readonly needsFrom = true
+  fd: number
+  segments: boolean
+  head = -1
+  tail = -1
+  readonly #watch: Watch
+  readonly #listener: ListenerConfig
+  readonly #target: Target | undefined
+  readonly #context: UdpContext
+  readonly #app: DatagramApp | undefined
+  readonly #conntrack: Conntrack | undefined
+  /** Keeps apart sessions of listeners that have the same ends. */
+  readonly #salt: number
+  readonly #datagram: ReceivedDatagram
+  #overflow = 0
+  /** Where an app wants the datagram at hand to go. */
+  #to: Endpoint | undefined
+
+  /** Opens and binds at once. @throws LimpidError LIMPID_LISTEN when the address is taken or not ours, LIMPID_CAPABILITY when it is denied. */
+  constructor(
+    endpoint: Endpoint,
+    listener: ListenerConfig,
+    target: Target | undefined,
+    app: DatagramApp | undefined,
+    conntrack: Conntrack | undefined,
+    context: UdpContext,
+  ) {
+    this.family = familyOf(endpoint.address)
+    this.fd = openListening(endpoint, listener, context.proxy.mark, app === undefined)
+    this.address = localEndpoint(this.fd)
+    this.segments = canSendSegments(this.fd)
+    this.#listener = listener
+    this.#target = target
+    this.#app = app
+    this.#conntrack = conntrack
+    this.#context = context
+    this.#salt = this.fd
+    this.#datagram = new ReceivedDatagram(context)
+    this.#watch = context.proxy.resources.loop.take(this.fd, EPOLLIN, this)
+  }
+
+  onEvents(events: number): void {
+    if ((events & EPOLLERR) !== 0) this.#takeErrors()
+    if ((events & EPOLLIN) === 0) return
+    const { arena, outbox } = this.#context
+    for (let batch = 0; batch < BATCHES_PER_EVENT && this.fd >= 0; batch++) {
+      const most = Math.min(READ_BATCH, SLOTS)
+      arena.overflow = this.#overflow
+      const count = outbox.receive(this.fd, most)
+      this.#noteOverflow()
+      if (count <= 0) break
+      for (let slot = arena.used - count; slot < arena.used; slot++) this.#take(slot)
+      if (count < most) break
+    }
+    outbox.flushSoon()
+  }
+
+  /** Where the datagram goes: an app's answer, the session that there is, or a new one. */
+  #take(slot: number): void {
+    this.#to = undefined
+    if (this.#app !== undefined) {
+      this.#datagram.slot = slot
+      const decision = this.#app.decide(this.#datagram)
+      if (decision.kind === 'drop') {
+        this.#drop('app')
+        return
+      }
+      if (decision.kind === 'reply') {
+        this.#reply(slot, decision.bytes)
+        return
+      }
+      this.#to = decision.to
+    }
+    const { arena, table } = this.#context
+    const at = slot * SOCKADDR_WORDS
+    const hash = table.hashOf(arena.senders, at, arena.destinations, at, this.#salt)
+    const session = this.#find(hash, at) ?? this.#open(hash, at)
+    session?.sendUp(slot)
+  }
+
+  #find(hash: number, at: number): UdpSession | undefined {
+    const { arena, table, proxy } = this.#context
+    const session = table.find(hash, arena.senders, at, arena.destinations, at, this.#isWanted)
+    if (session === undefined || this.#conntrack === undefined) return session
+    if (proxy.resources.loop.now - session.activeAt < ASK_AGAIN_MS) return session
+    const known = this.#conntrack.original(session.client, session.reached)
+    if (known === undefined || sameEndpoint(known.originalDst, session.originalDst)) return session
+    session.end('session-idle') // the client's next flow looks the same from here
+    return undefined
+  }
+
+  /** Of the sessions with the same ends: this listener's, and towards the upstream that an app wants. */
+  readonly #isWanted = (session: UdpSession): boolean => {
+    if (session.listener !== this.#listener) return false
+    if (this.#app === undefined) return true
+    return sameEndpoint(session.upstream, this.#to ?? upstreamOf(session.originalDst, this.#target))
+  }
+
+  #open(hash: number, at: number): UdpSession | undefined {
+    const context = this.#context
+    const { arena, table, counters } = context
+    const { now } = context.proxy.resources.loop
+    const refused = context.mayBegin(now)
+    if (refused !== undefined) return this.#drop(refused)
+    const client = decodeSockaddrWords(arena.senders, at)
+    const oldest = table.whoMustGo(client.address, now)
+    if (oldest === 'full') return this.#drop('session-limit')
+    if (oldest === 'client-full') return this.#drop('client-limit')
+    if (oldest !== undefined) {
+      counters.evictions++
+      oldest.end('evicted')
+    }
+    const reached = decodeSockaddrWords(arena.destinations, at)
+    const originalDst = this.#conntrack?.original(client, reached)?.originalDst ?? reached
+    const session = openSession(
+      {
+        key: keyOf(arena.senders, at, arena.destinations, at),
+        hash,
+        client,
+        reached,
+        originalDst,
+        upstream: this.#to ?? upstreamOf(originalDst, this.#target),
+        listener: this.#listener,
+        replyBy: this.#answers ? this : undefined,
+        app: this.#app,
+      },
+      context,
+    )
+    return typeof session === 'string' ? this.#drop(session) : session
+  }
+
+  /** May answers leave by this socket? Its port is the one that the client asked, or conntrack makes it so. */
+  get #answers(): boolean {
+    return this.#listener.intercept !== 'tproxy'
+  }
+
+  #reply(slot: number, bytes: Uint8Array): void {
+    const { arena, outbox, replies } = this.#context
+    const at = slot * SOCKADDR_WORDS
+    const dst: Sockaddr = { words: arena.destinations, at }
+    const endpoint = (): Endpoint => decodeSockaddrWords(arena.destinations, at)
+    const outlet = this.#answers ? this : replies.acquire(dst, endpoint)
+    if (outlet === undefined) {
+      this.#drop('reply-address')
+      return
+    }
+    arena.replace(slot, bytes)
+    arena.tos[slot] = 0
+    outbox.put(outlet, slot, { words: arena.senders, at }, outlet.needsFrom ? dst : undefined)
+    if (outlet !== this) replies.release(outlet) // it stays for a while: the outbox is flushed long before
+  }
+
+  onEarlierError(): void {
+    this.#takeErrors()
+  }
+
+  onLost(_slot: number, errno: number, datagrams: number): void {
+    this.#context.countLost(errno, datagrams)
+  }
+
+  /** The session of a client with what it sent to: the words of sockaddrs. */
+  sessionBetween(client: Uint32Array, dst: Uint32Array): UdpSession | undefined {
+    const { table } = this.#context
+    const hash = table.hashOf(client, 0, dst, 0, this.#salt)
+    return table.find(hash, client, 0, dst, 0, (session) => session.listener === this.#listener)
+  }
+
+  close(): void {
+    if (this.fd < 0) return
+    this.#context.proxy.resources.loop.close(this.#watch)
+    this.fd = -1
+  }
+
+  #takeErrors(): void {
+    for (let i = 0; i < MAX_ERRORS && this.fd >= 0; i++) {
+      const error = takeQueuedError(this.fd)
+      if (error === undefined) return
+      this.#context.counters.errorsFromClient++
+    }
+  }
+
+  #noteOverflow(): void {
+    const { arena, counters } = this.#context
+    counters.dropped['listener-buffer'] += (arena.overflow - this.#overflow) >>> 0
+    this.#overflow = arena.overflow
+  }
+
+  #drop(reason: Parameters<UdpContext['countDrop']>[0]): undefined {
+    this.#context.countDrop(reason, 1)
+  }
+}
+
+/** What an app sees of a slot. One object serves all. */
+class ReceivedDatagram implements ClientDatagram {
+  readonly #context: UdpContext
+  slot = 0
+
+  constructor(context: UdpContext) {
+    this.#context = context
+  }
+
+  get bytes(): Uint8Array {
+    return this.#context.arena.bytesOf(this.slot)
+  }
+
+  get client(): Endpoint {
+    return decodeSockaddrWords(this.#context.arena.senders, this.slot * SOCKADDR_WORDS)
+  }
+
+  get originalDst(): Endpoint {
+    return decodeSockaddrWords(this.#context.arena.destinations, this.slot * SOCKADDR_WORDS)
+  }
+}
+
+/** `trains`: datagrams of one size may come together. */
+function openListening(endpoint: Endpoint, listener: ListenerConfig, mark: number, trains: boolean): number {
+  const family = familyOf(endpoint.address)
+  const fd = openUdp(family)
+  try {
+    if (family === 6) setIpv6Only(fd)
+    if (arrivesUntouched(listener.intercept)) setTransparent(fd, family)
+    if (mark !== 0) setMark(fd, mark)
+    setReceiveOriginalDst(fd, family)
+    setReceiveTos(fd, family)
+    setReceiveErrors(fd, family)
+    setCountOverflow(fd)
+    setReceiveBuffer(fd, RECEIVE_BUFFER_BYTES)
+    if (trains) tryReceiveOffload(fd)
+    bindSocket(fd, endpoint)
+    return fd
+  } catch (error) {
+    closeFd(fd)
+    throw listenError(error, endpoint, 'udp')
+  }
+}

@@ -1,0 +1,296 @@
+import type { ListenerConfig } from '../config/types.ts'
+import { type Endpoint, type Family, familyOf } from '../net/address.ts'
+import type { Outlet, Sockaddr } from '../relay/outbox.ts'
+import { SessionEntry } from '../relay/session-table.ts'
+import { EAGAIN, EMSGSIZE, errnoName } from '../sys/errno.ts'
+import { EPOLLERR, EPOLLIN, type EventTarget, type Watch } from '../sys/loop.ts'
+import { canSendSegments, pathMtu, socketDrops, takeSocketError } from '../sys/options.ts'
+import { SOCKADDR_WORDS, sockaddrWords } from '../sys/sockaddr.ts'
+import { localEndpoint } from '../sys/socket.ts'
+import { refusalOf } from './admission.ts'
+import type { AppSession, DatagramApp } from './app.ts'
+import { icmpErrorOf } from './client-errors.ts'
+import { dialUdp } from './dial-udp.ts'
+import type { DropReason } from './drops.ts'
+import type { CloseReason, FlowRecord, SourceUsed } from './record.ts'
+import type { ReplyOutlet } from './reply-sockets.ts'
+import { type DialSource, dialSource } from './source.ts'
+import type { UdpContext } from './udp-context.ts'
+
+const READ_BATCH = 32
+/** Ports where one question has one answer: DNS, NTP, NetBIOS names, SNMP (RFC 4787 REQ-5a lets such be forgotten sooner). */
+const QUERY_PORTS: ReadonlySet<number> = new Set([53, 123, 137, 161])
+/** After so many datagrams it is a stream, whatever its port. */
+const STREAM_AFTER = 16
+/** How many datagrams make it worth asking what the socket's full buffer has cost. */
+const DROPS_AFTER = 16
+
+/** What is known of a datagram when a session for it is to be opened. */
+export interface SessionStart {
+  readonly key: Uint32Array
+  readonly hash: number
+  readonly client: Endpoint
+  /** Where the datagram came to: the original destination itself, unless rules rewrote it. */
+  readonly reached: Endpoint
+  readonly originalDst: Endpoint
+  readonly upstream: Endpoint
+  readonly listener: ListenerConfig
+  /** The way of answers; undefined: by a reply socket. */
+  readonly replyBy: ReplyOutlet | undefined
+  readonly app: DatagramApp | undefined
+}
+
+/**
+ * One UDP session: what a client sends to one original destination, and the answers. Its socket is connected to the upstream;
+ * the client's datagrams come by the listener. Ends when it was idle for too long, or has to make room, with one reason.
+ */
+export class UdpSession extends SessionEntry implements EventTarget, Outlet, AppSession {
+  readonly id: number
+  readonly client: Endpoint
+  readonly reached: Endpoint
+  readonly originalDst: Endpoint
+  readonly upstream: Endpoint
+  readonly listener: ListenerConfig
+  readonly source: SourceUsed
+  fd: number
+  readonly family: Family
+  segments: boolean
+  head = -1
+  tail = -1
+  state: unknown
+  readonly #context: UdpContext
+  readonly #watch: Watch
+  readonly #app: DatagramApp | undefined
+  readonly #replyBy: ReplyOutlet
+  readonly #client: Sockaddr
+  readonly #from: Sockaddr | undefined
+  readonly #upstreamWords: Uint32Array
+  readonly #startedAt = Date.now()
+  readonly #openedAt: number
+  #datagramsUp = 0
+  #datagramsDown = 0
+  #bytesUp = 0
+  #bytesDown = 0
+  #dropped = 0
+  #lastBytes = 0
+  #error: number | undefined
+
+  constructor(
+    start: SessionStart,
+    dialled: { readonly fd: number; readonly source: SourceUsed },
+    replyBy: ReplyOutlet,
+    context: UdpContext,
+  ) {
+    const { now } = context.proxy.resources.loop
+    super(start.key, start.hash, start.client.address, now)
+    this.id = context.nextId()
+    this.client = start.client
+    this.reached = start.reached
+    this.originalDst = start.originalDst
+    this.upstream = start.upstream
+    this.listener = start.listener
+    this.source = dialled.source
+    this.fd = dialled.fd
+    this.family = familyOf(start.upstream.address)
+    this.segments = canSendSegments(dialled.fd)
+    this.#context = context
+    this.#app = start.app
+    this.#replyBy = replyBy
+    this.#client = { words: start.key, at: 0 }
+    this.#from = replyBy.needsFrom ? { words: start.key, at: SOCKADDR_WORDS } : undefined
+    this.#upstreamWords = sockaddrWords(start.upstream)
+    this.#openedAt = now
+    this.#watch = context.proxy.resources.loop.take(dialled.fd, EPOLLIN, this)
+  }
+
+  /** A datagram of the client, or a train of them, is on its way to the upstream. */
+  sendUp(slot: number): void {
+    const { arena, outbox, counters, table, proxy } = this.#context
+    const bytes = arena.length[slot]!
+    if (this.#app !== undefined && !this.#app.onSend(this, arena.bytesOf(slot))) {
+      this.#drop('app', 1)
+      return
+    }
+    const datagrams = datagramsIn(bytes, arena.segment[slot]!)
+    this.#datagramsUp += datagrams
+    this.#bytesUp += bytes
+    this.#lastBytes = bytes
+    counters.datagramsClientToUpstream += datagrams
+    table.touch(this, proxy.resources.loop.now)
+    outbox.put(this, slot)
+  }
+
+  onEvents(events: number): void {
+    if ((events & EPOLLERR) !== 0) this.#onError(takeSocketError(this.fd))
+    if ((events & EPOLLIN) === 0 || this.fd < 0) return
+    const { arena, outbox } = this.#context
+    const count = outbox.receive(this.fd, READ_BATCH)
+    if (count < 0) this.#onError(-count)
+    for (let slot = arena.used - Math.max(0, count); slot < arena.used; slot++) this.#sendDown(slot)
+    outbox.flushSoon()
+  }
+
+  #sendDown(slot: number): void {
+    const { arena, outbox, counters, table, proxy } = this.#context
+    const bytes = arena.length[slot]!
+    const datagrams = datagramsIn(bytes, arena.segment[slot]!)
+    if (!this.#isFromUpstream(slot)) {
+      this.#drop('stranger', datagrams)
+      return
+    }
+    if (this.#app !== undefined && !this.#app.onReceive(this, arena.bytesOf(slot))) {
+      this.#drop('app', 1)
+      return
+    }
+    this.#datagramsDown += datagrams
+    this.#bytesDown += bytes
+    counters.datagramsUpstreamToClient += datagrams
+    if (this.idleClass !== 'stream') this.#reclass()
+    table.touch(this, proxy.resources.loop.now)
+    outbox.put(this.#replyBy, slot, this.#client, this.#from)
+  }
+
+  /** Between bind() and connect() a socket takes datagrams from anybody. */
+  #isFromUpstream(slot: number): boolean {
+    const { senders } = this.#context.arena
+    const at = slot * SOCKADDR_WORDS
+    const upstream = this.#upstreamWords
+    if (senders[at] !== upstream[0]) return false
+    if (this.family === 4) return senders[at + 1] === upstream[1]
+    for (let i = 2; i < 6; i++) if (senders[at + i] !== upstream[i]) return false
+    return true
+  }
+
+  #reclass(): void {
+    const isQuery = QUERY_PORTS.has(this.originalDst.port) && this.#datagramsUp + this.#datagramsDown < STREAM_AFTER
+    const wanted = isQuery ? 'query' : 'stream'
+    if (this.idleClass !== wanted) this.#context.table.reclass(this, wanted)
+  }
+
+  /** How long it may be idle, in milliseconds; 0: for ever. */
+  get idleMs(): number {
+    const { sessionIdleMs, queryIdleMs } = this.listener.timeouts
+    return this.idleClass !== 'stream' && QUERY_PORTS.has(this.originalDst.port) ? queryIdleMs : sessionIdleMs
+  }
+
+  onEarlierError(errno: number): void {
+    this.#onError(errno)
+  }
+
+  onLost(slot: number, errno: number, datagrams: number): void {
+    this.#dropped += datagrams
+    this.#context.countLost(errno, datagrams)
+    // it does not fit the path, and was not to be fragmented
+    if (errno === EMSGSIZE) this.#tellClient(errno, this.#context.arena.length[slot]!)
+  }
+
+  /** What ICMP says of a datagram that went to the upstream, or of what was sent there before. */
+  #onError(errno: number): void {
+    if (errno === 0 || errno === EAGAIN) return
+    this.#error = errno
+    this.#context.counters.errorsFromUpstream++
+    this.#tellClient(errno, this.#lastBytes)
+  }
+
+  #tellClient(errno: number, bytes: number): void {
+    const { errors, counters } = this.#context
+    const error = icmpErrorOf(errno, errno === EMSGSIZE ? pathMtu(this.fd, this.family) : 0)
+    if (error === undefined) return
+    const family = familyOf(this.reached.address)
+    const dst = this.key.subarray(SOCKADDR_WORDS)
+    if (errors.tell(family, error, this.key, dst, bytes)) counters.errorsToClient++
+  }
+
+  #drop(reason: DropReason, datagrams: number): void {
+    this.#dropped += datagrams
+    this.#context.countDrop(reason, datagrams)
+  }
+
+  /** Ends it: its socket is closed, and its record is told. */
+  end(reason: CloseReason): void {
+    if (this.fd < 0) return
+    const { table, replies, proxy, counters } = this.#context
+    if (this.#datagramsDown >= DROPS_AFTER) {
+      const lost = socketDrops(this.fd)
+      this.#dropped += lost
+      counters.dropped['upstream-buffer'] += lost
+    }
+    const sourceAddr = localEndpoint(this.fd)
+    table.remove(this)
+    proxy.resources.loop.close(this.#watch)
+    this.fd = -1
+    replies.release(this.#replyBy)
+    this.#app?.onSessionEnd(this)
+    proxy.onFlowEnd(this.#record(reason, sourceAddr))
+  }
+
+  #record(reason: CloseReason, sourceAddr: Endpoint): FlowRecord {
+    return {
+      id: this.id,
+      listener: this.listener.name,
+      protocol: 'udp',
+      client: this.client,
+      originalDst: this.originalDst,
+      upstream: this.upstream,
+      sourceAddr,
+      source: this.source,
+      bytesClientToUpstream: this.#bytesUp,
+      bytesUpstreamToClient: this.#bytesDown,
+      datagrams: {
+        clientToUpstream: this.#datagramsUp,
+        upstreamToClient: this.#datagramsDown,
+        dropped: this.#dropped,
+      },
+      startedAt: this.#startedAt,
+      dialMs: 0,
+      durationMs: performance.now() - this.#openedAt,
+      reason,
+      error: this.#error === undefined ? undefined : errnoName(this.#error),
+      refused: false,
+    }
+  }
+}
+
+/**
+ * Opens a session: admits → finds the way of its answers → dials. A reason where there can be none: the datagram is dropped.
+ * Room has been made before.
+ */
+export function openSession(start: SessionStart, context: UdpContext): UdpSession | DropReason {
+  const source = dialSource(start.listener.source, start.client)
+  const refusal = refusalOf({ ...start, source }, context.proxy)
+  if (refusal !== undefined) return refusal
+  const replyBy =
+    start.replyBy ?? context.replies.acquire({ words: start.key, at: SOCKADDR_WORDS }, () => start.originalDst)
+  if (replyBy === undefined) return 'reply-address'
+  const session = dialSession(start, source, replyBy, context)
+  if (typeof session === 'string') {
+    context.replies.release(replyBy)
+    return session
+  }
+  context.table.add(session)
+  return session
+}
+
+function dialSession(
+  start: SessionStart,
+  source: DialSource,
+  replyBy: ReplyOutlet,
+  context: UdpContext,
+): UdpSession | DropReason {
+  const { counters, proxy } = context
+  const isStream = !QUERY_PORTS.has(start.originalDst.port)
+  const dialled = dialUdp(start.upstream, { source, mark: proxy.mark, isStream })
+  if ('errno' in dialled) {
+    const error = icmpErrorOf(dialled.errno, 0)
+    const family = familyOf(start.reached.address)
+    const dst = start.key.subarray(SOCKADDR_WORDS)
+    if (error !== undefined && context.errors.tell(family, error, start.key, dst, 0)) counters.errorsToClient++
+    return 'dial-failed'
+  }
+  if (source.kind === 'client-port' && dialled.source === 'client') counters.sessionPortFallbacks++
+  return new UdpSession(start, dialled, replyBy, context)
+}
+
+function datagramsIn(bytes: number, segment: number): number {
+  return segment > 0 ? Math.ceil(bytes / segment) : 1
+}

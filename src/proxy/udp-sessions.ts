@@ -1,0 +1,174 @@
+import type { ListenerConfig } from '../config/types.ts'
+import type { Endpoint } from '../net/address.ts'
+import { Allowance } from '../relay/allowance.ts'
+import { Outbox } from '../relay/outbox.ts'
+import { IDLE_CLASSES, SessionTable } from '../relay/session-table.ts'
+import { Conntrack } from '../sys/conntrack.ts'
+import { DatagramArena } from '../sys/datagram-arena.ts'
+import { ECONNREFUSED } from '../sys/errno.ts'
+import type { DatagramApp } from './app.ts'
+import { arrivesRewritten } from './arrival.ts'
+import { ClientErrors } from './client-errors.ts'
+import type { ProxyContext } from './context.ts'
+import { type DatagramCounters, dropReasonOf, newDatagramCounters } from './drops.ts'
+import type { CloseReason } from './record.ts'
+import { type ReplySocket, ReplySockets } from './reply-sockets.ts'
+import type { Target } from './target.ts'
+import type { UdpContext } from './udp-context.ts'
+import { UdpListener } from './udp-listener.ts'
+import type { UdpSession } from './udp-session.ts'
+
+/** A session costs a dozen system calls: so many a second leave most of a core to the datagrams of those that there are. */
+const SESSIONS_PER_SECOND = 20_000
+const SESSIONS_AT_ONCE = 4_096
+const SWEEP_MS = 250
+
+/** How long all sessions must have been quiet when it stops: an answer that is under way still arrives. */
+const QUIET_MS = 200
+const LONGEST_QUIET_WAIT_MS = 2_000
+const LOOK_EVERY_MS = 20
+
+export interface UdpSessionsOptions {
+  /** The shortest times that sessions may be idle: on ports with one answer to a question, and on others. 0: for ever. */
+  readonly shortestIdleMs: { readonly query: number; readonly stream: number }
+  /** fwmark of reply sockets; 0 for none. */
+  readonly replyMark: number
+  /** Ids are shared with TCP flows. */
+  nextId(): number
+  note(line: string): void
+}
+
+/** The UDP part of a proxy: its listeners, its sessions, and what they share. It costs nothing before the first listener. */
+export class UdpSessions {
+  readonly #context: UdpContext
+  readonly #listeners: UdpListener[] = []
+  #conntrack: Conntrack | undefined
+  #sweep: NodeJS.Timeout | undefined
+  readonly #shortestIdleMs: UdpSessionsOptions['shortestIdleMs']
+  #stopping = false
+
+  constructor(proxy: ProxyContext, options: UdpSessionsOptions) {
+    this.#shortestIdleMs = options.shortestIdleMs
+    const arena = new DatagramArena()
+    const outbox = new Outbox(arena, proxy.resources.loop)
+    const counters = newDatagramCounters()
+    const begins = new Allowance(SESSIONS_AT_ONCE, 1_000 / SESSIONS_PER_SECOND)
+    const { loop } = proxy.resources
+    const { sessions, sessionsPerClient, replySockets } = proxy.budget
+    this.#context = {
+      proxy,
+      arena,
+      outbox,
+      table: new SessionTable<UdpSession>({ sessions, perClient: sessionsPerClient }),
+      replies: new ReplySockets({
+        loop,
+        arena,
+        mark: options.replyMark,
+        most: replySockets,
+        isOwn: (address) => proxy.own.has(address, loop.now),
+        onError: (client, from, errno) => this.#onClientError(client, from, errno),
+        onLost: (errno, datagrams) => this.#context.countLost(errno, datagrams),
+        note: options.note,
+      }),
+      errors: new ClientErrors(options.replyMark),
+      counters,
+      countDrop: (reason, datagrams) => {
+        counters.dropped[reason] += datagrams
+      },
+      countLost: (errno, datagrams) => {
+        counters.dropped[dropReasonOf(errno)] += datagrams
+      },
+      mayBegin: (now) => {
+        if (this.#stopping) return 'stopping'
+        if (begins.waitMs(now) > 0) return 'session-rate'
+        begins.take(now)
+        return undefined
+      },
+      nextId: options.nextId,
+    }
+  }
+
+  /** @throws LimpidError as UdpListener; LIMPID_CAPABILITY where conntrack may not be asked. */
+  listen(endpoint: Endpoint, listener: ListenerConfig, target: Target | undefined, app?: DatagramApp): Endpoint {
+    if (arrivesRewritten(listener.intercept)) this.#conntrack ??= new Conntrack()
+    const conntrack = arrivesRewritten(listener.intercept) ? this.#conntrack : undefined
+    const opened = new UdpListener(endpoint, listener, target, app, conntrack, this.#context)
+    this.#listeners.push(opened)
+    this.#sweep ??= setInterval(() => this.#expire(), SWEEP_MS)
+    return opened.address
+  }
+
+  get counters(): DatagramCounters {
+    return this.#context.counters
+  }
+
+  get open(): number {
+    return this.#context.table.size
+  }
+
+  get replySockets(): number {
+    return this.#context.replies.open
+  }
+
+  get rawDatagrams(): number {
+    return this.#context.replies.rawDatagrams
+  }
+
+  /** Begins no more sessions; those that there are go on. */
+  stopBeginning(): void {
+    this.#stopping = true
+  }
+
+  /** Waits until no session has moved a datagram for a moment, but no longer than `mostMs`. */
+  async quiet(mostMs: number): Promise<void> {
+    const deadlineAt = performance.now() + Math.min(mostMs, LONGEST_QUIET_WAIT_MS)
+    while (performance.now() < deadlineAt && this.#isBusy(performance.now() - QUIET_MS)) {
+      await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS))
+    }
+  }
+
+  #isBusy(since: number): boolean {
+    for (const session of this.#context.table) if (session.activeAt > since) return true
+    return false
+  }
+
+  /** Ends all sessions; when it returns each has had its record and no descriptor is left. */
+  close(): void {
+    clearInterval(this.#sweep)
+    this.#context.outbox.flush()
+    this.#endAll('shutdown')
+    for (const listener of this.#listeners) listener.close()
+    this.#context.replies.close()
+    this.#context.errors.close()
+    this.#conntrack?.[Symbol.dispose]()
+    this.#conntrack = undefined
+  }
+
+  #endAll(reason: CloseReason): void {
+    for (const session of this.#context.table) session.end(reason)
+  }
+
+  /** Sessions of a class may belong to listeners with different patience: each is looked at until none of its class can be due. */
+  #expire(): void {
+    const now = performance.now()
+    const { table, replies } = this.#context
+    const { query, stream } = this.#shortestIdleMs
+    for (const idleClass of IDLE_CLASSES) {
+      const shortest = idleClass === 'stream' ? stream : Math.min(query || stream, stream || query)
+      table.oldestFirst(idleClass, (session) => {
+        const idleMs = now - session.activeAt
+        if (idleMs < shortest) return false
+        if (session.idleMs > 0 && idleMs >= session.idleMs) session.end('session-idle')
+        return true
+      })
+    }
+    replies.sweep(now)
+  }
+
+  /** A client's host has nobody who waits for the answers, or a router cannot bring them there. */
+  #onClientError(client: Uint32Array, from: ReplySocket, errno: number): void {
+    this.#context.counters.errorsFromClient++
+    if (errno !== ECONNREFUSED) return
+    for (const listener of this.#listeners) listener.sessionBetween(client, from.address)?.end('client-gone')
+  }
+}
