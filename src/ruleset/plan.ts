@@ -94,9 +94,7 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
     notes: [
       ...new Set([
         ...notes,
-        ...(backend === 'iptables'
-          ? [...ebtablesNotes(interceptions), ...iptablesNotes(interceptions)]
-          : []),
+        ...(backend === 'iptables' ? [...ebtablesNotes(interceptions), ...iptablesNotes(interceptions)] : []),
       ]),
     ],
   }
