@@ -32,7 +32,10 @@ export interface QuickFlags {
 const QUICK_ONLY = ['path', 'protocol', 'from', 'ports', 'family', 'source', 'to', 'listen', 'onDown'] as const
 
 /** The flags that `run`, `plan` and `rules` share: a file, or the quick form. `--protocol` is left to a command that has its own. */
-export function addConfigFlags(command: Command, options: { readonly protocol: boolean } = { protocol: true }): Command {
+export function addConfigFlags(
+  command: Command,
+  options: { readonly protocol: boolean } = { protocol: true },
+): Command {
   if (options.protocol) command.option('--protocol <list>', 'tcp, udp or tcp,udp (tcp)')
   return command
     .option('-c, --config <file>', 'limpid.yaml; without it and --intercept the usual places are searched')

@@ -43,6 +43,7 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
   let isClean = false
   const proxy = createProxy(config)
   proxy.on('flow', (record) => options.onFlow(record))
+  proxy.on('note', (line) => options.note(line))
   if (options.once) {
     proxy.once('flow', () => {
       proxy.stopAccepting()
