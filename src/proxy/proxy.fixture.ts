@@ -30,6 +30,7 @@ export function forwarderConfig(
         onDown: 'open',
         fastOpen: false,
         timeouts: { ...DEFAULT_TIMEOUTS, ...timeouts },
+        dns: undefined,
         ...listener,
       },
     ],
