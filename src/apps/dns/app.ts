@@ -1,5 +1,6 @@
 import type { App, DatagramApp, StreamApp } from '../../proxy/app.ts'
 import { Answers, type DnsListener } from './answers.ts'
+import { coarseClock } from './clock.ts'
 import { dnsCounters } from './counters.ts'
 import { DnsDatagrams } from './datagrams.ts'
 import type { LearntNames } from './learnt.ts'
@@ -19,7 +20,7 @@ export class DnsApp implements App {
   readonly #counters = dnsCounters()
   readonly #answers: Answers
 
-  constructor(listener: DnsListener, { learnt, now = () => performance.now() }: DnsAppOptions = {}) {
+  constructor(listener: DnsListener, { learnt, now = coarseClock() }: DnsAppOptions = {}) {
     this.#answers = new Answers(listener, this.#counters, learnt)
     this.datagrams = new DnsDatagrams(this.#answers, this.#counters, now)
     this.streams = {

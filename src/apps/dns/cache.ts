@@ -1,10 +1,11 @@
-import { type DnsQuery, FLAG, HEADER_BYTES, PLAIN_UDP_BYTES, put16, put32, u16, u32 } from '../../inspect/dns.ts'
+import { type DnsQuery, FLAG, HEADER_BYTES, put16, put32, u16, u32 } from '../../inspect/dns.ts'
 import { type DnsAnswer, keepSeconds } from '../../inspect/dns-answer.ts'
 import { OPT_BYTES, truncateInPlace, writeOpt } from '../../inspect/dns-write.ts'
 import type { Lesson } from './learnt.ts'
 
 const ENTRY_BYTES = 400 // two records, two typed arrays, a place in the map: measured with 100,000 entries
 const MAX_ANSWER_BYTES = 16_384 // a larger one would push out hundreds of others
+const USED_MS = 1000 // uses within it count as one: the order is for the least used, and most are used often
 const MAX_NEGATIVE_S = 10_800 // three hours, RFC 2308 §5
 
 export interface CacheBounds {
@@ -24,6 +25,7 @@ export interface CachedAnswer {
   /** What a client learns that gets it; undefined: nothing, or nobody asked. */
   readonly lesson: Lesson | undefined
   agedAtMs: number
+  usedAtMs: number
   /** Neighbours by use: `newer` of the newest and `older` of the oldest is the cache's own link. */
   newer: CachedAnswer
   older: CachedAnswer
@@ -61,7 +63,8 @@ export class AnswerCache {
       this.#remove(found)
       return undefined
     }
-    if (this.#ends.older !== found) {
+    if (nowMs - found.usedAtMs > USED_MS) {
+      found.usedAtMs = nowMs
       unlink(found)
       this.#linkNewest(found)
     }
@@ -94,6 +97,7 @@ export class AnswerCache {
       expiresAtMs: nowMs + ttl * 1000,
       lesson,
       agedAtMs: nowMs,
+      usedAtMs: nowMs,
       newer: this.#ends,
       older: this.#ends,
     }
@@ -129,7 +133,14 @@ function unlink(entry: CachedAnswer): void {
 
 function endsOfList(): CachedAnswer {
   const nothing = { key: '', bytes: new Uint8Array(0), ttlAt: new Uint16Array(0), lesson: undefined }
-  const ends = { ...nothing, questionEnd: 0, additionals: 0, expiresAtMs: 0, agedAtMs: 0 } as unknown as CachedAnswer
+  const ends = {
+    ...nothing,
+    questionEnd: 0,
+    additionals: 0,
+    expiresAtMs: 0,
+    agedAtMs: 0,
+    usedAtMs: 0,
+  } as unknown as CachedAnswer
   ends.newer = ends
   ends.older = ends
   return ends
@@ -152,12 +163,9 @@ export function writeCached(
   const { bytes, questionEnd } = entry
   const { length } = bytes
   const fits = length + (query.edns ? OPT_BYTES : 0) <= limit
-  const copied = fits ? length : questionEnd
-  if (copied <= PLAIN_UDP_BYTES) for (let i = HEADER_BYTES; i < copied; i++) out[i] = bytes[i]!
-  else out.set(copied === length ? bytes : bytes.subarray(0, copied))
+  out.set(fits ? bytes : bytes.subarray(0, questionEnd))
   out[0] = message[0]!
   out[1] = message[1]!
-  for (let i = 2; i < 10; i++) out[i] = bytes[i]!
   put16(out, 2, (u16(bytes, 2) & ~FLAG.rd) | (query.flags & FLAG.rd))
   put16(out, 10, entry.additionals + (query.edns ? 1 : 0))
   for (let i = HEADER_BYTES; i < query.nameEnd; i++) out[i] = message[i]!

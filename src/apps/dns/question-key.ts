@@ -6,7 +6,9 @@ const NAME_AT = 4 // behind type and class
 const MAX_ADDRESS_CHARS = 45 // INET6_ADDRSTRLEN less its end, netinet/in.h
 const DNSSEC_OK = 1
 
-const scratch = Buffer.alloc(NAME_AT + MAX_NAME_BYTES + 1 + 2 * MAX_ADDRESS_CHARS + 2)
+/** Node's own, without the checks of toString(): a fifth of the time that a cached answer takes. */
+type Scratch = Buffer & { latin1Slice(start: number, end: number): string }
+const scratch = Buffer.alloc(NAME_AT + MAX_NAME_BYTES + 1 + 2 * MAX_ADDRESS_CHARS + 2) as Scratch
 
 /**
  * What answers to a query may be shared by, as one string: type, class, name in lower case, the flags that change an answer
@@ -30,7 +32,7 @@ export function questionKey(
     at += 2
   }
   if (client !== undefined) at = putText(client, at)
-  return scratch.toString('latin1', 0, at)
+  return scratch.latin1Slice(0, at)
 }
 
 function putText(text: string, at: number): number {
