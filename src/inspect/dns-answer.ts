@@ -17,7 +17,8 @@ import { expandName, MAX_NAME_BYTES, nameEnd } from './dns-name.ts'
 
 /** Records whose TTL is remembered; an answer with more is no candidate for a cache. */
 export const MAX_AGED_RECORDS = 512
-const MAX_CHAIN_RECORDS = 256 // answers among which addresses are sought
+const MAX_CHAIN_RECORDS = 128 // answers among which addresses are sought
+const MAX_ADDRESSES = 32 // of one name; nobody dials more
 const MAX_CHAIN = 16 // CNAMEs from the question to an address; resolvers stop at 8 to 16
 const SOA_NUMBERS_BYTES = 20 // behind its two names, RFC 1035 §3.3.13
 const NO_TTL = 0x7fff_ffff
@@ -135,15 +136,15 @@ const wanted = new Uint8Array(MAX_NAME_BYTES)
 const owner = new Uint8Array(MAX_NAME_BYTES)
 
 /**
- * The addresses (canonical text) in the answer section that the question's name has, itself or over CNAMEs. `answer` is what
- * readAnswer() said of `bytes`.
+ * The addresses (canonical text, at most MAX_ADDRESSES) in the answer section that the question's name has, itself or over CNAMEs.
+ * `answer` is what readAnswer() said of `bytes`.
  */
 export function answerAddresses(bytes: Uint8Array, answer: DnsAnswer): string[] {
   const found: string[] = []
   let length = expandName(bytes, HEADER_BYTES, bytes.length, wanted)
   for (let hops = 0; length > 0 && hops < MAX_CHAIN; hops++) {
     const alias = collect(bytes, answer, length, found)
-    if (alias === 0) break
+    if (alias === 0 || found.length > 0) break // a name with an alias has nothing else (RFC 1034 §3.6.2)
     length = expandName(bytes, alias, bytes.length, wanted)
   }
   return found
@@ -161,6 +162,7 @@ function collect(bytes: Uint8Array, answer: DnsAnswer, length: number, found: st
     if ((isAddress || type === TYPE.CNAME) && u16(bytes, fixed + 2) === 1 && ownerIsWanted(bytes, at, length)) {
       if (!isAddress) return rdata
       found.push(addressOfBytes(bytes.subarray(rdata, end)))
+      if (found.length === MAX_ADDRESSES) return 0
     }
     at = end
   }

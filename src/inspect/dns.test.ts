@@ -100,6 +100,13 @@ test('CNAMEs are followed in whatever order they stand, and a circle of them end
   )
   assert.deepEqual(found, ['192.0.2.1'])
   assert.deepEqual(addressesOf(cname('a.example', 'b.example'), cname('b.example', 'a.example')), [])
+  const many = Array.from({ length: 120 }, (_, i) => ({
+    type: 'A' as const,
+    name: 'a.example',
+    ttl: 1,
+    data: `192.0.2.${i}`,
+  }))
+  assert.equal(addressesOf(...many, cname('a.example', 'a.example')).length, 32, 'each once, and not without end')
 })
 
 test('what is absent is kept for the smaller of the SOA’s TTL and minimum, without an SOA not at all', () => {
