@@ -3,7 +3,6 @@ import { familyOf } from '../net/address.ts'
 import type { Backend, FoundRules, OwnedRules, Role } from './backend.ts'
 import { Cleaner } from './cleaner.ts'
 import { isUntouched } from './interception.ts'
-import { programOf } from './iptables.ts'
 import {
   chainsDigest,
   chainsVersion,
@@ -15,6 +14,7 @@ import {
   type ProbeRule,
   removeChains,
 } from './iptables-commands.ts'
+import { programOf } from './iptables-listeners.ts'
 import { type ChainProgram, chainPrefix } from './iptables-text.ts'
 import type { Plan } from './plan.ts'
 import type { Script } from './script.ts'
@@ -159,6 +159,15 @@ function probesFor({ interceptions, forwards, ipRules, main }: Plan): Probe[] {
           feature: 'socket',
           rule: '-p tcp -m socket --transparent -j ACCEPT',
           what: 'socket match (module xt_socket)',
+        },
+      },
+      {
+        needed: text.includes('--restore-skmark'),
+        ...{
+          table: 'mangle',
+          feature: 'skmark',
+          rule: '-p udp -m socket --transparent --restore-skmark -j ACCEPT',
+          what: 'socket match with --restore-skmark (module xt_socket, revision 3)',
         },
       },
       {

@@ -55,6 +55,7 @@ function configOf(mode: Exclude<Intercept, 'none'>, path: Path): Config {
     { name: 'client-port', ports: [84], source: 'client-port', exclude: { fwmarks: '0x4/0xff', ports: [8_000] } },
     ...(path === 'local' ? OF_PROCESSES : []),
     ...(mode === 'mark' ? [] : [{ name: 'wide', ports: [90, '8000-8100', 443] }]),
+    ...ofUdp(mode, path),
   ].map((listener, index) => ({ ...listener, intercept: mode, paths: path, ...listenOf(mode, path, index, listener) }))
   const forwards = [
     { name: 'dns', protocols: ['tcp', 'udp'], ports: 53, to: '10.0.4.2:5353', interfaces: 'lan0' },
@@ -62,6 +63,18 @@ function configOf(mode: Exclude<Intercept, 'none'>, path: Path): Config {
   ]
   return parseConfig(JSON.stringify({ listeners, forwards }), 'golden')
 }
+
+function ofUdp(mode: Intercept, path: Path) {
+  const closed = { ports: [54], onDown: 'closed', interfaces: interfacesOf(path), source: 'client' }
+  return [
+    { name: 'dns', ports: [53], protocols: ['udp'] },
+    { name: 'both', protocols: ['tcp', 'udp'], ...closed },
+    ...(mode === 'mark' ? [] : [{ name: 'games', ports: '27000-27100', protocols: ['udp'], ...OF_GAMES }]),
+    { name: 'vpn', ports: [51_820], protocols: ['udp'], addressedHere: true, to: '10.0.4.2:80', family: 4 },
+  ]
+}
+
+const OF_GAMES = { onDown: 'closed', source: 'client-port', exclude: { sources: ADDRESSES, ports: [27_050] } }
 
 const OF_PROCESSES = [
   { name: 'uids', ports: [85], uids: ['0', '1000-1999'], cgroups: ['system.slice/web.service', 'user.slice'] },

@@ -63,12 +63,16 @@ export class ChainBook {
     return `${this.#name}-${suffix}`
   }
 
-  /** `condition`: for what the built-in chain jumps to ours, before all that is there. */
-  jump(table: Table, builtIn: string, condition: string, suffix: string): void {
+  /**
+   * `condition`: for what the built-in chain jumps to ours, before all that is there.
+   * @returns false where it does so already.
+   */
+  jump(table: Table, builtIn: string, condition: string, suffix: string): boolean {
     const jumps = this.#jumps.get(table) ?? []
     const chain = this.chain(suffix)
-    if (jumps.some((jump) => jump.builtIn === builtIn && jump.chain === chain)) return
+    if (jumps.some((jump) => jump.builtIn === builtIn && jump.chain === chain)) return false
     this.#jumps.set(table, [...jumps, { builtIn, condition, chain }])
+    return true
   }
 
   /** `rule`: its parts, of which empty ones are left out. */

@@ -9,7 +9,7 @@ import { originalDestination, setIpv6Only, setMark, setReuseAddress, setTranspar
 import { mustRun } from '../sys/program.ts'
 import { bindSocket, closeFd, listenSocket, openTcp } from '../sys/socket.ts'
 import { ebtablesGuards, ebtablesScripts } from './ebtables.ts'
-import { listener, setSysctl } from './gateway.fixture.ts'
+import { FAMILIES, listener, setSysctl } from './gateway.fixture.ts'
 import { type Interception, interceptionsOf } from './interception.ts'
 import { iptablesScripts } from './iptables.ts'
 import { listOurChains, loadChains, removeChains } from './iptables-commands.ts'
@@ -68,12 +68,9 @@ export function allInterceptions(listeners: readonly ListenerConfig[], facts: Ho
 }
 
 export function scriptsOf(interceptions: readonly Interception[]): Script[] {
-  const input = {
-    rules: DEFAULT_RULES,
-    interceptions,
-    forwards: [],
-    divert: ([4, 6] as const).map((family) => ({ family, protocol: 'tcp' }) as const),
-  }
+  const protocols = new Set(interceptions.map(({ protocol }) => protocol))
+  const divert = FAMILIES.flatMap((family) => [...protocols].map((protocol) => ({ family, protocol })))
+  const input = { rules: DEFAULT_RULES, interceptions, forwards: [], divert }
   return [...iptablesScripts(input), ...ebtablesScripts(DEFAULT_RULES, interceptions)]
 }
 

@@ -126,6 +126,7 @@ function datagramRules(bridged: readonly Interception[], sets: NamedSets): Bridg
       ...families.map((family) => `${datagramTuple(family)} @answers${family} goto up`),
       '',
       ...passed.letBy,
+      ...passed.letLateBy,
       '',
       ...neverForwarded(),
       ...listenerRules(bridged, sets, BRIDGED, (one) => `${passed.noteTaken(one)}counter goto up`),
@@ -156,7 +157,17 @@ export function bridgeGuard(rules: RulesConfig, table: string, closed: readonly 
       undefined,
       datagrams.length === 0
         ? []
-        : [TO_MANY, '', ...passed.letBy, '', ...neverForwarded(), ...droppedDatagrams, '', ...passed.note],
+        : [
+            TO_MANY,
+            '',
+            ...passed.letBy,
+            ...passed.letLateBy,
+            '',
+            ...neverForwarded(),
+            ...droppedDatagrams,
+            '',
+            ...passed.note,
+          ],
     ),
     ...chain('forward', 'filter hook forward priority filter', [
       `${markIs(rules, '!=', 0)} return`,

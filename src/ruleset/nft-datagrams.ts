@@ -26,13 +26,15 @@ export interface DatagramRules {
  * they have the bypass mark. Those that send to clients with a server's address have another one, and receive nothing.
  * They need the chains `take`, `divert` and `again`.
  *
- * `interceptions`: of UDP. `torn`: the families in which nothing else puts fragments together.
+ * `interceptions`: of UDP. `torn`: the families in which nothing else puts fragments together. `forwards`: the kernel passes on
+ * datagrams for us.
  */
 export function datagramRules(
   rules: RulesConfig,
   interceptions: readonly Interception[],
   torn: readonly Family[],
   sets: NamedSets,
+  forwards: boolean,
 ): DatagramRules {
   const received = interceptions.filter(({ path }) => path !== 'local')
   const local = interceptions.filter(({ path }) => path === 'local')
@@ -47,7 +49,7 @@ export function datagramRules(
     received: [
       ...chain('whole', undefined, wholeLines(torn)),
       ...chain('pass', undefined, passed.note),
-      ...chain('datagrams', undefined, receivedLines(rules, received, local, passed, sets)),
+      ...chain('datagrams', undefined, receivedLines(rules, received, local, passed, sets, forwards)),
     ],
     sent: chain('sent-datagrams', undefined, sentLines(rules, received, local, passed, sets)),
   }
@@ -68,6 +70,7 @@ function receivedLines(
   local: readonly Interception[],
   passed: PassedFlows,
   sets: NamedSets,
+  forwards: boolean,
 ): string[] {
   const passes = received.some((one) => one.path === 'forwarded' && mayTakeAnswers(one))
   const passesHere = local.some(mayTakeAnswers)
@@ -80,7 +83,8 @@ function receivedLines(
     `fib daddr type != local ${ownSocket} jump divert`,
     ...(passesHere ? ['# answers to other sockets of Limpid', `fib daddr type local ${ownSocket} return`] : []),
     '',
-    ...(passes ? passed.letBy : []),
+    ...(passes && forwards ? ['# what the kernel passes on, and its answers', 'ct status dnat return'] : []),
+    ...(passes ? [...passed.letBy, ...passed.letLateBy] : []),
     ...(received.length === 0
       ? []
       : [

@@ -35,7 +35,7 @@ export function guardScripts(
       ...datagrams.taken,
       `${markIs(rules, '!=', 0)} return`,
       '',
-      ...(datagrams.received.length === 0 ? [] : ['meta l4proto udp goto datagrams']),
+      ...(datagrams.received.length === 0 ? [] : ['meta l4proto udp goto datagrams', '']),
       ...(connections
         ? [...newFlows(), ...listenerRules(received.filter(isConnection), sets, RECEIVED, dropReceived)]
         : []),
@@ -50,7 +50,7 @@ export function guardScripts(
             ...rewritten(local, false),
             `${markIs(rules, '!=', 0)} return`,
             '',
-            ...(datagrams.sent.length === 0 ? [] : ['meta l4proto udp goto sent-datagrams']),
+            ...(datagrams.sent.length === 0 ? [] : ['meta l4proto udp goto sent-datagrams', '']),
             ...(local.some(isConnection)
               ? [
                   ...newFlows(),
@@ -96,7 +96,7 @@ function datagramGuard(
     taken: passed.takenFamilies.map((family) => `${markIs(rules, '==', rules.interceptMark)} ${noteTaken(family)}`),
     received: [
       ...answered(received),
-      ...(passes ? passed.letBy : []),
+      ...(passes ? [...passed.letBy, ...passed.letLateBy] : []),
       ...(received.length === 0
         ? []
         : ['', ...neverIntercepted(), ...listenerRules(received, sets, RECEIVED, dropReceived)]),

@@ -10,14 +10,16 @@ const SIZE = 65_536 // of flows beyond it the answers may be taken
  * datagram says whether it begins a flow or answers: a listener for many ports would take the answers to flows that are
  * excluded, or that began on its other side. Where no listener has such ports there are no sets, and no lines.
  *
- * The other way round, what a server still sends after the end of a session must not look like a flow that it began: the
- * client would pass by from then on. So flows are noted, too, that are taken by a listener whose dials have the client's own port.
+ * What a server still sends after the end of a session must not look like a flow that it began: the client would pass by from
+ * then on. So flows are noted, too, that are taken by a listener whose dials have the client's own port.
  */
 export interface PassedFlows {
   /** Definitions of the sets. */
   readonly sets: readonly string[]
   /** Rules that let answers to those flows by, to stand before the listeners. */
   readonly letBy: readonly string[]
+  /** The same for what a server still sends when a session is over. */
+  readonly letLateBy: readonly string[]
   /** Rules that note the flow of a datagram that nobody took. */
   readonly note: readonly string[]
   /** What stands in the rule that takes a datagram; ends with a space, unless it is empty. */
@@ -31,7 +33,6 @@ export function passedFlows(interceptions: readonly Interception[]): PassedFlows
   const open = interceptions.filter(mayTakeAnswers)
   const families = familiesOf(open)
   const takenFamilies = familiesOf(open.filter(lendsPort))
-  const refresh = (set: string, tuple: string) => `${tuple} @${set} update @${set} { ${tuple} } return`
   return {
     sets: [
       ...families.flatMap((family) => flowSet(`passed${family}`, family, TIMEOUT, SIZE)),
@@ -39,18 +40,16 @@ export function passedFlows(interceptions: readonly Interception[]): PassedFlows
     ],
     letBy: withHeading(
       '# answers to what passed by',
-      families.map((family) => refresh(`passed${family}`, datagramTuple(family))),
+      families.map((family) => letBy(`passed${family}`, datagramTuple(family))),
     ),
-    note: [
-      ...withHeading(
-        '# answers to what was taken before',
-        takenFamilies.map((family) => refresh(`taken${family}`, datagramTuple(family, 'answered'))),
-      ),
-      ...withHeading(
-        '# what passes by: its answers shall, too',
-        families.map((family) => `update @passed${family} { ${datagramTuple(family, 'answered')} }`),
-      ),
-    ],
+    letLateBy: withHeading(
+      '# late answers to what was taken',
+      takenFamilies.map((family) => letBy(`taken${family}`, datagramTuple(family, 'answered'))),
+    ),
+    note: withHeading(
+      '# what passes by: its answers shall, too',
+      families.map((family) => `update @passed${family} { ${datagramTuple(family, 'answered')} }`),
+    ),
     noteTaken: (one) => (lendsPort(one) && takenFamilies.includes(one.family) ? `${noteTaken(one.family)} ` : ''),
     takenFamilies,
   }
@@ -61,9 +60,13 @@ export function noteTaken(family: Family): string {
   return `update @taken${family} { ${datagramTuple(family)} }`
 }
 
-/** A server's answers to its dials look like its answers to the client. */
-function lendsPort({ listener }: Interception): boolean {
-  return listener.source === 'client-port'
+function letBy(set: string, tuple: string): string {
+  return `${tuple} @${set} update @${set} { ${tuple} } return`
+}
+
+/** A server's answers to its dials look like its answers to the client. On the path `local` the client itself has the port. */
+function lendsPort({ listener, path }: Interception): boolean {
+  return listener.source === 'client-port' && path !== 'local'
 }
 
 function familiesOf(interceptions: readonly Interception[]): Family[] {

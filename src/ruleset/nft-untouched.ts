@@ -14,8 +14,10 @@ export interface UntouchedInput {
   /** Of tproxy and mark listeners; with none of them packets are only diverted to transparent sockets. */
   readonly interceptions: readonly Interception[]
   readonly divert: readonly Diverted[]
-  /** Other chains of the table follow connections, by which fragments are put together. */
-  readonly followsConnections: boolean
+  /** Other chains of the table rewrite packets: conntrack puts fragments together. */
+  readonly rewrites: boolean
+  /** The kernel passes on datagrams for us. */
+  readonly forwardsDatagrams: boolean
 }
 
 /**
@@ -70,16 +72,13 @@ export function untouchedChains(
   }
 }
 
-function datagramsOf(
-  { rules, interceptions, divert, followsConnections }: UntouchedInput,
-  sets: NamedSets,
-): DatagramRules {
+function datagramsOf(input: UntouchedInput, sets: NamedSets): DatagramRules {
+  const { rules, interceptions, divert, rewrites, forwardsDatagrams } = input
   const families = ofProtocol(divert, 'udp').map(({ family }) => family)
   if (families.length === 0) return { sets: [], back: [], received: [], sent: [] }
-  const isWhole = (family: Family) =>
-    followsConnections || interceptions.some((one) => one.family === family && isTproxy(one))
+  const isWhole = (family: Family) => rewrites || interceptions.some((one) => one.family === family && isTproxy(one))
   const torn = families.filter((family) => !isWhole(family))
-  return datagramRules(rules, ofProtocol(interceptions, 'udp'), torn, sets)
+  return datagramRules(rules, ofProtocol(interceptions, 'udp'), torn, sets, forwardsDatagrams)
 }
 
 function ofProtocol<T extends Diverted>(list: readonly T[], protocol: Diverted['protocol']): T[] {

@@ -23,11 +23,12 @@ export function nftScripts(input: NftInput): Script[] {
   const sets = new NamedSets()
   const untouched = interceptions.filter(isUntouched)
   const rewritten = interceptions.filter((interception) => !isUntouched(interception))
-  const followsConnections = rewritten.length > 0 || forwards.length > 0
+  const rewrites = rewritten.length > 0 || forwards.length > 0
+  const forwardsDatagrams = forwards.some(({ protocols }) => protocols.includes('udp'))
   const marks =
     divert.length === 0
       ? { sets: [], chains: [] }
-      : untouchedChains({ rules, interceptions: untouched, divert, followsConnections }, sets)
+      : untouchedChains({ rules, interceptions: untouched, divert, rewrites, forwardsDatagrams }, sets)
   const nat = natChains(rules, rewritten, forwards, sets)
   const flows = protocolWords([...divert, ...interceptions]) || 'TCP'
   const inet = nftScript('inet', rules.nftTable, `Brings intercepted ${flows} flows to their listeners.`, [

@@ -69,6 +69,10 @@ table inet limpid {
 		type filter hook prerouting priority mangle; policy accept;
 
 		iifname "lo" return
+
+		# errors about what sockets here have sent
+		meta l4proto { icmp, icmpv6 } socket transparent 1 jump divert
+
 		meta l4proto != tcp return
 
 		# Limpid's own packets
@@ -168,6 +172,53 @@ test('a plain forwarder needs nothing; one with a foreign source or a foreign ad
     assert.doesNotMatch(mainOf(plan), /tproxy/)
     assert.equal(plan.ipRules.length, 3)
   }
+})
+
+test('rules are of the protocols that listeners have, and of no other', () => {
+  const texts = (protocols: ListenerConfig['protocols'], changes: Partial<ListenerConfig> = {}) => {
+    const { main, guard } = planOf(listener({ protocols, onDown: 'closed', ...changes }))
+    return [...main, ...guard].map(({ text }) => text).join('')
+  }
+  for (const intercept of ['tproxy', 'redirect', 'none'] as const) {
+    const changes = { intercept, source: 'client' } as const
+    assert.doesNotMatch(texts(['tcp'], changes), /udp|datagram/)
+    assert.doesNotMatch(texts(['udp'], changes), /tcp|syn/)
+    assert.match(texts(['tcp', 'udp'], changes), /TCP and UDP/)
+  }
+  assert.match(
+    texts(['udp']),
+    /# listener all\n\t\tmeta nfproto ipv4 meta l4proto udp tproxy ip to 127\.0\.0\.1:50080 /,
+  )
+})
+
+test('what passes by is noted only where a listener for datagrams has ports to which answers go', () => {
+  const notes = (...ports: number[]) => {
+    const match = { ...MATCH_ANY, ports: ports.map((port) => ({ from: port, to: port })) }
+    return /@passed4/.test(mainOf(planOf(listener({ protocols: ['udp'], match }))))
+  }
+  assert.ok(!notes(53, 443))
+  assert.ok(notes())
+  assert.ok(notes(53, 1_024))
+  assert.ok(notes(123), 'both ends of NTP have this port')
+})
+
+test('flows are noted as taken only where a dial has the address and port of its client', () => {
+  const text = (source: ListenerConfig['source']) => mainOf(planOf(listener({ protocols: ['udp'], source })))
+  assert.match(text('client-port'), /@taken4/)
+  assert.doesNotMatch(text('client'), /@taken4/)
+})
+
+test('fragments are put together for listeners of datagrams, also without tproxy', () => {
+  const text = (intercept: 'tproxy' | 'mark') => mainOf(planOf(listener({ protocols: ['udp'], intercept })))
+  assert.match(text('mark'), /chain whole \{/)
+  assert.doesNotMatch(text('tproxy'), /chain whole/)
+})
+
+test('datagrams to a listener that others can reach are refused at its address alone, for answers may go to that port of another', () => {
+  const text = (address: string) =>
+    mainOf(planOf(listener({ protocols: ['udp'], listen: [{ address, port: 50_081 }], families: [4] })))
+  assert.match(text('10.0.3.101'), /ip daddr 10\.0\.3\.101 udp dport 50081 .* reject with icmpx port-unreachable/)
+  assert.match(text('0.0.0.0'), /meta nfproto ipv4 udp dport 50081 .* reject with icmpx port-unreachable/)
 })
 
 test('a family that cannot be served is left out, and the plan says why', () => {

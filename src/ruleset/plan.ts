@@ -3,8 +3,8 @@ import { LimpidError } from '../errors.ts'
 import { type Family, familyOf, isWildcard } from '../net/address.ts'
 import type { HostFacts } from '../sys/host.ts'
 import { ebtablesGuards, ebtablesNotes, ebtablesScripts } from './ebtables.ts'
-import { type Diverted, type Interception, interceptionsOf, isUntouched, mayTakeAnswers } from './interception.ts'
-import { iptablesScripts } from './iptables.ts'
+import { type Diverted, type Interception, interceptionsOf, isUntouched } from './interception.ts'
+import { iptablesNotes, iptablesScripts } from './iptables.ts'
 import { iptablesGuards } from './iptables-guard.ts'
 import { type KnowsRow, predictForward, predictKnows } from './knows.ts'
 import { nftScripts } from './nft.ts'
@@ -94,9 +94,7 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
     notes: [
       ...new Set([
         ...notes,
-        ...(backend === 'iptables'
-          ? [...ebtablesNotes(interceptions), ...connmarkNotes(interceptions), ...directionNotes(interceptions)]
-          : []),
+        ...(backend === 'iptables' ? [...ebtablesNotes(interceptions), ...iptablesNotes(interceptions)] : []),
       ]),
     ],
   }
@@ -135,26 +133,6 @@ function checkForwarding(forwards: readonly ForwardConfig[], { sysctls }: HostFa
       cure: `sysctl -w ${key}=1`,
     })
   }
-}
-
-/** iptables has no sets that fill themselves: on the path `local` conntrack knows which flows were taken. */
-function connmarkNotes(interceptions: readonly Interception[]): string[] {
-  return interceptions
-    .filter((one) => one.path === 'local' && isUntouched(one))
-    .map(
-      ({ listener: { name, intercept } }) =>
-        `listener ${name}: iptables needs conntrack for ${intercept} on the path local; where that is off (NOTRACK), take the backend nft`,
-    )
-}
-
-/** For the same reason conntrack knows what is an answer to a datagram that passed by. */
-function directionNotes(interceptions: readonly Interception[]): string[] {
-  return interceptions
-    .filter((one) => one.path !== 'local' && isUntouched(one) && mayTakeAnswers(one))
-    .map(
-      ({ listener: { name, intercept } }) =>
-        `listener ${name}: iptables needs conntrack for ${intercept} of datagrams to these ports, to know answers to what passed by; where that is off (NOTRACK), take the backend nft`,
-    )
 }
 
 /** What a bridge must have for what is asked of it. */

@@ -1,0 +1,179 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, test } from 'node:test'
+import type { Intercept, Path } from '../config/types.ts'
+import { DatagramPeer } from '../lab/datagram.fixture.ts'
+import { LimpidProcess } from '../lab/limpid-process.ts'
+import { enterNamespaces } from '../lab/namespace.ts'
+import { raiseBridge, raiseTopology, type Topology } from '../lab/topology.ts'
+import { type Endpoint, type Family, formatEndpoint } from '../net/address.ts'
+
+await enterNamespaces()
+
+const FAMILIES: readonly Family[] = [4, 6]
+const MODES = ['tproxy', 'redirect', 'dnat', 'mark', 'none'] as const satisfies readonly Intercept[]
+const PATHS: readonly Path[] = ['forwarded', 'local', 'bridged']
+const BACKENDS = ['nft', 'iptables'] as const
+/** The source of each listener, told apart by their ports. */
+const LISTENERS = [
+  { name: 'hides', port: 5_001, source: 'proxy' },
+  { name: 'keeps', port: 5_002, source: 'client' },
+  { name: 'same-port', port: 5_003, source: 'client-port' },
+  { name: 'other', port: 5_004, source: 'address' },
+] as const
+const OTHER = { 4: '10.0.3.77', 6: 'fd00:3::77' } as const
+/** Of what is longer than a packet only the first fragment has ports, by which a bridge could tell it. */
+const LONG = { forwarded: 3_500, local: 3_500, bridged: 1_400 } as const
+
+const folder = mkdtempSync(join(tmpdir(), 'limpid-udp-'))
+const results = new Map<string, string>()
+
+after(() => {
+  rmSync(folder, { recursive: true })
+  console.log(
+    ['UDP: mode, path: each with its sources', ...[...results].map(([cell, how]) => `${cell}: ${how}`)].join('\n'),
+  )
+})
+
+interface Cell {
+  readonly mode: (typeof MODES)[number]
+  readonly path: Path
+  readonly backend: (typeof BACKENDS)[number]
+  readonly topology: Topology
+}
+
+describe('UDP: mode × path × family × source × backend', { concurrency: 3 }, () => {
+  for (const backend of BACKENDS) {
+    for (const mode of MODES) {
+      for (const path of mode === 'none' ? (['forwarded'] as const) : PATHS) {
+        const title = `${mode}, ${path}, ${backend}`
+        test(`${title}: answers come from the address asked, the server sees the source, nothing is left`, async () => {
+          results.set(title, 'FAILED')
+          const topology = await (path === 'bridged' ? raiseBridge() : raiseTopology())
+          try {
+            await tryCell({ mode, path, backend, topology })
+          } finally {
+            await topology.close()
+          }
+          results.set(title, 'ok')
+        })
+      }
+    }
+  }
+})
+
+async function tryCell(cell: Cell): Promise<void> {
+  const { x } = cell.topology
+  const pristine = await ruleset(cell)
+  await using limpid = await running(cell)
+  for (const family of FAMILIES) for (const tried of LISTENERS) await tryListener(cell, family, tried, limpid.process)
+  const { datagramsDropped } = await limpid.process.stats()
+  assert.deepEqual(datagramsDropped, {}, 'nothing is lost')
+  assert.equal(await limpid.process.stop(), 0, limpid.process.stderr)
+  assert.equal(await ruleset(cell), pristine, 'nothing is left')
+  assert.equal((await x.run('ss', ['-Huan'])).trim(), '', 'no socket is left')
+}
+
+async function running(cell: Cell): Promise<AsyncDisposable & { readonly process: LimpidProcess }> {
+  const { x } = cell.topology
+  const process = await LimpidProcess.start(x, ['run', '-c', configFile(cell)])
+  return { process, [Symbol.asyncDispose]: async () => void (await process.stop()) }
+}
+
+async function tryListener(
+  cell: Cell,
+  family: Family,
+  { name, port, source }: (typeof LISTENERS)[number],
+  limpid: LimpidProcess,
+): Promise<void> {
+  const { mode, path, topology } = cell
+  const { x, y, z } = topology
+  const addresses = topology.addresses[family]
+  const server = { address: addresses.z, port }
+  const dialled = mode === 'none' ? { address: addresses.xy, port } : server
+  const client = path === 'local' ? x : y
+  const own = path === 'local' ? addresses.xz : addresses.y
+  await using echo = await DatagramPeer.echo(z, server)
+  for (const connected of [true, false]) {
+    const what = `${name} (source ${source}), IPv${family}, ${connected ? 'connected' : 'unconnected'}`
+    limpid.skipRecords()
+    echo.skip()
+    await using peer = await DatagramPeer.open(client, { address: own, port: 0 }, connected ? dialled : undefined)
+    const mine = peer.address
+    for (const bytes of [Buffer.from('short'), Buffer.alloc(LONG[path], 'x'), Buffer.alloc(0)]) {
+      peer.send(bytes, connected ? undefined : dialled)
+      const answer = await peer.next()
+      assert.deepEqual(answer?.from, dialled, `${what}: the answer comes from the address asked; ${limpid.stderr}`)
+      assert.ok(answer.bytes.equals(bytes), `${what}: ${bytes.length} bytes`)
+    }
+    const seen = (await echo.next())!.from
+    assert.equal(seen.address, expectedAddress(cell, family, source, mine), `${what}: the server's peer`)
+    if (source === 'client-port' && path !== 'local') assert.equal(seen.port, mine.port, `${what}: the port too`)
+    assert.deepEqual([...new Set(echo.heard.slice(-3).map(({ from }) => formatEndpoint(from)))], [formatEndpoint(seen)])
+    const record = await limpid.nextRecord()
+    assert.deepEqual(
+      {
+        ...{ listener: record.listener, protocol: record.protocol, client: record.client, reason: record.reason },
+        ...{ originalDst: record.originalDst, upstream: record.upstream, sourceAddr: record.sourceAddr },
+        ...{ up: record.bytesClientToUpstream, down: record.bytesUpstreamToClient, datagrams: record.datagrams },
+      },
+      {
+        ...{ listener: `${name}-${family}`, protocol: 'udp', client: mine, reason: 'session-idle' },
+        ...{ originalDst: dialled, upstream: server, sourceAddr: seen },
+        ...{
+          up: LONG[path] + 5,
+          down: LONG[path] + 5,
+          datagrams: { clientToUpstream: 3, upstreamToClient: 3, dropped: 0 },
+        },
+      },
+      `${what}: the session's record`,
+    )
+  }
+}
+
+function expectedAddress(cell: Cell, family: Family, source: string, client: Endpoint): string {
+  if (source === 'proxy') return cell.topology.addresses[family].xz
+  return source === 'address' ? otherAddress(cell, family) : client.address
+}
+
+function configFile(cell: Cell): string {
+  const { mode, path, backend } = cell
+  const listeners = FAMILIES.flatMap((family) => LISTENERS.map((tried) => listenerOf(cell, tried, family)))
+  const file = join(folder, `${mode}-${path}-${backend}.yaml`)
+  writeFileSync(file, JSON.stringify({ listeners, rules: { backend } }))
+  return file
+}
+
+/** One for each family: a source address, and a target, are of one. */
+function listenerOf(cell: Cell, { name, port, source }: (typeof LISTENERS)[number], family: Family) {
+  const { mode, path, topology } = cell
+  const { xy, z } = topology.addresses[family]
+  const at = 50_000 + port
+  const listen = {
+    none: formatEndpoint({ address: family === 4 ? '0.0.0.0' : '::', port }),
+    mark: undefined,
+    tproxy: formatEndpoint({ address: family === 4 ? '127.0.0.1' : '::1', port: at }),
+    redirect: `${at}`,
+    dnat: formatEndpoint({ address: xy, port: at }),
+  }[mode]
+  return {
+    ...{ name: `${name}-${family}`, intercept: mode, protocols: 'udp', family, listen },
+    ...{ source: source === 'address' ? otherAddress(cell, family) : source, timeouts: { session: '100ms' } },
+    ...(mode === 'none' ? { to: formatEndpoint({ address: z, port }) } : { paths: [path], ports: [port] }),
+  }
+}
+
+/** Across a bridge nobody would answer for an address that no host has. */
+function otherAddress({ path, topology }: Cell, family: Family): string {
+  return path === 'bridged' ? topology.addresses[family].xz : OTHER[family]
+}
+
+async function ruleset({ topology: { x } }: Cell): Promise<string> {
+  const rules = await Promise.all((['-4', '-6'] as const).map((family) => x.run('ip', [family, 'rule'])))
+  // the tables and built-in chains that iptables makes stay, empty
+  const listed = await x.run('nft', ['-s', 'list', 'ruleset'])
+  const filled = listed.replaceAll(/\tchain \S+ \{\n\t\ttype .*\n\t\}\n\n?/g, '').replaceAll(/table .*\{\n\}\n/g, '')
+  return [filled, ...rules].join('\n')
+}
