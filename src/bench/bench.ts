@@ -13,7 +13,7 @@ import { SUITES } from './suites.ts'
 
 const RESULTS = fileURLToPath(new URL('../../bench/results', import.meta.url))
 const PROFILER = new URL('./profiler.js', import.meta.url).href
-const WARM_UP_SECONDS = 1
+const WARM_UP_SECONDS = 2 // until the compiler has nothing left to do
 
 interface Extent {
   readonly rounds: number

@@ -1,8 +1,6 @@
 import { once } from 'node:events'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { parseConfig } from '../config/parse.ts'
-import { ConfigError } from '../config/problem.ts'
 import { LimpidError } from '../errors.ts'
 import { ADDRESSES, type Topology, X_TO_Y } from '../lab/topology.ts'
 import { isInstalled } from '../sys/program.ts'
@@ -72,22 +70,11 @@ function kind(name: string, raise: (topology: Topology, env: Record<string, stri
 /** Limpid with a configuration file. */
 function configured(name: string, config: string, dialled: string): SubjectKind {
   const file = `${FOLDER}/${name}.yaml`
-  return {
-    ...kind(name, (topology, env) => {
-      mkdirSync(FOLDER, { recursive: true })
-      writeFileSync(file, config)
-      return startLimpid(topology, ['--config', file], { name, dialled }, env)
-    }),
-    missing: async () => {
-      try {
-        parseConfig(config, file)
-        return undefined
-      } catch (error) {
-        if (error instanceof ConfigError) return 'listener key dns'
-        throw error
-      }
-    },
-  }
+  return kind(name, (topology, env) => {
+    mkdirSync(FOLDER, { recursive: true })
+    writeFileSync(file, config)
+    return startLimpid(topology, ['--config', file], { name, dialled }, env)
+  })
 }
 
 /**
