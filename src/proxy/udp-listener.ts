@@ -30,9 +30,18 @@ import { openSession, type UdpSession } from './udp-session.ts'
 
 const READ_BATCH = 64
 const BATCHES_PER_EVENT = 4 // then the sessions have their turn
-/** A tenth of a second of 100,000 small datagrams: the kernel counts about 800 bytes for each. */
-const RECEIVE_BUFFER_BYTES = 8 * 1024 * 1024
+/**
+ * Half a second of 100,000 small datagrams each second, of which the kernel counts 768 bytes for each: so long a flood may have the
+ * processor before the datagrams of running sessions are lost behind it.
+ */
+const RECEIVE_BUFFER_BYTES = 32 * 1024 * 1024
 const MAX_ERRORS = 64
+/**
+ * A listener that has not been empty for so long is flooded: a burst of clients is over by then. Until it is empty again few
+ * sessions begin, so that the datagrams of those that there are do not wait, and are not lost behind the others.
+ */
+const FLOODED_AFTER_MS = 20
+const BEGINNINGS_WHEN_FLOODED = 2 // of each batch
 /** conntrack forgets a UDP flow after 30 s at the earliest (nf_conntrack_udp_timeout): long before, it is asked again where a flow goes. */
 const ASK_AGAIN_MS = 5_000
 
@@ -55,6 +64,10 @@ export class UdpListener implements EventTarget, ReplyOutlet {
   readonly #salt: number
   readonly #datagram: ReceivedDatagram
   #overflow = 0
+  /** When nothing waited any more, in monotonic milliseconds. */
+  #emptyAt = 0
+  #wasFull = false
+  #beginningsLeft = 0
   /** Where an app wants the datagram at hand to go. */
   #to: Endpoint | undefined
 
@@ -86,10 +99,14 @@ export class UdpListener implements EventTarget, ReplyOutlet {
     if ((events & EPOLLIN) === 0) return
     const { arena, outbox } = this.#context
     for (let batch = 0; batch < BATCHES_PER_EVENT && this.fd >= 0; batch++) {
+      const now = performance.now()
+      if (batch === 0 && !this.#wasFull) this.#emptyAt = now
+      this.#beginningsLeft = now - this.#emptyAt > FLOODED_AFTER_MS ? BEGINNINGS_WHEN_FLOODED : READ_BATCH
       const most = Math.min(READ_BATCH, SLOTS)
       arena.overflow = this.#overflow
       const count = outbox.receive(this.fd, most)
       this.#noteOverflow()
+      this.#wasFull = count === most
       if (count <= 0) break
       for (let slot = arena.used - count; slot < arena.used; slot++) this.#take(slot)
       if (count < most) break
@@ -142,7 +159,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
     const context = this.#context
     const { arena, table, counters } = context
     const { now } = context.proxy.resources.loop
-    const refused = context.mayBegin(now)
+    const refused = this.#beginningsLeft-- > 0 ? context.mayBegin(now) : 'session-rate'
     if (refused !== undefined) return this.#drop(refused)
     const client = decodeSockaddrWords(arena.senders, at)
     const oldest = table.whoMustGo(client.address, now)
