@@ -8,7 +8,6 @@ import { takeQueuedError } from '../sys/error-queue.ts'
 import { EPOLLERR, EPOLLIN, type EventTarget, type Watch } from '../sys/loop.ts'
 import {
   canSendSegments,
-  setCountOverflow,
   setIpv6Only,
   setMark,
   setReceiveBuffer,
@@ -16,6 +15,7 @@ import {
   setReceiveOriginalDst,
   setReceiveTos,
   setTransparent,
+  socketDrops,
   tryReceiveOffload,
 } from '../sys/options.ts'
 import { decodeSockaddrWords, SOCKADDR_WORDS } from '../sys/sockaddr.ts'
@@ -23,10 +23,11 @@ import { bindSocket, closeFd, localEndpoint, openUdp } from '../sys/socket.ts'
 import type { ClientDatagram, DatagramApp } from './app.ts'
 import { arrivesUntouched } from './arrival.ts'
 import { listenError } from './listener.ts'
+import { openSession } from './open-session.ts'
 import type { ReplyOutlet } from './reply-sockets.ts'
 import { type Target, upstreamOf } from './target.ts'
 import type { UdpContext } from './udp-context.ts'
-import { openSession, type UdpSession } from './udp-session.ts'
+import type { UdpSession } from './udp-session.ts'
 
 const READ_BATCH = 64
 const BATCHES_PER_EVENT = 4 // then the sessions have their turn
@@ -54,6 +55,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
   /** Keeps apart sessions of listeners that have the same ends. */
   readonly #salt: number
   readonly #datagram: ReceivedDatagram
+  /** Datagrams lost by its full buffer that were counted. */
   #overflow = 0
   /** Where an app wants the datagram at hand to go. */
   #to: Endpoint | undefined
@@ -87,9 +89,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
     const { arena, outbox } = this.#context
     for (let batch = 0; batch < BATCHES_PER_EVENT && this.fd >= 0; batch++) {
       const most = Math.min(READ_BATCH, SLOTS)
-      arena.overflow = this.#overflow
       const count = outbox.receive(this.fd, most)
-      this.#noteOverflow()
       if (count <= 0) break
       for (let slot = arena.used - count; slot < arena.used; slot++) this.#take(slot)
       if (count < most) break
@@ -209,6 +209,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
 
   close(): void {
     if (this.fd < 0) return
+    this.countOverflow()
     this.#context.proxy.resources.loop.close(this.#watch)
     this.fd = -1
   }
@@ -221,10 +222,12 @@ export class UdpListener implements EventTarget, ReplyOutlet {
     }
   }
 
-  #noteOverflow(): void {
-    const { arena, counters } = this.#context
-    counters.dropped['listener-buffer'] += (arena.overflow - this.#overflow) >>> 0
-    this.#overflow = arena.overflow
+  /** Counts what its full buffer has cost since it was last asked. */
+  countOverflow(): void {
+    if (this.fd < 0) return
+    const lost = socketDrops(this.fd)
+    this.#context.counters.dropped['listener-buffer'] += (lost - this.#overflow) >>> 0
+    this.#overflow = lost
   }
 
   #drop(reason: Parameters<UdpContext['countDrop']>[0]): undefined {
@@ -265,7 +268,6 @@ function openListening(endpoint: Endpoint, listener: ListenerConfig, mark: numbe
     setReceiveOriginalDst(fd, family)
     setReceiveTos(fd, family)
     setReceiveErrors(fd, family)
-    setCountOverflow(fd)
     setReceiveBuffer(fd, RECEIVE_BUFFER_BYTES)
     if (trains) tryReceiveOffload(fd)
     bindSocket(fd, endpoint)
