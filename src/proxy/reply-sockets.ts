@@ -2,10 +2,17 @@ import { type Endpoint, type Family, familyOf, formatEndpoint } from '../net/add
 import { Allowance } from '../relay/allowance.ts'
 import type { Outlet, Sockaddr } from '../relay/outbox.ts'
 import type { DatagramArena } from '../sys/datagram-arena.ts'
-import { EADDRINUSE, errnoName, SyscallError } from '../sys/errno.ts'
+import { EADDRINUSE, EMSGSIZE, errnoName, SyscallError } from '../sys/errno.ts'
 import { type QueuedError, takeQueuedError } from '../sys/error-queue.ts'
 import { EPOLLERR, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
-import { canSendSegments, setMark, setReceiveErrors, setReuseAddress, setTransparent } from '../sys/options.ts'
+import {
+  allowFragments,
+  canSendSegments,
+  setMark,
+  setReceiveErrors,
+  setReuseAddress,
+  setTransparent,
+} from '../sys/options.ts'
 import { RawDatagrams } from '../sys/raw-datagrams.ts'
 import { sockaddrWords } from '../sys/sockaddr.ts'
 import { bindSocket, closeFd, openUdp } from '../sys/socket.ts'
@@ -230,6 +237,8 @@ export class ReplySocket implements ReplyOutlet, EventTarget {
     for (let i = 0; i < MAX_ERRORS && this.fd >= 0; i++) {
       const error = takeQueuedError(this.fd)
       if (error === undefined) return
+      // IPv4 does not remember the MTU of a path for a source that is not its own (__ipv4_sk_update_pmtu, net/ipv4/route.c)
+      if (error.errno === EMSGSIZE && this.family === 4) allowFragments(this.fd)
       this.#options.onError(error.to, this, error)
     }
   }

@@ -4,9 +4,11 @@ import type { Sockaddr } from '../relay/outbox.ts'
 import { keyOf } from '../relay/session-table.ts'
 import type { Conntrack } from '../sys/conntrack.ts'
 import { SLOTS } from '../sys/datagram-arena.ts'
+import { EMSGSIZE } from '../sys/errno.ts'
 import { takeQueuedError } from '../sys/error-queue.ts'
 import { EPOLLERR, EPOLLIN, type EventTarget, type Watch } from '../sys/loop.ts'
 import {
+  allowFragments,
   canSendSegments,
   setIpv6Only,
   setMark,
@@ -218,6 +220,8 @@ export class UdpListener implements EventTarget, ReplyOutlet {
     for (let i = 0; i < MAX_ERRORS && this.fd >= 0; i++) {
       const error = takeQueuedError(this.fd)
       if (error === undefined) return
+      // with `mark` answers have a source that is not ours: as those of reply sockets
+      if (error.errno === EMSGSIZE && this.family === 4) allowFragments(this.fd)
       this.#context.counters.errorsFromClient++
     }
   }

@@ -16,6 +16,8 @@ const SO_RCVBUFFORCE = 33
 const SO_MARK = 36
 const SO_MEMINFO = 55
 const IPPROTO_IP = 0
+const IP_MTU_DISCOVER = 10
+const IP_PMTUDISC_DONT = 0
 const IP_RECVERR = 11
 const IP_RECVTOS = 13
 const IP_MTU = 14
@@ -240,6 +242,11 @@ export function pathMtu(fd: number, family: Family): number {
 
 const memoryInfo = new Uint32Array(16)
 const MEMINFO_DROPS = 8 // SK_MEMINFO_DROPS, linux/sock_diag.h
+
+/** IPv4 alone: what the socket sends may be fragmented on its way (ip(7), IP_PMTUDISC_DONT). */
+export function allowFragments(fd: number): void {
+  setNumber(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT, 'IP_PMTUDISC_DONT')
+}
 
 /** Datagrams that the socket's full buffer has cost (SO_MEMINFO, Linux 4.12), modulo 2^32. A train of them counts as one. */
 export function socketDrops(fd: number): number {
