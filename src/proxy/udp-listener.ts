@@ -4,11 +4,12 @@ import type { Sockaddr } from '../relay/outbox.ts'
 import { keyOf } from '../relay/session-table.ts'
 import type { Conntrack } from '../sys/conntrack.ts'
 import { SLOTS } from '../sys/datagram-arena.ts'
+import { EMSGSIZE } from '../sys/errno.ts'
 import { takeQueuedError } from '../sys/error-queue.ts'
 import { EPOLLERR, EPOLLIN, type EventTarget, type Watch } from '../sys/loop.ts'
 import {
+  allowFragments,
   canSendSegments,
-  setCountOverflow,
   setIpv6Only,
   setMark,
   setReceiveBuffer,
@@ -16,6 +17,7 @@ import {
   setReceiveOriginalDst,
   setReceiveTos,
   setTransparent,
+  socketDrops,
   tryReceiveOffload,
 } from '../sys/options.ts'
 import { decodeSockaddrWords, SOCKADDR_WORDS } from '../sys/sockaddr.ts'
@@ -23,10 +25,11 @@ import { bindSocket, closeFd, localEndpoint, openUdp } from '../sys/socket.ts'
 import type { ClientDatagram, DatagramApp } from './app.ts'
 import { arrivesUntouched } from './arrival.ts'
 import { listenError } from './listener.ts'
+import { openSession } from './open-session.ts'
 import type { ReplyOutlet } from './reply-sockets.ts'
 import { type Target, upstreamOf } from './target.ts'
 import type { UdpContext } from './udp-context.ts'
-import { openSession, type UdpSession } from './udp-session.ts'
+import type { UdpSession } from './udp-session.ts'
 
 const READ_BATCH = 64
 const BATCHES_PER_EVENT = 4 // then the sessions have their turn
@@ -63,6 +66,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
   /** Keeps apart sessions of listeners that have the same ends. */
   readonly #salt: number
   readonly #datagram: ReceivedDatagram
+  /** Datagrams lost by its full buffer that were counted. */
   #overflow = 0
   /** When nothing waited any more, in monotonic milliseconds. */
   #emptyAt = 0
@@ -103,9 +107,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
       if (batch === 0 && !this.#wasFull) this.#emptyAt = now
       this.#beginningsLeft = now - this.#emptyAt > FLOODED_AFTER_MS ? BEGINNINGS_WHEN_FLOODED : READ_BATCH
       const most = Math.min(READ_BATCH, SLOTS)
-      arena.overflow = this.#overflow
       const count = outbox.receive(this.fd, most)
-      this.#noteOverflow()
       this.#wasFull = count === most
       if (count <= 0) break
       for (let slot = arena.used - count; slot < arena.used; slot++) this.#take(slot)
@@ -226,6 +228,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
 
   close(): void {
     if (this.fd < 0) return
+    this.countOverflow()
     this.#context.proxy.resources.loop.close(this.#watch)
     this.fd = -1
   }
@@ -234,14 +237,18 @@ export class UdpListener implements EventTarget, ReplyOutlet {
     for (let i = 0; i < MAX_ERRORS && this.fd >= 0; i++) {
       const error = takeQueuedError(this.fd)
       if (error === undefined) return
+      // with `mark` answers have a source that is not ours: as those of reply sockets
+      if (error.errno === EMSGSIZE && this.family === 4) allowFragments(this.fd)
       this.#context.counters.errorsFromClient++
     }
   }
 
-  #noteOverflow(): void {
-    const { arena, counters } = this.#context
-    counters.dropped['listener-buffer'] += (arena.overflow - this.#overflow) >>> 0
-    this.#overflow = arena.overflow
+  /** Counts what its full buffer has cost since it was last asked. */
+  countOverflow(): void {
+    if (this.fd < 0) return
+    const lost = socketDrops(this.fd)
+    this.#context.counters.dropped['listener-buffer'] += (lost - this.#overflow) >>> 0
+    this.#overflow = lost
   }
 
   #drop(reason: Parameters<UdpContext['countDrop']>[0]): undefined {
@@ -282,7 +289,6 @@ function openListening(endpoint: Endpoint, listener: ListenerConfig, mark: numbe
     setReceiveOriginalDst(fd, family)
     setReceiveTos(fd, family)
     setReceiveErrors(fd, family)
-    setCountOverflow(fd)
     setReceiveBuffer(fd, RECEIVE_BUFFER_BYTES)
     if (trains) tryReceiveOffload(fd)
     bindSocket(fd, endpoint)
