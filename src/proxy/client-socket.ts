@@ -1,27 +1,30 @@
 import { type Endpoint, type Family, familyOf } from '../net/address.ts'
 import type { Outbox } from '../relay/outbox.ts'
 import type { DatagramArena } from '../sys/datagram-arena.ts'
-import { EAGAIN, SyscallError } from '../sys/errno.ts'
+import { EMSGSIZE, SyscallError } from '../sys/errno.ts'
+import { type QueuedError, takeQueuedError } from '../sys/error-queue.ts'
 import { EPOLLERR, EPOLLIN, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
 import {
+  allowFragments,
   canSendSegments,
   setMark,
+  setReceiveErrors,
   setReceiveTos,
   setReuseAddress,
   setTransparent,
-  takeSocketError,
   tryReceiveOffload,
 } from '../sys/options.ts'
 import { bindSocket, closeFd, openUdp, startConnect } from '../sys/socket.ts'
 import type { ReplyOutlet } from './reply-sockets.ts'
 
 const READ_BATCH = 32
+const MAX_ERRORS = 64 // then epoll tells again
 
 /** What a session hears of its client's socket. */
 export interface ClientSide {
   /** Of the client, in a slot of the arena. */
   sendUp(slot: number): void
-  onClientError(errno: number): void
+  onClientError(error: QueuedError): void
   onLost(slot: number, errno: number, datagrams: number): void
 }
 
@@ -38,7 +41,6 @@ export interface ClientSocketParts {
 export class ClientSocket implements ReplyOutlet, EventTarget {
   readonly family: Family
   readonly needsFrom = false
-  readonly isConnected = true
   segments: boolean
   head = -1
   tail = -1
@@ -70,6 +72,7 @@ export class ClientSocket implements ReplyOutlet, EventTarget {
       setTransparent(fd, family)
       setReuseAddress(fd) // the reply socket of that destination is there as well
       if (mark !== 0) setMark(fd, mark)
+      setReceiveErrors(fd, family)
       setReceiveTos(fd, family)
       tryReceiveOffload(fd)
       bindSocket(fd, dst)
@@ -90,17 +93,22 @@ export class ClientSocket implements ReplyOutlet, EventTarget {
   }
 
   onEvents(events: number): void {
-    if ((events & EPOLLERR) !== 0) this.onEarlierError(takeSocketError(this.fd))
+    if ((events & EPOLLERR) !== 0) this.onEarlierError()
     if ((events & EPOLLIN) === 0 || this.fd < 0) return
     const { arena, outbox } = this.#parts
     const count = outbox.receive(this.fd, READ_BATCH)
-    if (count < 0) this.onEarlierError(-count)
     for (let slot = arena.used - Math.max(0, count); slot < arena.used; slot++) this.#side.sendUp(slot)
     outbox.flushSoon()
   }
 
-  onEarlierError(errno: number): void {
-    if (errno !== 0 && errno !== EAGAIN) this.#side.onClientError(errno)
+  onEarlierError(): void {
+    for (let i = 0; i < MAX_ERRORS && this.fd >= 0; i++) {
+      const error = takeQueuedError(this.fd)
+      if (error === undefined) return
+      // as of reply sockets: IPv4 does not remember the MTU of a path for a source that is not its own
+      if (error.errno === EMSGSIZE && this.family === 4) allowFragments(this.fd)
+      this.#side.onClientError(error)
+    }
   }
 
   onLost(slot: number, errno: number, datagrams: number): void {

@@ -39,6 +39,8 @@ const BATCHES_PER_EVENT = 4 // then the sessions have their turn
  */
 const RECEIVE_BUFFER_BYTES = 32 * 1024 * 1024
 const MAX_ERRORS = 64
+/** More datagrams than its buffer holds, of which the kernel doubles the size. */
+const MOST_QUEUED = (2 * RECEIVE_BUFFER_BYTES) / 512
 /**
  * A listener that has not been empty for so long is flooded: a burst of clients is over by then. Until it is empty again few
  * sessions begin, so that the datagrams of those that there are do not wait, and are not lost behind the others.
@@ -71,6 +73,8 @@ export class UdpListener implements EventTarget, ReplyOutlet {
   /** When nothing waited any more, in monotonic milliseconds. */
   #emptyAt = 0
   #wasFull = false
+  #received = 0
+  #waiting: { readonly work: () => void; readonly at: number }[] = []
   #beginningsLeft = 0
   /** Where an app wants the datagram at hand to go. */
   #to: Endpoint | undefined
@@ -100,7 +104,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
 
   onEvents(events: number): void {
     if ((events & EPOLLERR) !== 0) this.#takeErrors()
-    if ((events & EPOLLIN) === 0) return
+    if ((events & EPOLLIN) === 0 || this.fd < 0) return
     const { arena, outbox } = this.#context
     for (let batch = 0; batch < BATCHES_PER_EVENT && this.fd >= 0; batch++) {
       const now = performance.now()
@@ -109,11 +113,29 @@ export class UdpListener implements EventTarget, ReplyOutlet {
       const most = Math.min(READ_BATCH, SLOTS)
       const count = outbox.receive(this.fd, most)
       this.#wasFull = count === most
+      this.#tellAfterQueue(Math.max(0, count), count < most)
       if (count <= 0) break
       for (let slot = arena.used - count; slot < arena.used; slot++) this.#take(slot)
-      if (count < most) break
+      if (count < most && this.#waiting.length === 0) break
     }
     outbox.flushSoon()
+    // it may be empty by now, and then nothing would be told any more
+    if (this.#waiting.length > 0) this.#context.proxy.resources.loop.later(() => this.onEvents(EPOLLIN))
+  }
+
+  /** Calls back when all that waited at this moment has been taken. */
+  readonly #afterQueue = (work: () => void): void => {
+    this.#waiting.push({ work, at: this.#received + MOST_QUEUED })
+  }
+
+  #tellAfterQueue(received: number, isEmpty: boolean): void {
+    this.#received += received
+    if (this.#waiting.length === 0) return
+    const due = this.#waiting.filter(({ at }) => isEmpty || at <= this.#received)
+    if (due.length === 0) return
+    this.#waiting = this.#waiting.filter((one) => !due.includes(one))
+    // what was received last is still to be looked at
+    for (const { work } of due) this.#context.proxy.resources.loop.afterEvents(work)
   }
 
   /** Where the datagram goes: an app's answer, the session that there is, or a new one. */
@@ -184,6 +206,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
         listener: this.#listener,
         replyBy: this.#answers ? this : undefined,
         app: this.#app,
+        afterQueue: this.#afterQueue,
       },
       context,
     )
