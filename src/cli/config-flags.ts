@@ -31,8 +31,12 @@ export interface QuickFlags {
 
 const QUICK_ONLY = ['path', 'protocol', 'from', 'ports', 'family', 'source', 'to', 'listen', 'onDown'] as const
 
-/** The flags that `run`, `plan` and `rules` share: a file, or the quick form. */
-export function addConfigFlags(command: Command): Command {
+/** The flags that `run`, `plan` and `rules` share: a file, or the quick form. `--protocol` is left to a command that has its own. */
+export function addConfigFlags(
+  command: Command,
+  options: { readonly protocol: boolean } = { protocol: true },
+): Command {
+  if (options.protocol) command.option('--protocol <list>', 'tcp, udp or tcp,udp (tcp)')
   return command
     .option('-c, --config <file>', 'limpid.yaml; without it and --intercept the usual places are searched')
     .option(
@@ -40,7 +44,6 @@ export function addConfigFlags(command: Command): Command {
       'instead of a file: tproxy, redirect, dnat or mark; or none (clients dial the listener itself)',
     )
     .option('--path <paths...>', 'forwarded (the default), local: made on this host, bridged: crossing a bridge')
-    .option('--protocol <list>', 'tcp, udp or tcp,udp (tcp)')
     .option('--from <iface...>', 'receiving interfaces, such as eth0,eth1 (any but lo)')
     .option('--ports <list>', 'original destination ports, such as 80,443,8000-8100 (all)')
     .option('--family <family>', '4, 6 or both')

@@ -3,11 +3,12 @@ import { formatDuration } from '../config/duration.ts'
 import { formatEndpoint } from '../net/address.ts'
 import type { FlowRecord } from '../proxy/record.ts'
 
-const GOOD = new Set(['closed', 'shutdown'])
+const GOOD = new Set(['closed', 'session-idle', 'shutdown'])
 
 /**
  * Returns a function that tells one flow in one line: id, client → original destination, upstream, source used, bytes
- * from the client and to it, time to dial and in all, close reason; with `listener` its name behind the id. Columns grow with what they have held, so that lines stay aligned.
+ * from the client and to it, time to dial (for a UDP session: datagrams) and in all, close reason; with `listener` its name
+ * behind the id. Columns grow with what they have held, so that lines stay aligned.
  */
 export function flowLineFormat(colour: Colour, options: { listener: boolean }): (record: FlowRecord) => string {
   const widths: number[] = []
@@ -27,12 +28,17 @@ export function flowLineFormat(colour: Colour, options: { listener: boolean }): 
       `upstream ${column(3, upstream === undefined ? '-' : formatEndpoint(upstream))}`,
       `as ${column(4, from)}`,
       `${column(5, formatBytes(record.bytesClientToUpstream), true)} up ${column(6, formatBytes(record.bytesUpstreamToClient), true)} down`,
-      colour.dim(
-        `dial ${column(7, formatDuration(record.dialMs), true)}  ${column(8, formatDuration(record.durationMs), true)}`,
-      ),
+      colour.dim(`${column(7, effortText(record), true)}  ${column(8, formatDuration(record.durationMs), true)}`),
       reason,
     ].join('  ')
   }
+}
+
+/** What it took: the dial, or datagrams from and to the client, and those that were lost on the way. */
+function effortText({ dialMs, datagrams }: FlowRecord): string {
+  if (datagrams === undefined) return `dial ${formatDuration(dialMs)}`
+  const { clientToUpstream, upstreamToClient, dropped } = datagrams
+  return `udp ${clientToUpstream}+${upstreamToClient}${dropped > 0 ? `, ${dropped} lost` : ''}`
 }
 
 /** `0 B`, `999 B`, `1.2 kB`, `1.0 GB`: powers of ten, as networks count. */

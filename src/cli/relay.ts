@@ -13,6 +13,7 @@ interface RelayFlags {
   4?: true
   6?: true
   f?: true
+  udp?: true
   l?: true
   t?: true
   T?: true
@@ -32,7 +33,8 @@ export function configure(command: Command, invocation: Invocation): void {
     .option('-4', 'IPv4 only')
     .option('-6', 'IPv6 only')
     .option('-f', 'TCP Fast Open on both sides')
-    .option('-l', 'keep serving (without it: one connection, then exit 0)')
+    .option('-l', 'keep serving (without it: one connection or session, then exit 0)')
+    .option('--udp', 'datagrams: a session for each client, until it is idle for two minutes (DNS: ten seconds)')
     .option('-t', 'take connections that are under way to others (TPROXY), on REMOTEPORT')
     .option('-T', "dial with the client's address and port")
     .option('-L <addr>', 'listen on this address only')
@@ -46,12 +48,16 @@ export function configure(command: Command, invocation: Invocation): void {
       if (flags.interceptPorts !== undefined && flags.t !== true) {
         throw new LimpidError('LIMPID_USAGE', '--intercept-ports needs -t', { cure: 'add -t, or leave it out' })
       }
+      if (flags.f === true && flags.udp === true) {
+        throw new LimpidError('LIMPID_USAGE', '-f has no meaning with --udp', { cure: 'leave one of them out' })
+      }
       const drainMs = flagValue('--drain', DURATION, flags.drain)
       const config = relayConfig(
         {
           ipv4: flags[4],
           ipv6: flags[6],
           fastOpen: flags.f,
+          udp: flags.udp,
           keepServing: flags.l,
           interceptClients: flags.t,
           clientSource: flags.T,

@@ -13,7 +13,7 @@ import { note, printJson } from './print.ts'
 
 const EXIT_NOT_SERVED = 3
 
-interface TraceFlags extends QuickFlags {
+interface TraceFlags extends Omit<QuickFlags, 'protocol'> {
   protocol: Protocol
   interface?: string
   uid?: string
@@ -24,7 +24,7 @@ interface TraceFlags extends QuickFlags {
 }
 
 export function configure(command: Command, invocation: Invocation): void {
-  addConfigFlags(command)
+  addConfigFlags(command, { protocol: false })
     .argument('<client>', 'the address that dials; one of this host for what is made here')
     .argument('<destination>', 'what it dials: an address, or an address and port')
     .addOption(new Option('--protocol <protocol>', 'tcp or udp').choices(['tcp', 'udp']).default('tcp'))
@@ -50,7 +50,9 @@ no packet came or the kernel did something else. --live needs CAP_NET_ADMIN.`,
         fwmark: flags.fwmark === undefined ? 0 : numberOf('--fwmark', flags.fwmark),
       }
       const timeoutMs = flagValue('--timeout', DURATION, flags.timeout)
-      const config = await configOf(flags, self)
+      // a listener of the quick form is one for such flows
+      const protocol = flags.intercept === undefined ? undefined : flags.protocol
+      const config = await configOf({ ...flags, protocol }, self)
       if (flags.live) requireCapabilities(['CAP_NET_ADMIN'], 'trace packets')
       const { traceFlow } = await import('../trace/trace.ts')
       const { renderReport } = await import('../trace/report.ts')

@@ -17,6 +17,8 @@ export interface RelayOptions {
   readonly keepServing?: boolean | undefined
   /** -t: take connections that are under way to others. */
   readonly interceptClients?: boolean | undefined
+  /** --udp: datagrams instead of connections. */
+  readonly udp?: boolean | undefined
   /** -T: dial with the client's address and port. */
   readonly clientSource?: boolean | undefined
   /** -L */
@@ -57,6 +59,7 @@ export function relayConfig(options: RelayOptions, hostFamilies: readonly Family
     {
       name: 'relay',
       intercept: interceptClients ? 'tproxy' : 'none',
+      protocols: [options.udp === true ? 'udp' : 'tcp'],
       listen: [{ ...(address === undefined ? {} : { address }), ports: { from: localPort, to: localPort } }],
       family: relayFamilies(options, host, address),
       ...(interceptClients ? interception(options, port) : {}),
@@ -69,7 +72,7 @@ export function relayConfig(options: RelayOptions, hostFamilies: readonly Family
   return deepFreeze({
     listeners: [listener],
     forwards: [],
-    limits: options.keepServing === true ? DEFAULT_LIMITS : { ...DEFAULT_LIMITS, flows: 1 },
+    limits: options.keepServing === true ? DEFAULT_LIMITS : { ...DEFAULT_LIMITS, flows: 1, sessions: 1 },
     rules: { ...DEFAULT_RULES, install: options.rules && (interceptClients || clientSource) },
   })
 }

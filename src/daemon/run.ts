@@ -1,8 +1,9 @@
+import { createProxy } from '../apps/create-proxy.ts'
 import { formatDuration } from '../config/duration.ts'
 import { configNotes } from '../config/notes.ts'
 import type { Config } from '../config/types.ts'
 import { formatEndpoint } from '../net/address.ts'
-import { createProxy, type ProxyStats, type TransparentProxy } from '../proxy/proxy.ts'
+import type { ProxyStats, TransparentProxy } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
 import { BACKENDS, chooseBackend } from '../ruleset/backend.ts'
 import { readForwardAccounts } from '../ruleset/forward-account.ts'
@@ -43,6 +44,7 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
   let isClean = false
   const proxy = createProxy(config)
   proxy.on('flow', (record) => options.onFlow(record))
+  proxy.on('note', (line) => options.note(line))
   if (options.once) {
     proxy.once('flow', () => {
       proxy.stopAccepting()

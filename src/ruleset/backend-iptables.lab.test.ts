@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { MATCH_ANY } from '../config/defaults.ts'
 import type { Config, ListenerConfig } from '../config/types.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { hostFacts, readSysctl } from '../sys/host.ts'
@@ -62,6 +63,24 @@ test('rules are installed, verified, and gone after removal: the kernel is as it
   assert.deepEqual(await names(), [])
   assert.equal(await kernelState(), before)
   for (const family of FAMILIES) assert.match(await fromY(family), /^server saw /)
+})
+
+test('rules for UDP, on every path, are installed, verified, and gone after removal', async () => {
+  const bridge = await raiseBridge()
+  const before = await kernelState()
+  const changes = { protocols: ['tcp', 'udp'], match: MATCH_ANY, source: 'client', onDown: 'closed' } as const
+  const paths = (['forwarded', 'local', 'bridged'] as const).map((path) => listenerFor('tproxy', path, changes))
+  const installed = await install(configFor(...paths, listenerFor('redirect', 'forwarded', changes)))
+  assert.deepEqual(await problems(installed), [])
+  await mustRun('ip6tables', ['-t', 'mangle', '-F', 'limpid-udpdivert'])
+  assert.notDeepEqual(await problems(installed), [])
+  await installed.restore({ tables: true })
+  assert.deepEqual(await problems(installed), [])
+  await installed.remove()
+  assert.deepEqual(await names(), [])
+  assert.equal(await kernelState(), before)
+  await bridge.close()
+  await mustRun('ip', ['link', 'del', 'br9'])
 })
 
 test('rules flushed and jumps deleted behind our back are found and restored', async () => {

@@ -181,6 +181,38 @@ test('tproxy of all ports: a flow goes on after conntrack has forgotten it and o
   }
 })
 
+test('marks of others stay on what a listener takes, and on what passes by', async () => {
+  const listener = udpListener('tproxy', 'forwarded', { ...WIDE, exclude: NOT_EXCLUDED })
+  using sockets = listening(listener)
+  await using _rules = await installChains(listener)
+  const rules = [
+    'mangle PREROUTING -p udp -j MARK --set-xmark 0x5/0xff',
+    'filter INPUT -p udp -m mark ! --mark 0x5/0xff -j DROP',
+    'filter FORWARD -p udp -m mark ! --mark 0x5/0xff -j DROP',
+  ]
+  const change = async (verb: '-I' | '-D') => {
+    for (const program of ['iptables', 'ip6tables']) {
+      for (const [table, ...rule] of rules.map((line) => line.split(' '))) {
+        await mustRun(program, ['-t', table!, verb, ...rule])
+      }
+    }
+  }
+  await change('-I')
+  try {
+    for (const family of FAMILIES) {
+      const server = at(SERVER[family], 80)
+      using client = new Datagrams(at(CLIENT[family], 0), { on: gateway.y })
+      client.send('question', server)
+      assert.equal(await sockets[family].next(), `question from ${text(client.local)}`)
+      using excluded = new Datagrams(at(EXCLUDED[family], 0), { on: gateway.y })
+      excluded.send('question', server)
+      assert.equal(await excluded.next(), `server saw ${text(excluded.local)} from ${text(server)}`)
+    }
+  } finally {
+    await change('-D')
+  }
+})
+
 test('tproxy of all ports on one interface: answers of flows that began on the other side pass by', async () => {
   const listener = udpListener('tproxy', 'forwarded', { match: { ...MATCH_ANY, interfaces: ['y'] } })
   using sockets = listening(listener)
@@ -293,9 +325,19 @@ test('closed, of all ports: with the rules gone, what is excluded has its answer
   const closed = { ...WIDE, onDown: 'closed', exclude: NOT_EXCLUDED } as const
   const listeners = [udpListener('tproxy', 'forwarded', closed), udpListener('redirect', 'local', { ...closed })]
   await using _rules = await installChains(...listeners)
+  const answered = FAMILIES.map((family) => {
+    const client = endsOf('forwarded', family).client()
+    using reply = replySocket(at(SERVER[family], 80))
+    reply.send('our answer begins the flow anew', client.local)
+    return client
+  })
   await removeMain()
-  for (const family of FAMILIES) {
+  for (const [i, family] of FAMILIES.entries()) {
     const server = at(SERVER[family], 80)
+    using taken = answered[i]!
+    assert.match(await taken.next(), /^our answer/)
+    taken.send('still there?', server)
+    assert.equal(await taken.next(), 'silence')
     using excluded = new Datagrams(at(EXCLUDED[family], 0), { on: gateway.y })
     excluded.send('question', server)
     assert.equal(await excluded.next(), `server saw ${text(excluded.local)} from ${text(server)}`)

@@ -35,10 +35,11 @@ export function takesAnswers({ protocol, listener: { match } }: Interception): b
  * UDP's way through the table mangle: every packet is looked at, by the same conditions.
  *
  * TPROXY finds a connected socket before it gives a packet to its listener, so an answer to a socket of ours may come to a
- * listener's rule. What no listener takes is then asked for its socket: `-m socket` finds connected and unconnected ones, and which it
- * found only the socket's mark tells, which --restore-skmark copies. It does so over the whole mark of the packet, and there is
- * no other match that sees a socket: so it stands last, for few packets. Of those, what a client that is excluded sends to a server
- * whose address and port one of our sockets lends at this moment goes on its way without the mark that others may have given it.
+ * listener's rule. What no listener takes is then asked for its socket: `-m socket` finds connected and unconnected ones, and
+ * which it found only the socket's mark tells, which --restore-skmark copies (net/netfilter/xt_socket.c). It does so over the
+ * whole mark of the packet, and no other match sees a socket: so it stands last, where few packets come. Others' bits of the mark
+ * are lost on answers that come to our sockets, and on what an excluded client sends to a server while a socket of ours lends that
+ * server's address and port to answer another client; what listeners take and what otherwise passes by keeps them.
  *
  * Where listeners' ports may be clients' ports, answers of flows that passed by would be taken. The first packet of a flow
  * that passes leaves a mark on its connection (bypassMark: "passed"), and what comes back on it is not offered to listeners. The

@@ -195,6 +195,21 @@ test('of two local listeners, each gets the connections of its own, although onl
   assert.match(await ask(endsOf('local', 4).connect(80)), /^to .*server saw/)
 })
 
+test('an ICMP error about a dial from the client’s address comes to the dial, not to the client', async () => {
+  const listener = listenerFor('tproxy', 'forwarded', {
+    ...{ source: 'client', match: { ...MATCH_ANY, ports: [{ from: 82, to: 82 }] } },
+  })
+  await using _relay = relayFor(listener)
+  await using _rules = await installChains(listener)
+  for (const family of FAMILIES) {
+    const program = family === 4 ? 'iptables' : 'ip6tables'
+    await gateway.z.run(program, ['-A', 'INPUT', '-p', 'tcp', '--dport', '82', '-j', 'REJECT'])
+    // an error that arrives within connect() counts when the SYN is sent again, a second later (tcp_v6_err)
+    const answer = await ask(endsOf('forwarded', family).connect(82), 4_000)
+    assert.match(answer, /cannot dial: ECONNREFUSED$/)
+  }
+})
+
 test('a forward brings connections to another host, and counts them', async () => {
   const forward: ForwardConfig = {
     ...{ name: 'web', protocols: ['tcp'], match: { ...MATCH_ANY, ports: [{ from: 8_080, to: 8_080 }] } },

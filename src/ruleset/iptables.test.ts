@@ -4,8 +4,8 @@ import { DEFAULT_RULES, MATCH_ANY } from '../config/defaults.ts'
 import type { ForwardConfig, ListenerConfig } from '../config/types.ts'
 import { parsePrefix } from '../net/prefix.ts'
 import type { HostFacts } from '../sys/host.ts'
-import { allInterceptions, guardsOf, listenerFor, scriptsOf } from './iptables.fixture.ts'
-import { iptablesScripts } from './iptables.ts'
+import { allInterceptions, guardsOf, listenerFor, MODES, scriptsOf } from './iptables.fixture.ts'
+import { iptablesNotes, iptablesScripts } from './iptables.ts'
 import { chainsDigest, parseSaved, replacingChains } from './iptables-commands.ts'
 import { chainPrefix } from './iptables-text.ts'
 import type { Script } from './script.ts'
@@ -85,6 +85,38 @@ test('a family that no listener serves has no chains', () => {
     scripts.map(({ program }) => program),
     ['iptables-restore'],
   )
+})
+
+test('a listener for TCP brings no rule for UDP, and the other way round', () => {
+  for (const path of ['forwarded', 'local', 'bridged'] as const) {
+    for (const mode of MODES) {
+      const texts = (['tcp', 'udp'] as const).map((protocol) => {
+        const listener = listenerFor(mode, path, { protocols: [protocol], source: 'client', onDown: 'closed' })
+        const interceptions = allInterceptions([listener], FACTS)
+        return [...scriptsOf(interceptions), ...guardsOf(interceptions)].map(({ text }) => text).join('')
+      })
+      assert.doesNotMatch(texts[0]!, /udp/, `${mode} ${path}`)
+      assert.doesNotMatch(texts[1]!, /tcp/i, `${mode} ${path}`)
+    }
+  }
+})
+
+test('UDP brings conntrack only where its ports may be those that answers go to, and says so', () => {
+  for (const [ports, needed] of [
+    [[{ from: 53, to: 53 }], false],
+    [[{ from: 53, to: 1_023 }], false],
+    [[{ from: 53, to: 1_024 }], true],
+    [[], true],
+  ] as const) {
+    const listeners = (['forwarded', 'local'] as const).map((path) =>
+      listenerFor('tproxy', path, { protocols: ['udp'], onDown: 'closed', match: { ...MATCH_ANY, ports } }),
+    )
+    const interceptions = allInterceptions(listeners, FACTS)
+    for (const { text } of [...scriptsOf(interceptions), ...guardsOf(interceptions)]) {
+      assert.equal(/conntrack|CONNMARK/.test(text), needed, text)
+    }
+    assert.equal(iptablesNotes(interceptions).length > 0, needed)
+  }
 })
 
 test('conditions that no packet of a family fulfils leave that family out', () => {
