@@ -90,9 +90,14 @@ export async function askThrough(
         resolve(from.address === ends.server)
       })
     })
+    const upstreams = () =>
+      readSockets('udp')
+        .filter(({ remote }) => remote.port === port && remote.address === ends.server)
+        .map(({ inode }) => inode)
+    const former = upstreams() // of sessions of earlier probes
     asking.send('limpid doctor', port, ends.server)
     const isAnswered = await answered
-    const taken = readSockets('udp').some(({ remote }) => remote.port === port && remote.address === ends.server)
+    const taken = upstreams().some((inode) => !former.includes(inode))
     return { answered: isAnswered, serverSaw, taken }
   } finally {
     asking.close()
