@@ -1,12 +1,7 @@
-import { createSocket, type Socket } from 'node:dgram'
-import { once } from 'node:events'
+import type { Socket } from 'node:dgram'
 import type { Host } from '../lab/host.ts'
 import type { Family } from '../net/address.ts'
-import { SyscallError } from '../sys/errno.ts'
-import { ffi, lastErrno } from '../sys/ffi.ts'
 import { readSysctl } from '../sys/host.ts'
-import { domainOf } from '../sys/sockaddr.ts'
-import { bindSocket } from '../sys/socket.ts'
 import { type Finding, note, ok } from './finding.ts'
 import { deleteCommand } from './foreign-nft.ts'
 import { forwardingKey } from './forwarding.ts'
@@ -15,7 +10,6 @@ import { readTcpCounters } from './tcp-counters.ts'
 import { findPacket, type TraceStep } from './trace.ts'
 import { traced } from './tracer.ts'
 
-const SOCK_DGRAM_NONBLOCK_CLOEXEC = 0o2004002
 const PORT = 5_353 // one that no other UDP of a gateway's own is likely to use
 const WAIT_MS = 400
 
@@ -57,10 +51,8 @@ async function udpFinding(network: ProbeNetwork, family: Family): Promise<Findin
 /** Whether a datagram of the client reaches the server with the client's address, and the answer comes from the server's. */
 async function exchange({ client, server, addresses }: ProbeNetwork, family: Family): Promise<boolean> {
   const ends = addresses[family]!
-  const [asking, answering] = await Promise.all([
-    openUdp(client, family, ends.client, 0),
-    openUdp(server, family, ends.server, PORT),
-  ])
+  const asking = openUdp(client, ends.client, 0)
+  const answering = openUdp(server, ends.server, PORT)
   try {
     answering.on('message', (bytes, from) => {
       if (from.address === ends.client) answering.send(bytes, from.port, from.address)
@@ -80,14 +72,8 @@ async function exchange({ client, server, addresses }: ProbeNetwork, family: Fam
   }
 }
 
-async function openUdp(host: Host, family: Family, address: string, port: number): Promise<Socket> {
-  const fd = host.inside(() => ffi.socket(domainOf(family), SOCK_DGRAM_NONBLOCK_CLOEXEC, 0))
-  if (fd < 0) throw new SyscallError('socket', lastErrno(), `UDP over IPv${family}`)
-  bindSocket(fd, { address, port })
-  const socket = createSocket(family === 4 ? 'udp4' : 'udp6')
+function openUdp(host: Host, address: string, port: number): Socket {
+  const socket = host.datagramSocket({ address, port })
   socket.on('error', () => {}) // an unreachable server is silence
-  const listening = once(socket, 'listening') // with a descriptor it may happen within bind()
-  socket.bind({ fd, exclusive: true })
-  await listening
   return socket
 }
