@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { predictForward, predictKnows } from '../ruleset/knows.ts'
-import { judge, observedKnowledge, predictedKnowledge, X_ADDRESSES } from './judge.ts'
-import { SCENARIOS, type Scenario, selectScenarios } from './scenarios.ts'
+import { judge, observedKnowledge, predictedKnowledge } from './judge.ts'
+import { X_ADDRESSES } from './owners.ts'
+import type { FlowScenario, ScenarioName } from './scenario.ts'
+import { SCENARIOS, selectScenarios } from './scenarios.ts'
 import type { SocketRow } from './sockets.ts'
 
-const S3 = SCENARIOS[2] as Scenario
+const S3 = flow('S3')
 const Y = { address: '10.0.3.1', port: 40_000 }
 const Z = { address: '10.0.4.2', port: 80 }
 const good = {
@@ -15,6 +17,12 @@ const good = {
     socket('ESTAB', Z, Y),
     socket('ESTAB', Y, Z),
   ],
+}
+
+function flow(wanted: ScenarioName): FlowScenario {
+  const found = SCENARIOS.find(({ name }) => name === wanted)
+  assert.equal(found?.kind, 'flow')
+  return found as FlowScenario
 }
 
 function socket(state: string, local: SocketRow['local'], peer: SocketRow['peer']): SocketRow {
@@ -64,7 +72,7 @@ test('scenarios are selected by name in any case, also several with commas; an u
 })
 
 test("with redirect X's end of the client's connection is its own; the client still sees the server", () => {
-  const redirect = SCENARIOS.find(({ name }) => name === 'redirect')!
+  const redirect = flow('redirect')
   const own = { address: '10.0.3.101', port: 50_080 }
   const rows = redirect.config(4).listeners.flatMap((listener) => predictKnows(listener, X_ADDRESSES))
   const knowledge = predictedKnowledge(rows, redirect, 4)
@@ -78,7 +86,7 @@ test("with redirect X's end of the client's connection is its own; the client st
 })
 
 test('what the kernel passes on has no socket on X', () => {
-  const forward = SCENARIOS.find(({ name }) => name === 'port-forward')!
+  const forward = flow('port-forward')
   const rows = forward.config(4).forwards.map(predictForward)
   const dialled = { address: '10.0.3.101', port: 8080 }
   const sight = { client: Y, clientSees: dialled, serverSees: Y }
