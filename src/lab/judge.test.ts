@@ -96,3 +96,24 @@ test('what the kernel passes on has no socket on X', () => {
     'ss on X shows a socket with the peer 10.0.3.1:40000; predicted: none, the kernel passes packets on',
   ])
 })
+
+test('answers to datagrams leave by a socket with the address asked, or by the listener that has the port', () => {
+  const udp = flow('udp')
+  const asked = { address: Z.address, port: 5_300 }
+  const sight = { client: Y, clientSees: asked, serverSees: Y }
+  const rows = udp.config(4).listeners.flatMap((listener) => predictKnows(listener, X_ADDRESSES))
+  const knowledge = predictedKnowledge(rows, udp, 4)
+  const anybody = { address: '0.0.0.0', port: 0 }
+  const upstream = socket('ESTAB', Y, asked)
+  const sockets = [socket('UNCONN', { address: '127.0.0.1', port: 50_080 }, anybody), upstream]
+  assert.deepEqual(judge(udp, 4, { sight, sockets: [...sockets, socket('UNCONN', asked, anybody)] }, knowledge), [])
+  assert.deepEqual(judge(udp, 4, { sight, sockets }, knowledge), ['ss on X shows no socket 10.0.4.2:5300'])
+  const listening = socket('UNCONN', { address: '0.0.0.0', port: 5_300 }, anybody)
+  assert.deepEqual(judge(udp, 4, { sight, sockets: [listening, upstream] }, knowledge), [
+    'ss on X shows no socket 10.0.4.2:5300',
+    'something on X listens on port 5300; predicted: nothing, its packets are intercepted',
+  ])
+  const mark = { ...flow('udp-mark'), serverPort: 5_300, dialledPort: 5_300 }
+  assert.deepEqual(judge(mark, 4, { sight, sockets: [listening, upstream] }, knowledge), [])
+  assert.deepEqual(judge(mark, 4, { sight, sockets }, knowledge), ['ss on X shows nothing that listens on port 5300'])
+})
