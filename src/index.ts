@@ -1,4 +1,6 @@
 /** Limpid's public seam: transparent TCP and UDP sockets, and the proxy that is made of them. */
+
+export { createProxy } from './apps/create-proxy.ts'
 export { type ConfigInput, defineConfig } from './config/define.ts'
 export { parseConfig } from './config/parse.ts'
 export type { Config, ListenerConfig, OnDown, Source, Timeouts } from './config/types.ts'
@@ -13,7 +15,7 @@ export {
 } from './proxy/bind-udp.ts'
 export { type DialTcpOptions, dialTcp, relayTcp } from './proxy/dial-tcp.ts'
 export { type ListenTcpOptions, listenTcp, type TcpAcceptor } from './proxy/listen-tcp.ts'
-export { createProxy, type ProxyStats, type TransparentProxy } from './proxy/proxy.ts'
+export type { ProxyStats, TransparentProxy } from './proxy/proxy.ts'
 export type { CloseReason, FlowRecord, SourceUsed } from './proxy/record.ts'
 export { TcpSocket } from './proxy/tcp-socket.ts'
 export type { RelayReason } from './relay/reasons.ts'

@@ -16,6 +16,7 @@ const RECORD: FlowRecord = {
   source: 'client',
   bytesClientToUpstream: 1,
   bytesUpstreamToClient: 2,
+  name: undefined,
   datagrams: undefined,
   startedAt: 1_700_000_000_000,
   dialMs: 1.234_567_8,

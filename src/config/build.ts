@@ -1,5 +1,6 @@
 import { type Family, familyOf, parseAddress } from '../net/address.ts'
 import { DEFAULT_TIMEOUTS } from './defaults.ts'
+import { buildDns, type DnsInput, familyOfServers } from './dns.ts'
 import { chooseEndpoints } from './listening.ts'
 import { buildMatch, checkProcessMatch, type MatchInput, withoutAllPorts } from './match.ts'
 import { missing, type Report } from './problem.ts'
@@ -24,6 +25,7 @@ export interface ListenerInput extends MatchInput {
   readonly timeouts?:
     | Partial<Record<'connect' | 'idle' | 'halfClose' | 'deadPeer' | 'session' | 'query', number>>
     | undefined
+  readonly dns?: DnsInput | undefined
 }
 
 export interface BuildContext {
@@ -36,6 +38,9 @@ export interface BuildContext {
   readonly report: Report
 }
 
+const TCP: readonly Protocol[] = ['tcp']
+const DNS_PROTOCOLS: readonly Protocol[] = ['udp', 'tcp'] // answers that a datagram cannot hold are asked for by TCP
+const DNS_PORTS: ListenerInput['ports'] = [[{ from: 53, to: 53 }]]
 const PACKETS_ONLY = ['interfaces', 'destinations', 'ports', 'uids', 'cgroups', 'fwmarks'] as const // who may dial (`sources`) is checked by the proxy too
 
 /** Completes a listener and checks what its values say together; problems go to `report`. */
@@ -47,14 +52,14 @@ export function buildListener(input: ListenerInput, context: BuildContext): List
   const paths = intercept === 'none' ? [] : [...new Set(input.paths ?? (['forwarded'] as const))]
   if (intercept === 'none') checkForwarder(input, report)
   else checkProcessMatch(input, paths, report)
-  if (input.addressedHere === true && input.to === undefined) {
+  if (input.addressedHere === true && input.to === undefined && input.dns?.upstreams === undefined) {
     report({ path: ['addressedHere'], message: 'addressedHere needs "to": without it Limpid would dial itself' })
   }
   if (input.onDown === 'closed' && !context.rulesInstalled) {
     report({ path: ['onDown'], message: 'onDown closed needs the kernel rules, which are switched off' })
   }
   const listen = chooseEndpoints(input, intercept, families, index, report)
-  const match = buildMatch(input)
+  const match = buildMatch(input.dns === undefined ? input : { ...input, ports: input.ports ?? DNS_PORTS })
   const { connect, idle, halfClose, deadPeer, session, query } = input.timeouts ?? {}
   return {
     name: input.name ?? `listener-${index + 1}`,
@@ -62,7 +67,7 @@ export function buildListener(input: ListenerInput, context: BuildContext): List
     paths,
     listen,
     families,
-    protocols: [...new Set(input.protocols ?? (['tcp'] as const))],
+    protocols: [...new Set(input.protocols ?? (input.dns === undefined ? TCP : DNS_PROTOCOLS))],
     match: intercept === 'mark' ? { ...match, ports: onPort(listen) } : withoutAllPorts(match),
     exclude: buildMatch(input.exclude ?? {}),
     addressedHere: input.addressedHere ?? false,
@@ -78,6 +83,7 @@ export function buildListener(input: ListenerInput, context: BuildContext): List
       sessionIdleMs: session ?? DEFAULT_TIMEOUTS.sessionIdleMs,
       queryIdleMs: query ?? DEFAULT_TIMEOUTS.queryIdleMs,
     },
+    dns: buildDns(input.dns, { hasTo: input.to !== undefined, source, families, report }),
   }
 }
 
@@ -88,7 +94,7 @@ function onPort(listen: ListenerConfig['listen']): ListenerConfig['match']['port
 }
 
 function checkForwarder(input: ListenerInput, report: Report): void {
-  if (input.to === undefined) {
+  if (input.to === undefined && input.dns?.upstreams === undefined) {
     report(missing('to', 'with intercept none there is no original destination to dial'))
   }
   if (input.listen === undefined) {
@@ -110,7 +116,7 @@ function checkForwarder(input: ListenerInput, report: Report): void {
  */
 function chooseFamilies(input: ListenerInput, source: Source, context: BuildContext): readonly Family[] {
   const { report } = context
-  const dialled = input.to === undefined ? undefined : literalFamily(input.to.host)
+  const dialled = input.to === undefined ? familyOfServers(input.dns?.upstreams) : literalFamily(input.to.host)
   const given = typeof source === 'object' ? familyOf(source.address) : undefined
   const only = given ?? (source === 'proxy' ? undefined : dialled)
   const whyOnly = given === undefined ? `source and "to" leave IPv${only} only` : `the source is an IPv${given} address`

@@ -62,8 +62,9 @@ function knownKeys(path: readonly (string | number)[]): string[] {
 }
 
 function unwrap(schema: unknown): unknown {
-  const inner = (schema as { unwrap?: () => unknown; element?: unknown }).unwrap
-  return inner === undefined || 'element' in (schema as object) ? schema : inner.call(schema)
+  const { unwrap: inner, out } = schema as { unwrap?: () => unknown; out?: unknown }
+  if (out !== undefined) return out // of a pipe: what judged the keys
+  return inner === undefined || 'element' in (schema as object) ? schema : unwrap(inner.call(schema))
 }
 
 function shapeOf(schema: unknown): Record<string, unknown> {

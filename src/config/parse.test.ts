@@ -31,6 +31,7 @@ test('a listener with a name only takes all ports of both families, and goes on 
         onDown: 'open',
         fastOpen: false,
         timeouts: DEFAULT_TIMEOUTS,
+        dns: undefined,
       },
     ],
     forwards: [],
@@ -132,6 +133,7 @@ rules: { backend: iptables, nftTable: limpid-2, routeTable: 20000, rulePriority:
       sessionIdleMs: 180_000,
       queryIdleMs: 4_000,
     },
+    dns: undefined,
   })
   assert.deepEqual(config.forwards, [
     {

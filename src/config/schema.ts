@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { Family } from '../net/address.ts'
+import { dnsSchema } from './dns.ts'
 import type { BackendChoice, Intercept, OnDown, Source } from './types.ts'
 import {
   BACKEND,
@@ -30,7 +31,7 @@ const MAX_LIST = 20_000 // elements of one nft set that an operator writes by ha
 const U32_MAX = 0xffff_ffff
 
 /** `I`: what a program may write, where that is known more closely than the kind can tell. */
-function value<T, I extends string | number = string | number>(kind: ValueKind<T>): z.ZodType<T, I> {
+export function value<T, I extends string | number = string | number>(kind: ValueKind<T>): z.ZodType<T, I> {
   const schema = z.union([z.string(), z.number()], { error: kind.expected }).transform((written, context) => {
     const parsed = kind.parse(String(written))
     if (parsed !== undefined) return parsed
@@ -42,7 +43,7 @@ function value<T, I extends string | number = string | number>(kind: ValueKind<T
 }
 
 /** One value or a list of them. `min`: 1 where an empty list would not mean "any". */
-function values<T>(kind: ValueKind<T>, min = 0) {
+export function values<T>(kind: ValueKind<T>, min = 0, max = MAX_LIST) {
   const element = z.any().meta({ type: ['string', 'number'] })
   return z
     .union([z.string(), z.number(), z.array(element)], { error: `${kind.expected}, or a list of such` })
@@ -51,12 +52,12 @@ function values<T>(kind: ValueKind<T>, min = 0) {
       z
         .array(value(kind))
         .min(min, { error: `${kind.expected}, or a list of such` })
-        .max(MAX_LIST, { error: `a list of at most ${MAX_LIST}` }),
+        .max(max, { error: `a list of at most ${max}` }),
     )
     .optional()
 }
 
-function integer(min: number, max: number, what: string) {
+export function integer(min: number, max: number, what: string) {
   const error = `${what} from ${min} to ${max}`
   return z.number({ error }).int({ error }).min(min, { error }).max(max, { error }).optional()
 }
@@ -115,6 +116,9 @@ const LISTENER = z.strictObject(
       .describe('If Limpid dies, traffic passes by (open) or stays dropped (closed); a clean stop lets it pass.'),
     fastOpen: flag.describe('TCP Fast Open on both sides.'),
     timeouts: TIMEOUTS.optional(),
+    dns: dnsSchema({ value, values, integer })
+      .optional()
+      .describe('What it takes is DNS: port 53 by udp and tcp, where `ports` and `protocols` say nothing else.'),
   },
   { error: 'a map with the keys of a listener' },
 )

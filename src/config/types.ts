@@ -79,6 +79,40 @@ export interface Limits {
   readonly backlog: number
 }
 
+/** What becomes of a DNS query. */
+export type DnsDecision = 'forward' | 'answer' | 'nxdomain' | 'refuse' | 'drop'
+
+/** The records of a configured answer. With `cname`, addresses and texts are those of the name that it leads to. */
+export interface DnsAnswers {
+  readonly a: readonly string[]
+  readonly aaaa: readonly string[]
+  readonly cname: string | undefined
+  readonly txt: readonly string[]
+  readonly ttlSeconds: number
+}
+
+/** Queries for one of `names`, or at or below one of `suffixes`; neither: for every name. `types` empty: for every type. */
+export interface DnsRule {
+  readonly name: string
+  readonly names: readonly string[]
+  readonly suffixes: readonly string[]
+  readonly types: readonly number[]
+  readonly decision: DnsDecision
+  /** With `answer` alone. */
+  readonly answers: DnsAnswers | undefined
+  /** The servers for `forward`; empty: where other queries go. */
+  readonly to: readonly Endpoint[]
+}
+
+export interface DnsConfig {
+  /** Empty: the server that the client asked, or the listener's `to`. */
+  readonly upstreams: readonly Endpoint[]
+  /** Undefined: no answer is kept. */
+  readonly cache: { readonly entries: number; readonly bytes: number; readonly maxTtlMs: number } | undefined
+  /** The first that takes a query decides. */
+  readonly rules: readonly DnsRule[]
+}
+
 export interface ListenerConfig {
   readonly name: string
   readonly intercept: Intercept
@@ -102,6 +136,8 @@ export interface ListenerConfig {
   /** TCP Fast Open on both sides (RFC 7413). */
   readonly fastOpen: boolean
   readonly timeouts: Timeouts
+  /** What it takes is DNS, and handled as such; undefined: it is passed on as it is. */
+  readonly dns: DnsConfig | undefined
 }
 
 /** Packets to one destination that the kernel passes on to another host (DNAT); no byte of them comes to Limpid. */

@@ -57,6 +57,11 @@ export function addressBytes(address: string): Uint8Array {
   return Uint8Array.from(ipaddr.parse(address).toByteArray())
 }
 
+/** Canonical text of the 4 or 16 bytes of an address in network order; IPv4-mapped IPv6 becomes IPv4. */
+export function addressOfBytes(bytes: Uint8Array): string {
+  return parseAddress(ipaddr.fromByteArray([...bytes]).toString())!
+}
+
 /** Whether a socket bound to it has every address of its family. */
 export function isWildcard(address: string): boolean {
   return address === '0.0.0.0' || address === '::'

@@ -36,7 +36,8 @@ function isLoop(flow: Parties, context: ProxyContext): boolean {
   if (isOurListener(flow.originalDst, context)) return true
   // nothing was rewritten; said of an address, too, that we have had for less than a second
   if (arrivesRewritten(flow.listener.intercept) && sameEndpoint(flow.originalDst, flow.reached)) return true
-  return flow.listener.to === undefined && isOurs(flow.originalDst.address, context)
+  const dialsElsewhere = flow.listener.to !== undefined || (flow.listener.dns?.upstreams ?? []).length > 0
+  return !dialsElsewhere && isOurs(flow.originalDst.address, context)
 }
 
 /** A listener on all addresses takes what is dialled to any of ours; dialling the unspecified address reaches loopback. */

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import type { ListenerConfig } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { SourceUsed } from './record.ts'
 
@@ -34,8 +35,8 @@ export interface DatagramApp {
   decide(datagram: ClientDatagram): DatagramDecision
   /** The datagram that decide() let go on is about to be sent to the session's upstream. May change it in place. False: it is not sent. */
   onSend(session: AppSession, bytes: Uint8Array): boolean
-  /** A datagram of the upstream. May change it in place. False: it does not go on to the client. */
-  onReceive(session: AppSession, bytes: Uint8Array): boolean
+  /** A datagram of the upstream. May change it in place. How many of its bytes go on to the client; -1: it does not. */
+  onReceive(session: AppSession, bytes: Uint8Array): number
   onSessionEnd(session: AppSession): void
 }
 
@@ -50,6 +51,19 @@ export interface StreamApp {
       dial(to: Endpoint | undefined): Promise<Socket>
     },
   ): Promise<void>
+}
+
+/** Names that clients have learnt by DNS. */
+export interface NameSource {
+  /** Those by which a client knows the address of a server, the one learnt last first. `nowMs`: monotonic. */
+  namesOf(clientAddress: string, serverAddress: string, nowMs: number): readonly string[]
+}
+
+/** What a proxy has beyond the relay: a handler for some listeners, and the names that it learns. */
+export interface Apps {
+  readonly names?: NameSource
+  /** Undefined: the listener's flows are relayed as they are. */
+  appOf(listener: ListenerConfig): App | undefined
 }
 
 /** Handles the flows of a listener instead of passing them on as they are. */

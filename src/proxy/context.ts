@@ -22,6 +22,8 @@ export interface ProxyContext {
   readonly listening: Endpoint[]
   readonly flows: Set<Flow>
   readonly flowsByClient: Map<string, number>
+  /** The name by which a client knows a server; undefined when DNS has told none. */
+  nameOf(clientAddress: string, serverAddress: string): string | undefined
   /** Called exactly once for each flow, when it has ended. */
   onFlowEnd(record: FlowRecord): void
 }

@@ -27,7 +27,8 @@ export interface DialTcpOptions {
   signal?: AbortSignal
 }
 
-const CODES: Readonly<Record<DialReason, ErrorCode>> = {
+/** What a dial that failed is called for a program. */
+export const DIAL_CODES: Readonly<Record<DialReason, ErrorCode>> = {
   'dial-refused': 'LIMPID_DIAL_REFUSED',
   'dial-timeout': 'LIMPID_DIAL_TIMEOUT',
   'dial-unreachable': 'LIMPID_DIAL_UNREACHABLE',
@@ -102,7 +103,7 @@ function dialError(to: Endpoint, bind: Endpoint | undefined, failure: DialFailur
     })
   }
   const why = failure.reason === 'dial-timeout' ? `no answer in ${timeoutMs} ms` : errnoName(failure.errno)
-  return new LimpidError(CODES[failure.reason], `${what}: ${why}`, { cure: CURES[failure.reason] })
+  return new LimpidError(DIAL_CODES[failure.reason], `${what}: ${why}`, { cure: CURES[failure.reason] })
 }
 
 const CURES: Readonly<Partial<Record<DialReason, string>>> = {

@@ -7,6 +7,8 @@ import { EPOLLERR, type Watch } from '../sys/loop.ts'
 import { setKeepalive, setResetOnClose } from '../sys/options.ts'
 import { type Accepted, closeFd, type FirstBytes, receive } from '../sys/socket.ts'
 import { refusalOf } from './admission.ts'
+import type { StreamApp } from './app.ts'
+import { serveStream } from './app-stream.ts'
 import { type Arrival, arrivalOf } from './arrival.ts'
 import type { ProxyContext } from './context.ts'
 import { type DialFailure, type Dialled, dial } from './dial.ts'
@@ -33,17 +35,19 @@ export interface Flow {
   dialErrno: number
   dialled: Dialled | undefined
   relay: TcpRelay | undefined
+  /** Bytes of a flow that an app serves: there is no relay to count them. */
+  served: { readonly bytesClientToUpstream: number; readonly bytesUpstreamToClient: number } | undefined
   first: FirstBytes | undefined
   /** The upstream's silent death will be noticed. */
   watchesPeer: boolean
   stopping: boolean
-  /** Ends a dial that is under way. */
-  abandonDial: (() => void) | undefined
+  /** Ends a dial that is under way, or what an app does. */
+  abandon: (() => void) | undefined
 }
 
 /**
  * One flow's life. Takes the accepted socket; it is closed on every path, and the record is told exactly once.
- * Opens the record → refuses a loop → dials → relays → closes with one reason.
+ * Opens the record → refuses a loop → dials → relays → closes with one reason. An app serves the flow in place of dial and relay.
  */
 export async function runFlow(
   id: number,
@@ -51,6 +55,7 @@ export async function runFlow(
   listener: ListenerConfig,
   target: Target | undefined,
   context: ProxyContext,
+  app?: StreamApp,
 ): Promise<void> {
   const client = new ClientEvents()
   let flow: Flow
@@ -62,6 +67,7 @@ export async function runFlow(
   }
   const refusal = refusalOf(flow, context)
   if (refusal !== undefined) return resetClient(flow, refusal, context)
+  if (app !== undefined) return closeFlow(flow, await serveStream(flow, app, context), context)
 
   const dialled = await dialUpstream(flow, client, context)
   if (dialled.kind === 'failed') {
@@ -97,10 +103,11 @@ function openFlow(
     dialErrno: 0,
     dialled: undefined,
     relay: undefined,
+    served: undefined,
     first: undefined,
     watchesPeer: false,
     stopping: false,
-    abandonDial: undefined,
+    abandon: undefined,
   }
   context.flows.add(flow)
   countClient(context.flowsByClient, flow.client.address, 1)
@@ -146,14 +153,14 @@ async function dialUpstream(flow: Flow, client: ClientEvents, context: ProxyCont
   const options = { source, mark, connectMs, deadPeerMs: 0, first, ports, events: RELAY_EVENTS }
   try {
     return await dial(flow.upstream, options, context.resources.loop, context.counters, (abandon) => {
-      flow.abandonDial = abandon
+      flow.abandon = abandon
       client.onReset = abandon // nobody waits for the answer any more
     })
   } catch (error) {
     if (error instanceof SyscallError) return { kind: 'failed', reason: 'dial-failed', errno: error.errno }
     throw error
   } finally {
-    flow.abandonDial = undefined
+    flow.abandon = undefined
     client.onReset = undefined
     flow.dialMs = performance.now() - flow.acceptedAt
   }
@@ -172,7 +179,7 @@ function relayFlow(flow: Flow, client: ClientEvents, dialled: Dialled, context: 
 /** Ends the flow now, with a reset to both peers; its record follows. */
 export function stopFlow(flow: Flow): void {
   flow.stopping = true
-  flow.abandonDial?.()
+  flow.abandon?.()
   flow.relay?.end('shutdown')
 }
 
@@ -208,11 +215,12 @@ function closeFlow(flow: Flow, reason: CloseReason, context: ProxyContext): void
     protocol: 'tcp',
     client: flow.client,
     originalDst: flow.originalDst,
+    name: context.nameOf(flow.client.address, flow.originalDst.address),
     upstream: refused ? undefined : flow.upstream,
     sourceAddr: flow.dialled?.sourceAddr,
     source: flow.dialled?.source ?? (refused ? undefined : flow.source.kind),
-    bytesClientToUpstream: flow.relay?.bytesClientToUpstream ?? 0,
-    bytesUpstreamToClient: flow.relay?.bytesUpstreamToClient ?? 0,
+    bytesClientToUpstream: (flow.relay ?? flow.served)?.bytesClientToUpstream ?? 0,
+    bytesUpstreamToClient: (flow.relay ?? flow.served)?.bytesUpstreamToClient ?? 0,
     datagrams: undefined,
     startedAt: flow.startedAt,
     dialMs: flow.dialMs,

@@ -1,10 +1,11 @@
+import { createProxy } from '../apps/create-proxy.ts'
 import { parseConfig } from '../config/parse.ts'
 import type { Host } from '../lab/host.ts'
 import { X_TO_Y } from '../lab/topology.ts'
 import { until } from '../lab/traffic.fixture.ts'
 import type { Endpoint } from '../net/address.ts'
 import { enterNetNamespace } from '../sys/namespace.ts'
-import { createProxy, type TransparentProxy } from './proxy.ts'
+import type { TransparentProxy } from './proxy.ts'
 import type { FlowRecord } from './record.ts'
 
 // Rules as a person would write them, so that these tests are about the proxy alone. Marks are those of DEFAULT_RULES.

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { getEventListeners } from 'node:events'
 import { test } from 'node:test'
+import { createProxy } from '../apps/create-proxy.ts'
 import { until } from '../lab/traffic.fixture.ts'
 import { bindSocket, closeFd, listenSocket, localEndpoint, openTcp, startConnect } from '../sys/socket.ts'
 import { dialTcp, relayTcp } from './dial-tcp.ts'
 import { listenTcp } from './listen-tcp.ts'
 import { connectTo, openDescriptors, readAll, startForwarder, startServer } from './proxy.fixture.ts'
-import { createProxy } from './proxy.ts'
 
 test('dials and listeners that ended leave nothing on their AbortSignal', async () => {
   await using server = await startServer((socket) => socket.end())

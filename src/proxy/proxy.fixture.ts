@@ -1,10 +1,11 @@
 import { readdirSync } from 'node:fs'
 import { Server, Socket } from 'node:net'
+import { createProxy } from '../apps/create-proxy.ts'
 import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_TIMEOUTS, MATCH_ANY } from '../config/defaults.ts'
 import type { Config, Limits, ListenerConfig, Timeouts } from '../config/types.ts'
 import { until } from '../lab/traffic.fixture.ts'
 import type { Endpoint } from '../net/address.ts'
-import { createProxy, type TransparentProxy } from './proxy.ts'
+import type { TransparentProxy } from './proxy.ts'
 import type { FlowRecord } from './record.ts'
 
 /** A config with one plain forwarder on loopback, port 0, towards `to`. */
@@ -30,6 +31,7 @@ export function forwarderConfig(
         onDown: 'open',
         fastOpen: false,
         timeouts: { ...DEFAULT_TIMEOUTS, ...timeouts },
+        dns: undefined,
         ...listener,
       },
     ],

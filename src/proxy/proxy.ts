@@ -7,6 +7,7 @@ import { localPortRange } from '../sys/local-ports.ts'
 import { eventLoop } from '../sys/loop.ts'
 import { OwnAddresses } from '../sys/own-addresses.ts'
 import { PipePool } from '../sys/pipes.ts'
+import type { App, Apps } from './app.ts'
 import { MAX_WAITING_BYTES, PIPE_BYTES, planBudget } from './budget.ts'
 import type { ProxyContext } from './context.ts'
 import type { DialCounters } from './dial.ts'
@@ -51,6 +52,8 @@ export interface ProxyStats extends DialCounters {
   readonly replySockets: number
   /** Answers that left by a raw socket. */
   readonly rawDatagrams: number
+  /** What the apps of listeners have counted, by the listener's name. */
+  readonly apps: Readonly<Record<string, Readonly<Record<string, number>>>>
 }
 
 interface ProxyEvents {
@@ -63,6 +66,8 @@ interface ProxyEvents {
 /** A transparent proxy in this process. It touches no kernel rules: see planRuleset and installRuleset. */
 export class TransparentProxy extends EventEmitter<ProxyEvents> {
   readonly #config: Config
+  readonly #apps: Apps
+  readonly #appOf = new Map<ListenerConfig, App>()
   readonly #context: ProxyContext
   readonly #pipes: PipePool
   readonly #listeners: TcpListener[] = []
@@ -76,9 +81,15 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   #bytesClientToUpstream = 0
   #bytesUpstreamToClient = 0
 
-  constructor(config: Config) {
+  /** `apps`: what serves the flows of some listeners; see createProxy(). */
+  constructor(config: Config, apps: Apps = { appOf: () => undefined }) {
     super()
     this.#config = config
+    this.#apps = apps
+    for (const listener of config.listeners) {
+      const app = apps.appOf(listener)
+      if (app !== undefined) this.#appOf.set(listener, app)
+    }
     const serves = (protocol: Protocol) => config.listeners.some(({ protocols }) => protocols.includes(protocol))
     const served = { tcp: serves('tcp'), udp: serves('udp') }
     const budget = planBudget(config.limits, descriptorLimit(), served)
@@ -94,6 +105,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       listening: [],
       flows: new Set(),
       flowsByClient: new Map(),
+      nameOf: (client, server) => this.#apps.names?.namesOf(client, server, performance.now())[0],
       onFlowEnd: (record) => this.#onFlowEnd(record),
     }
     if (served.udp) this.#udp = this.#makeUdp(config)
@@ -168,6 +180,11 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     await this.close()
   }
 
+  /** The names by which a client knows a server's address, learnt from the answers of Limpid's DNS; the last learnt first. */
+  namesOf(clientAddress: string, serverAddress: string): readonly string[] {
+    return this.#apps.names?.namesOf(clientAddress, serverAddress, performance.now()) ?? []
+  }
+
   stats(): ProxyStats {
     const { budget, counters, flows, resources } = this.#context
     return {
@@ -181,6 +198,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       waitingBytes: resources.waitingBytes,
       pipesOpen: this.#pipes.open,
       ...this.#datagramStats(),
+      apps: Object.fromEntries([...this.#appOf].map(([{ name }, app]) => [name, app.stats()])),
       acceptBackoffs: this.#listeners.reduce((sum, listener) => sum + listener.backoffs, 0),
     }
   }
@@ -202,12 +220,14 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     let at = endpoint
     if (listener.protocols.includes('tcp')) at = this.#listenTcp(listener, at, target)
     // where the kernel chose a port, it is one for both
-    if (listener.protocols.includes('udp')) at = this.#udp!.listen(at, listener, target)
+    if (listener.protocols.includes('udp'))
+      at = this.#udp!.listen(at, listener, target, this.#appOf.get(listener)?.datagrams)
     this.#context.listening.push(at)
   }
 
   #listenTcp(listener: ListenerConfig, endpoint: Endpoint, target: Target | undefined): Endpoint {
     const context = this.#context
+    const app = this.#appOf.get(listener)?.streams
     const options = { listener, backlog: context.limits.backlog, mark: context.mark }
     const opened = new TcpListener(
       endpoint,
@@ -215,7 +235,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       context.resources.loop,
       () => context.flows.size < context.budget.flows && context.resources.waitingBytes < MAX_WAITING_BYTES,
       (accepted) => {
-        void runFlow(++this.#flowsTotal, accepted, listener, target, context)
+        void runFlow(++this.#flowsTotal, accepted, listener, target, context, app)
       },
     )
     this.#listeners.push(opened)
@@ -249,16 +269,6 @@ function oneFlowEnds(proxy: TransparentProxy, deadlineAt: number): Promise<void>
     const timer = setTimeout(done, Math.max(0, deadlineAt - performance.now()))
     proxy.on('flow', done)
   })
-}
-
-/** The proxy of a config (see defineConfig, parseConfig). Call `listen()`; flow records come as `flow` events. */
-export function createProxy(config: Config): TransparentProxy {
-  if (config?.limits === undefined || config.rules === undefined) {
-    throw new LimpidError('LIMPID_USAGE', 'createProxy: this configuration is not complete', {
-      cure: 'pass it through defineConfig()',
-    })
-  }
-  return new TransparentProxy(config)
 }
 
 /** A plain forwarder needs no mark, and so no capability. */

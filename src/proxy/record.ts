@@ -32,8 +32,8 @@ export type SessionReason =
   /** The client's host says that nobody waits for the answers any more (ICMP port unreachable). */
   | 'client-gone'
 
-/** The closed list of reasons with which a flow ends. Exactly one is given. */
-export type CloseReason = RefusalReason | DialReason | RelayReason | SessionReason
+/** The closed list of reasons with which a flow ends; `app-failed`: an app that served it threw. Exactly one is given. */
+export type CloseReason = RefusalReason | DialReason | RelayReason | SessionReason | 'app-failed'
 
 export const REFUSALS: Readonly<Record<RefusalReason, true>> = { loop: true, source: true, 'client-limit': true }
 
@@ -48,6 +48,8 @@ export interface FlowRecord {
   readonly protocol: Protocol
   readonly client: Endpoint
   readonly originalDst: Endpoint
+  /** The name by which the client had learnt the original destination, where Limpid's DNS told it. */
+  readonly name: string | undefined
   /** What was dialled; undefined for a flow that was refused before. */
   readonly upstream: Endpoint | undefined
   /** Our end towards the upstream, as the server sees it; undefined when there was no answer. */

@@ -132,16 +132,20 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
 
   #sendDown(slot: number): void {
     const { arena, outbox, counters, table, proxy } = this.#context
-    const bytes = arena.length[slot]!
-    const datagrams = datagramsIn(bytes, arena.segment[slot]!)
+    const datagrams = datagramsIn(arena.length[slot]!, arena.segment[slot]!)
     if (!this.#isFromUpstream(slot)) {
       this.#drop('stranger', datagrams)
       return
     }
-    if (this.#app !== undefined && !this.#app.onReceive(this, arena.bytesOf(slot))) {
-      this.#drop('app', 1)
-      return
+    if (this.#app !== undefined) {
+      const kept = this.#app.onReceive(this, arena.bytesOf(slot))
+      if (kept < 0) {
+        this.#drop('app', 1)
+        return
+      }
+      arena.length[slot] = kept
     }
+    const bytes = arena.length[slot]!
     this.#datagramsDown += datagrams
     this.#bytesDown += bytes
     counters.datagramsUpstreamToClient += datagrams
@@ -231,6 +235,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
       protocol: 'udp',
       client: this.client,
       originalDst: this.originalDst,
+      name: this.#context.proxy.nameOf(this.client.address, this.originalDst.address),
       upstream: this.upstream,
       sourceAddr,
       source: this.source,
@@ -290,7 +295,8 @@ function dialSession(
 ): UdpSession | DropReason {
   const { counters, proxy } = context
   const isStream = !QUERY_PORTS.has(start.originalDst.port)
-  const dialled = dialUdp(start.upstream, { source, mark: proxy.mark, isStream })
+  // an app looks at each datagram by itself, not at trains
+  const dialled = dialUdp(start.upstream, { source, mark: proxy.mark, isStream: isStream && start.app === undefined })
   if ('errno' in dialled) {
     const error = icmpErrorOf(dialled.errno, 0)
     const family = familyOf(start.reached.address)

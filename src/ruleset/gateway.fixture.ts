@@ -37,6 +37,7 @@ export function listener(changes: Partial<ListenerConfig> = {}): ListenerConfig 
     onDown: 'open',
     fastOpen: false,
     timeouts: DEFAULT_TIMEOUTS,
+    dns: undefined,
     ...changes,
   }
 }

@@ -1,0 +1,22 @@
+import type { Config } from '../config/types.ts'
+import { LimpidError } from '../errors.ts'
+import { TransparentProxy } from '../proxy/proxy.ts'
+import { DnsApp } from './dns/app.ts'
+import { LearntNames } from './dns/learnt.ts'
+
+/** The proxy of a config (see defineConfig, parseConfig). Call `listen()`; flow records come as `flow` events. */
+export function createProxy(config: Config): TransparentProxy {
+  if (config?.limits === undefined || config.rules === undefined) {
+    throw new LimpidError('LIMPID_USAGE', 'createProxy: this configuration is not complete', {
+      cure: 'pass it through defineConfig()',
+    })
+  }
+  const learnt = new LearntNames()
+  return new TransparentProxy(config, {
+    names: learnt,
+    appOf: (listener) => {
+      const { dns, source, to } = listener
+      return dns === undefined ? undefined : new DnsApp({ dns, source, to }, { learnt })
+    },
+  })
+}

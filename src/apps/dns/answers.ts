@@ -1,0 +1,119 @@
+import type { DnsConfig, ListenerConfig } from '../../config/types.ts'
+import { type DnsQuery, emptyQuery, RCODE } from '../../inspect/dns.ts'
+import type { DnsAnswer } from '../../inspect/dns-answer.ts'
+import { NO_RECORDS, writeAnswer } from '../../inspect/dns-write.ts'
+import type { Endpoint, Family } from '../../net/address.ts'
+import { familyOf } from '../../net/address.ts'
+import { AnswerCache, writeCached } from './cache.ts'
+import type { DnsCounters } from './counters.ts'
+import { type LearntNames, lessonOf } from './learnt.ts'
+import type { PendingQuery } from './pending.ts'
+import { questionKey } from './question-key.ts'
+import { DnsRules, type ReadyRule } from './rules.ts'
+import { KnownUpstreams, type Upstreams } from './upstreams.ts'
+
+/** Who asks, and whom. May be computed when it is asked for. */
+export interface Asker {
+  readonly client: Endpoint
+  readonly originalDst: Endpoint
+}
+
+export type DnsListener = Pick<ListenerConfig, 'source' | 'to'> & { readonly dns: DnsConfig }
+
+/** What Answers.ask() returns beside a length. */
+export const FORWARD = 0
+export const DROP = -1
+
+/** Rules and cache: what can be answered here, by UDP and TCP alike. */
+export class Answers {
+  /** The query that is being asked; whoever asks reads into it first. */
+  readonly query: DnsQuery = emptyQuery()
+  readonly known = new KnownUpstreams()
+  readonly cache: AnswerCache | undefined
+  readonly learnt: LearntNames | undefined
+  readonly #rules: DnsRules
+  readonly #upstreams: Upstreams | undefined
+  readonly #counters: DnsCounters
+  readonly #isOneServer: boolean
+  readonly #isPerClient: boolean
+  readonly #isAnyFamily: boolean
+  /** Of the query that was asked last: its key, and the rule that took it. */
+  key = ''
+  rule: ReadyRule | undefined
+
+  constructor({ dns, source, to }: DnsListener, counters: DnsCounters, learnt: LearntNames | undefined) {
+    this.cache = dns.cache && new AnswerCache(dns.cache)
+    this.learnt = learnt
+    this.#counters = counters
+    this.#rules = new DnsRules(dns.rules, (endpoints) => this.known.group(endpoints))
+    this.#upstreams = dns.upstreams.length === 0 ? undefined : this.known.group(dns.upstreams)
+    this.#isOneServer = this.#upstreams !== undefined || (to !== undefined && to.port !== 0)
+    this.#isPerClient = source === 'client-port'
+    this.#isAnyFamily = source === 'proxy'
+  }
+
+  /** The key of `query`, for its answers in the cache. */
+  keyOf(message: Uint8Array, asker: Asker): string {
+    return questionKey(
+      message,
+      this.query,
+      this.#isOneServer ? undefined : asker.originalDst, // a server may lie to those who ask it, and to nobody else
+      this.#isPerClient ? asker.client.address : undefined, // who knows the port can forge answers: to itself alone then
+    )
+  }
+
+  /**
+   * Answers `query`, whose bytes are `message`, into `out`, truncated above `limit`: returns the length, FORWARD or DROP.
+   * The cache comes first: it has only what rules let go on.
+   */
+  ask(message: Uint8Array, asker: Asker, nowMs: number, out: Uint8Array, limit: number): number {
+    const { query } = this
+    const key = this.keyOf(message, asker)
+    this.key = key
+    this.rule = undefined
+    if (!query.extra && this.cache !== undefined) {
+      const kept = this.cache.get(key, nowMs)
+      if (kept !== undefined) {
+        this.#counters.cacheHits++
+        if (kept.lesson !== undefined) this.learnt?.note(asker.client.address, kept.lesson, nowMs)
+        return writeCached(kept, message, query, nowMs, out, limit)
+      }
+    }
+    return this.#rules.isEmpty ? FORWARD : this.#askRules(message, out, limit)
+  }
+
+  #askRules(message: Uint8Array, out: Uint8Array, limit: number): number {
+    const { query } = this
+    const rule = this.ruleOf(this.key)
+    this.rule = rule
+    if (rule === undefined || rule.decision === 'forward') return FORWARD
+    this.#counters.ruled++
+    if (rule.decision === 'drop') return DROP
+    const records = rule.canned?.recordsFor(query.qtype) ?? NO_RECORDS
+    return writeAnswer(message, query, RULE_RCODES[rule.decision], records, out, limit)
+  }
+
+  /** The first rule for `query`, whose key is `key`. */
+  ruleOf(key: string): ReadyRule | undefined {
+    return this.#rules.find(key, this.query.nameEnd, this.query.qtype)
+  }
+
+  /** The servers that queries under `rule` go to; undefined: the one that was asked, or the listener's. */
+  upstreamsOf(rule: ReadyRule | undefined): Upstreams | undefined {
+    return rule?.upstreams ?? this.#upstreams
+  }
+
+  /** The family that a server must have for this client; undefined: any. */
+  familyFor(client: Endpoint): Family | undefined {
+    return this.#isAnyFamily ? undefined : familyOf(client.address)
+  }
+
+  /** An answer goes on to its client: what it says is kept and learnt. */
+  take(message: Uint8Array, answer: DnsAnswer, query: PendingQuery, clientAddress: () => string, nowMs: number): void {
+    const lesson = this.learnt && lessonOf(message, answer, nowMs)
+    if (lesson !== undefined) this.learnt?.note(clientAddress(), lesson, nowMs)
+    if (query.shared && this.cache?.put(query.key, message, answer, nowMs, lesson)) this.#counters.cacheStored++
+  }
+}
+
+const RULE_RCODES = { nxdomain: RCODE.nxDomain, refuse: RCODE.refused, answer: RCODE.noError } as const
