@@ -65,13 +65,13 @@ test('every other way to intercept is as predicted, and so is a port that the ke
   })
 })
 
-const UDP = ['udp', 'udp-mark', 'udp-spoof']
+const UDP = ['udp', 'udp-mark', 'udp-spoof', 'dns']
 const FORGED = {
   4: 'IP 1.2.3.4.5300 > 198.41.0.4.53: UDP, length 24',
   6: 'IP6 2001:db8:1:2::3:4.5300 > 2001:db8:198:41::4.53: UDP, length 24',
 }
 
-test("datagrams are as predicted: sessions, the mark alone, and one from an address that is nobody's (R4, R18)", async () => {
+test('datagrams are as predicted: sessions, the mark alone, one from nobody here, and names (R4, R18, R24)', async () => {
   const { code, stdout, stderr } = await runToEnd(lab('--scenario', UDP.join(','), '--json'))
   assert.equal(code, 0, stdout + stderr)
   assertDatagrams(JSON.parse(stdout) as LabReport)
@@ -102,8 +102,20 @@ function assertDatagrams({ runs, passed }: LabReport): void {
       ])
       continue
     }
-    assert.ok(run.bytes! > 8_192)
     assert.deepEqual(run.clientSees, run.dialled, 'the answer comes from the address asked')
+    if (run.scenario === 'dns') {
+      assert.equal(run.evidence?.length, 3)
+      assert.deepEqual(
+        run.evidence.map(({ observed }) => observed.split(/ from .*; /)),
+        [
+          ['www.example A 192.0.2.80', 'Z heard the question'],
+          ['www.example A 192.0.2.80', 'Z heard nothing'],
+          ['ads.example A 192.0.2.99', 'Z heard nothing'],
+        ],
+      )
+      continue
+    }
+    assert.ok(run.bytes! > 8_192)
     const { z } = ADDRESSES[run.family]
     const local = run.sockets.map(({ state, local }) => `${state} ${formatEndpoint(local)}`)
     const upstream = `ESTAB ${formatEndpoint(run.serverSees!)}`

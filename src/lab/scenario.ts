@@ -17,6 +17,7 @@ export type ScenarioName =
   | 'udp'
   | 'udp-mark'
   | 'udp-spoof'
+  | 'dns'
 
 /** One thing to show, on one of the two topologies: a flow that passes X, or a datagram that X sends. */
 export type Scenario = FlowScenario | SpoofScenario

@@ -3,6 +3,7 @@ import { quickConfig } from '../config/quick.ts'
 import { relayConfig } from '../config/relay.ts'
 import { LimpidError } from '../errors.ts'
 import { type Endpoint, type Family, formatEndpoint } from '../net/address.ts'
+import { serveDns } from './dns-exchange.ts'
 import { CONFIG_FILE, type FlowScenario, type Scenario, type ScenarioName } from './scenario.ts'
 import { serveTcp } from './tcp-exchange.ts'
 import { ADDRESSES } from './topology.ts'
@@ -69,6 +70,7 @@ export const SCENARIOS: readonly Scenario[] = [
     from: (family) => ({ address: family === 4 ? '1.2.3.4' : '2001:db8:1:2::3:4', port: 5_300 }),
     to: (family) => ({ address: family === 4 ? '198.41.0.4' : '2001:db8:198:41::4', port: 53 }),
   },
+  dns(),
 ]
 
 /** The scenarios by name, any case; the first four when `names` is left out or empty. @throws LimpidError LIMPID_USAGE */
@@ -161,5 +163,23 @@ function portForward(): FlowScenario {
     command: () => ['run', '-c', CONFIG_FILE],
     file,
     config: (family) => parseConfig(file(family), CONFIG_FILE),
+  }
+}
+
+function dns(): FlowScenario {
+  const [asked, ruled, address, ruledAddress] = ['www.example', 'ads.example', '192.0.2.80', '192.0.2.99']
+  const file = `listeners: [{ source: client, dns: { rules: [{ names: ${ruled}, then: answer, answers: { a: ${ruledAddress} } }] } }]\n`
+  const questions = [
+    { name: asked, address, reachesServer: true },
+    { name: asked, address, reachesServer: false }, // known by now
+    { name: ruled, address: ruledAddress, reachesServer: false },
+  ]
+  return {
+    ...{ ...FROM_Y_TO_Z, kind: 'flow', name: 'dns', title: 'names: asked of Z, remembered, and answered by a rule' },
+    ...{ protocol: 'udp', dials: 'server', dialledPort: 53, serverPort: 53, listensOnDialledPort: false },
+    serve: (host, endpoint) => serveDns(host, endpoint, address, questions),
+    command: () => ['run', '-c', CONFIG_FILE],
+    file: () => file,
+    config: () => parseConfig(file, CONFIG_FILE),
   }
 }
