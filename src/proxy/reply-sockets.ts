@@ -2,10 +2,17 @@ import { type Endpoint, type Family, familyOf, formatEndpoint } from '../net/add
 import { Allowance } from '../relay/allowance.ts'
 import type { Outlet, Sockaddr } from '../relay/outbox.ts'
 import type { DatagramArena } from '../sys/datagram-arena.ts'
-import { EADDRINUSE, errnoName, SyscallError } from '../sys/errno.ts'
-import { takeQueuedError } from '../sys/error-queue.ts'
+import { EADDRINUSE, EMSGSIZE, errnoName, SyscallError } from '../sys/errno.ts'
+import { type QueuedError, takeQueuedError } from '../sys/error-queue.ts'
 import { EPOLLERR, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
-import { canSendSegments, setMark, setReceiveErrors, setReuseAddress, setTransparent } from '../sys/options.ts'
+import {
+  allowFragments,
+  canSendSegments,
+  setMark,
+  setReceiveErrors,
+  setReuseAddress,
+  setTransparent,
+} from '../sys/options.ts'
 import { RawDatagrams } from '../sys/raw-datagrams.ts'
 import { sockaddrWords } from '../sys/sockaddr.ts'
 import { bindSocket, closeFd, openUdp } from '../sys/socket.ts'
@@ -29,7 +36,7 @@ export interface ReplySocketsOptions {
   /** Is this an address of this host? A socket there would take datagrams away from others. */
   isOwn(address: string): boolean
   /** Whom an answer did not reach, and why: an ICMP error of a client's host. */
-  onError(client: Uint32Array, from: ReplySocket, errno: number): void
+  onError(client: Uint32Array, from: ReplySocket, error: QueuedError): void
   onLost(errno: number, datagrams: number): void
   note(line: string): void
 }
@@ -230,7 +237,9 @@ export class ReplySocket implements ReplyOutlet, EventTarget {
     for (let i = 0; i < MAX_ERRORS && this.fd >= 0; i++) {
       const error = takeQueuedError(this.fd)
       if (error === undefined) return
-      this.#options.onError(error.to, this, error.errno)
+      // IPv4 does not remember the MTU of a path for a source that is not its own (__ipv4_sk_update_pmtu, net/ipv4/route.c)
+      if (error.errno === EMSGSIZE && this.family === 4) allowFragments(this.fd)
+      this.#options.onError(error.to, this, error)
     }
   }
 }

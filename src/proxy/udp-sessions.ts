@@ -5,7 +5,8 @@ import { Outbox } from '../relay/outbox.ts'
 import { IDLE_CLASSES, SessionTable } from '../relay/session-table.ts'
 import { Conntrack } from '../sys/conntrack.ts'
 import { DatagramArena } from '../sys/datagram-arena.ts'
-import { ECONNREFUSED } from '../sys/errno.ts'
+import { ECONNREFUSED, EMSGSIZE } from '../sys/errno.ts'
+import type { QueuedError } from '../sys/error-queue.ts'
 import type { DatagramApp } from './app.ts'
 import { arrivesRewritten } from './arrival.ts'
 import { ClientErrors } from './client-errors.ts'
@@ -66,7 +67,7 @@ export class UdpSessions {
         mark: options.replyMark,
         most: replySockets,
         isOwn: (address) => proxy.own.has(address, loop.now),
-        onError: (client, from, errno) => this.#onClientError(client, from, errno),
+        onError: (client, from, error) => this.#onClientError(client, from, error),
         onLost: (errno, datagrams) => this.#context.countLost(errno, datagrams),
         note: options.note,
       }),
@@ -98,7 +99,10 @@ export class UdpSessions {
     return opened.address
   }
 
+  /** As they are now: full buffers are asked what they have cost. */
   get counters(): DatagramCounters {
+    for (const listener of this.#listeners) listener.countOverflow()
+    for (const session of this.#context.table) session.countOverflow()
     return this.#context.counters
   }
 
@@ -165,10 +169,14 @@ export class UdpSessions {
     replies.sweep(now)
   }
 
-  /** A client's host has nobody who waits for the answers, or a router cannot bring them there. */
-  #onClientError(client: Uint32Array, from: ReplySocket, errno: number): void {
+  /** A client's host has nobody who waits for the answers, or a router cannot bring them there, or not in this size. */
+  #onClientError(client: Uint32Array, from: ReplySocket, { errno, mtu }: QueuedError): void {
     this.#context.counters.errorsFromClient++
-    if (errno !== ECONNREFUSED) return
-    for (const listener of this.#listeners) listener.sessionBetween(client, from.address)?.end('client-gone')
+    if (errno !== ECONNREFUSED && errno !== EMSGSIZE) return
+    for (const listener of this.#listeners) {
+      const session = listener.sessionBetween(client, from.address)
+      if (errno === EMSGSIZE) session?.tellUpstream(mtu)
+      else session?.end('client-gone')
+    }
   }
 }
