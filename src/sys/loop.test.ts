@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { readdirSync } from 'node:fs'
+import { readdirSync, writeSync } from 'node:fs'
 import { test } from 'node:test'
 import { ffi } from './ffi.ts'
 import { EPOLLET, EPOLLIN, EventLoop } from './loop.ts'
@@ -13,8 +13,7 @@ function makePipe(): { readFd: number; write(): void; close(): void } {
   const [readFd = -1, writeFd = -1] = fds
   return {
     readFd,
-    // send() is for sockets; splice of nothing is not a write: Node's own write will do
-    write: () => void import('node:fs').then((fs) => fs.writeSync(writeFd, 'x')),
+    write: () => void writeSync(writeFd, 'x'),
     close: () => {
       closeFd(readFd)
       closeFd(writeFd)
