@@ -5,7 +5,8 @@ import { ffi } from './ffi.ts'
 import { EPOLLET, EPOLLIN, EventLoop } from './loop.ts'
 import { closeFd } from './socket.ts'
 
-const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 10))
+/** Long enough for events to come also on a busy machine. */
+const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 150))
 
 function makePipe(): { readFd: number; write(): void; close(): void } {
   const fds = new Int32Array(2)
