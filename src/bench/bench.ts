@@ -6,21 +6,21 @@ import { LimpidError } from '../errors.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { type Progress, progressOn } from '../lab/progress.ts'
 import { isInstalled } from '../sys/program.ts'
-import { CASES, type Case, type Sample } from './cases.ts'
 import { machineFacts, revision } from './machine.ts'
 import { type Row, rowsOf, tableOf } from './results.ts'
-import { raiseSubject, type Subject, type SubjectName } from './subjects.ts'
+import type { Case, Sample, Subject, Suite } from './suite.ts'
+import { SUITES } from './suites.ts'
 
 const RESULTS = fileURLToPath(new URL('../../bench/results', import.meta.url))
 const PROFILER = new URL('./profiler.js', import.meta.url).href
-const WARM_UP_SECONDS = 1
+const WARM_UP_SECONDS = 2 // until the compiler has nothing left to do
 
 interface Extent {
   readonly rounds: number
   readonly seconds: number
 }
 
-const ALL: readonly SubjectName[] = ['limpid', 'haproxy', 'haproxy-splice', 'forwarding']
+const NAMES = SUITES.flatMap(({ name, cases }) => [name, ...cases.map((wanted) => wanted.name)])
 const FULL: Extent = { rounds: 5, seconds: 2 }
 const QUICK: Extent = { rounds: 2, seconds: 1 }
 
@@ -28,7 +28,7 @@ const USAGE = `usage: npm run bench -- [--quick] [--json] [--case NAME]… [--ro
 
   --quick            ${QUICK.rounds} rounds of ${QUICK.seconds} s instead of ${FULL.rounds} of ${FULL.seconds} s
   --json             the results as JSON instead of a table
-  --case NAME        only ${CASES.map(({ name }) => name).join(', ')}
+  --case NAME        only ${NAMES.join(', ')}
   --profile FOLDER   write Limpid's CPU profile there (figures suffer)
   --no-save          no file in bench/results
 `
@@ -50,7 +50,8 @@ export async function main(argv: readonly string[]): Promise<number> {
 }
 
 interface Options {
-  readonly cases: readonly Case[]
+  /** With the wanted cases alone. */
+  readonly suites: readonly Suite[]
   readonly extent: Extent
   readonly json: boolean
   readonly save: boolean
@@ -61,14 +62,9 @@ interface Options {
 function readOptions(argv: readonly string[]): Options | undefined {
   const { values } = parsed(argv)
   if (values.help) return undefined
-  const unknown = values.case?.find((wanted) => CASES.every(({ name }) => name !== wanted))
-  if (unknown !== undefined) {
-    const known = CASES.map(({ name }) => name).join(', ')
-    throw new LimpidError('LIMPID_USAGE', `no such case: ${unknown}`, { cure: `take one of ${known}` })
-  }
   const base = values.quick ? QUICK : FULL
   return {
-    cases: CASES.filter(({ name }) => values.case?.includes(name) ?? true),
+    suites: wantedSuites(values.case),
     extent: {
       rounds: count('--rounds', values.rounds, base.rounds),
       seconds: count('--seconds', values.seconds, base.seconds),
@@ -77,6 +73,18 @@ function readOptions(argv: readonly string[]): Options | undefined {
     save: !values['no-save'],
     profile: values.profile,
   }
+}
+
+/** `names`: of suites, or of cases; undefined: all. */
+function wantedSuites(names: readonly string[] | undefined): Suite[] {
+  const unknown = names?.find((name) => !NAMES.includes(name))
+  if (unknown !== undefined) {
+    throw new LimpidError('LIMPID_USAGE', `no such case: ${unknown}`, { cure: `take one of ${NAMES.join(', ')}` })
+  }
+  return SUITES.map((suite) => {
+    const isWanted = (name: string): boolean => names === undefined || names.includes(name)
+    return { ...suite, cases: suite.cases.filter(({ name }) => isWanted(suite.name) || isWanted(name)) }
+  }).filter(({ cases }) => cases.length > 0)
 }
 
 function parsed(argv: readonly string[]) {
@@ -107,34 +115,27 @@ function count(flag: string, text: string | undefined, otherwise: number): numbe
   throw new LimpidError('LIMPID_USAGE', `${flag} ${text}: not a whole number from 1 to ${MAX_COUNT}`)
 }
 
-async function bench({ cases, extent, json, save, profile }: Options): Promise<number> {
+async function bench({ suites, extent, json, save, profile }: Options): Promise<number> {
   const progress = progressOn(process.stderr, json)
-  const notes = missing(cases)
-  const names = ALL.filter((name) => !name.startsWith('haproxy') || isInstalled('haproxy'))
-  const usable = cases.filter(({ needsWrk }) => !needsWrk || isInstalled('wrk'))
-  progress.step(`raising ${names.length} topologies: ${names.join(', ')}`)
   const env = profile === undefined ? {} : profiling(profile)
-  const subjects: Subject[] = []
+  const notes: string[] = []
+  const tables: string[] = []
   const rows: Row[] = []
-  let busy: Record<string, Record<string, (number | undefined)[]>> = {}
-  try {
-    for (const name of names) subjects.push(await raiseSubject(name, env))
-    for (const wanted of usable) {
-      const taking = subjects.filter(({ name }) => !wanted.without.includes(name))
-      const samples = await measure(wanted, taking, extent, progress)
-      rows.push(...rowsOf(wanted, samples))
-      busy = {
-        ...busy,
-        [wanted.name]: Object.fromEntries([...samples].map(([who, all]) => [who, all.map((s) => s.busy)])),
-      }
+  const busy: Record<string, Record<string, (number | undefined)[]>> = {}
+  for (const suite of suites) {
+    const measurable = await withoutMissing(suite, notes)
+    const taken = await measureSuite(measurable, extent, env, progress)
+    const own = [...taken].flatMap(([wanted, samples]) => rowsOf(suite, wanted, samples))
+    for (const [{ name }, samples] of taken) {
+      busy[name] = Object.fromEntries([...samples].map(([who, all]) => [who, all.map((sample) => sample.busy)]))
     }
-  } finally {
-    await Promise.all(subjects.map((subject) => subject.close()))
+    rows.push(...own)
+    tables.push(tableOf(suite, own))
   }
   progress.clear()
   const at = new Date().toISOString()
   const results = { at, revision: await revision(), machine: await machineFacts(), ...extent, notes, rows, busy }
-  process.stdout.write(json ? `${JSON.stringify(results)}\n` : report(results))
+  process.stdout.write(json ? `${JSON.stringify(results)}\n` : report(results, tables))
   if (save) {
     mkdirSync(RESULTS, { recursive: true })
     const file = `${at.slice(0, 10)}-${results.revision}.json`
@@ -142,6 +143,45 @@ async function bench({ cases, extent, json, save, profile }: Options): Promise<n
     if (!json) process.stdout.write(`\nsaved as bench/results/${file}\n`)
   }
   return 0
+}
+
+/** Without what cannot be measured here; `notes` get a sentence for each. */
+async function withoutMissing(suite: Suite, notes: string[]): Promise<Suite> {
+  const subjects = []
+  for (const kind of suite.subjects) {
+    const missing = await kind.missing?.()
+    if (missing === undefined) subjects.push(kind)
+    else notes.push(`${suite.name} without ${kind.name}: there is no ${missing}`)
+  }
+  const cases = suite.cases.filter(({ name, needs }) => {
+    if (needs === undefined || isInstalled(needs)) return true
+    notes.push(`${name} is left out: ${needs} is not installed (Debian: ${needs})`)
+    return false
+  })
+  return { ...suite, subjects, cases }
+}
+
+/** Raises the subjects of a suite, which stay up meanwhile, and measures its cases. */
+async function measureSuite(
+  { name, subjects, cases }: Suite,
+  extent: Extent,
+  env: Record<string, string>,
+  progress: Progress,
+): Promise<Map<Case, Map<string, Sample[]>>> {
+  const taken = new Map<Case, Map<string, Sample[]>>()
+  if (cases.length === 0) return taken
+  progress.step(`${name}: raising ${subjects.map((kind) => kind.name).join(', ')}`)
+  const raised: Subject[] = []
+  try {
+    for (const kind of subjects) raised.push(await kind.raise(env))
+    for (const wanted of cases) {
+      const taking = raised.filter((subject) => !wanted.without.includes(subject.name))
+      taken.set(wanted, await measure(wanted, taking, extent, progress))
+    }
+  } finally {
+    await Promise.all(raised.map((subject) => subject.close()))
+  }
+  return taken
 }
 
 /** Makes a Node process write its CPU profile into `folder`. */
@@ -156,8 +196,8 @@ async function measure(
   subjects: readonly Subject[],
   { rounds, seconds }: Extent,
   progress: Progress,
-): Promise<Map<SubjectName, Sample[]>> {
-  const samples = new Map<SubjectName, Sample[]>(subjects.map(({ name }) => [name, []]))
+): Promise<Map<string, Sample[]>> {
+  const samples = new Map<string, Sample[]>(subjects.map(({ name }) => [name, []]))
   for (const subject of subjects) {
     progress.step(`${wanted.title}: warming up ${subject.name}`)
     await wanted.measure(subject, WARM_UP_SECONDS)
@@ -172,16 +212,6 @@ async function measure(
   return samples
 }
 
-/** What cannot be measured here, one sentence each. */
-function missing(cases: readonly Case[]): string[] {
-  const notes: string[] = []
-  if (!isInstalled('haproxy'))
-    notes.push('HAProxy is not installed (Debian: haproxy), so there is nothing to compare with')
-  const skipped = cases.filter(({ needsWrk }) => needsWrk && !isInstalled('wrk')).map(({ name }) => name)
-  if (skipped.length > 0) notes.push(`wrk is not installed (Debian: wrk), so these are left out: ${skipped.join(', ')}`)
-  return notes
-}
-
 interface Results extends Extent {
   readonly revision: string
   readonly machine: Awaited<ReturnType<typeof machineFacts>>
@@ -189,13 +219,14 @@ interface Results extends Extent {
   readonly rows: readonly Row[]
 }
 
-function report({ revision, machine, rounds, seconds, notes, rows }: Results): string {
-  const { kernel, cores, processor, node, haproxy } = machine
+function report({ revision, machine, rounds, seconds, notes }: Results, tables: readonly string[]): string {
+  const { kernel, cores, processor, node, others } = machine
+  const versions = Object.entries(others).map(([program, version]) => `${program} ${version}, `)
   return [
-    `limpid ${revision}, Node.js ${node}, HAProxy ${haproxy ?? '–'}, Linux ${kernel}, ${cores} × ${processor}`,
+    `limpid ${revision}, Node.js ${node}, ${versions.join('')}Linux ${kernel}, ${cores} × ${processor}`,
     `medians of ${rounds} rounds of ${seconds} s, taken in turns; ratio of medians (smallest–largest ratio of a round)`,
     '',
-    tableOf(rows),
+    ...tables,
     ...notes,
   ].join('\n')
 }

@@ -1,6 +1,6 @@
 import { availableParallelism, cpus, release } from 'node:os'
 import { fileURLToPath } from 'node:url'
-import { firstLine, isInstalled, run } from '../sys/program.ts'
+import { isInstalled, run } from '../sys/program.ts'
 
 /** What figures depend on besides the code. */
 export interface MachineFacts {
@@ -8,21 +8,32 @@ export interface MachineFacts {
   readonly cores: number
   readonly processor: string
   readonly node: string
-  /** undefined where it is not installed. */
-  readonly haproxy: string | undefined
+  /** The versions of the other programs that are installed. */
+  readonly others: Readonly<Record<string, string>>
 }
 
+/** How each is asked; a version is the first number in the answer. */
+const VERSION_FLAG = { haproxy: '-v', nginx: '-v', dnsmasq: '--version', dnsperf: '-h' } as const
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 
 export async function machineFacts(): Promise<MachineFacts> {
-  const version = isInstalled('haproxy') ? firstLine((await run('haproxy', ['-v'])).stdout) : undefined
+  const others: Record<string, string> = {}
+  for (const [program, flag] of Object.entries(VERSION_FLAG)) {
+    const version = isInstalled(program) ? await versionOf(program, flag) : undefined
+    if (version !== undefined) others[program] = version
+  }
   return {
     kernel: /^[\d.]+/.exec(release())?.[0] ?? release(), // without what a distributor adds
     cores: availableParallelism(),
     processor: cpus()[0]?.model ?? 'unknown',
     node: process.versions.node,
-    haproxy: version === undefined ? undefined : (/version (\S+)/.exec(version)?.[1] ?? version),
+    others,
   }
+}
+
+async function versionOf(program: string, flag: string): Promise<string | undefined> {
+  const { stdout, stderr } = await run(program, [flag])
+  return /(?:version[: ]*|nginx\/)(\d\S*)/i.exec(stdout + stderr)?.[1]
 }
 
 /** The revision of the checkout, with `-changed` where files differ from it; `unknown` without git. */

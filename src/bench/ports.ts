@@ -1,3 +1,5 @@
 /** Where the servers of Z listen. */
 export const HTTP_PORT = 80
 export const BULK_PORT = 9000
+export const UDP_PORT = 5000
+export const DNS_PORT = 53

@@ -3,11 +3,14 @@
 import { writeFileSync } from 'node:fs'
 import { Session } from 'node:inspector'
 
+const SAMPLING_MICROSECONDS = 200
+
 const folder = process.env.LIMPID_BENCH_PROFILE
 if (folder !== undefined) {
   const session = new Session()
   session.connect()
   session.post('Profiler.enable')
+  session.post('Profiler.setSamplingInterval', { interval: SAMPLING_MICROSECONDS })
   session.post('Profiler.start')
   process.once('exit', () => {
     // within one process the answer comes before post() returns

@@ -1,79 +1,75 @@
-import type { Case, Sample } from './cases.ts'
 import { compare, median, type Ratio } from './statistics.ts'
-import type { SubjectName } from './subjects.ts'
+import type { Case, Figure, Sample, Suite } from './suite.ts'
 
 /** One line of the table: a case's rate, or what it costs the proxy. */
 export interface Row {
   readonly case: string
   readonly title: string
   readonly unit: string
-  /** All rounds, in order. */
-  readonly values: Readonly<Partial<Record<SubjectName, readonly number[]>>>
-  readonly medians: Readonly<Partial<Record<SubjectName, number>>>
-  /** Limpid's figure divided by HAProxy's; for a rate more is better, for a cost less. */
-  readonly limpidToHaproxy: Ratio | undefined
-  readonly limpidToHaproxySplice: Ratio | undefined
-  readonly limpidToForwarding: Ratio | undefined
+  /** All rounds, in order, by subject. */
+  readonly values: Readonly<Record<string, readonly number[]>>
+  readonly medians: Readonly<Record<string, number>>
+  /** By `limpid ÷ haproxy` and the like; for a rate more is better, for a cost less. */
+  readonly ratios: Readonly<Record<string, Ratio>>
 }
 
 /** The samples of one case: for each subject one of each round. */
-export type Samples = ReadonlyMap<SubjectName, readonly Sample[]>
+export type Samples = ReadonlyMap<string, readonly Sample[]>
 
-/** Two rows for a case: rate and cost. */
-export function rowsOf({ name, title, rateUnit, costUnit }: Case, samples: Samples): Row[] {
-  return [
-    rowOf(name, title, rateUnit, samples, (sample) => sample.rate),
-    rowOf(name, '', costUnit, samples, (sample) => sample.cost),
-  ]
+/** A row for each figure of a case; the title stands in the first. */
+export function rowsOf(suite: Suite, { name, title, figures }: Case, samples: Samples): Row[] {
+  return figures.map((figure, i) => ({
+    case: name,
+    title: i === 0 ? title : '',
+    ...rowOf(suite.comparisons, figure, samples),
+  }))
 }
 
 function rowOf(
-  name: string,
-  title: string,
-  unit: string,
+  comparisons: Suite['comparisons'],
+  figure: Figure,
   samples: Samples,
-  figure: (sample: Sample) => number | undefined,
-): Row {
-  const values: Partial<Record<SubjectName, number[]>> = {}
+): Pick<Row, 'unit' | 'values' | 'medians' | 'ratios'> {
+  const values: Record<string, number[]> = {}
   for (const [subject, taken] of samples) {
-    const figures = taken.map(figure).filter((value) => value !== undefined)
+    const figures = taken.map((sample) => figure.of(sample)).filter((value) => value !== undefined)
     if (figures.length > 0) values[subject] = figures
   }
-  const medians = Object.fromEntries(Object.entries(values).map(([subject, figures]) => [subject, median(figures)]))
-  const against = (other: number[] | undefined): Ratio | undefined =>
-    values.limpid === undefined || other === undefined ? undefined : compare(values.limpid, other)
-  return {
-    case: name,
-    title,
-    unit,
-    values,
-    medians,
-    limpidToHaproxy: against(values.haproxy),
-    limpidToHaproxySplice: against(values['haproxy-splice']),
-    limpidToForwarding: against(values.forwarding),
+  const ratios: Record<string, Ratio> = {}
+  for (const [ours, theirs] of figure.isCompared ? comparisons : []) {
+    const [a, b] = [values[ours], values[theirs]]
+    if (a !== undefined && b !== undefined) ratios[comparisonName(ours, theirs)] = compare(a, b)
   }
+  const medians = Object.fromEntries(Object.entries(values).map(([subject, figures]) => [subject, median(figures)]))
+  return { unit: figure.unit, values, medians, ratios }
 }
 
-const HEADINGS = ['case', 'unit', 'limpid', 'haproxy', 'haproxy-splice', 'forwarding', '÷ haproxy', '÷ haproxy-splice']
+function comparisonName(ours: string, theirs: string): string {
+  return `${ours} ÷ ${theirs}`
+}
 
-/** The table as Markdown, aligned for reading as it is. */
-export function tableOf(rows: readonly Row[]): string {
-  const cells = rows.map(({ title, unit, medians, limpidToHaproxy, limpidToHaproxySplice }) => [
+/** The table of a suite as Markdown, aligned for reading as it is; columns for those subjects that were measured. */
+export function tableOf({ subjects, comparisons }: Suite, rows: readonly Row[]): string {
+  const measured = subjects.map(({ name }) => name).filter((name) => rows.some(({ values }) => name in values))
+  const compared = comparisons.filter((pair) => pair.every((name) => measured.includes(name)))
+  const names = compared.map(([ours, theirs]) => comparisonName(ours, theirs))
+  const headings = ['case', 'unit', ...measured, ...names]
+  const cells = rows.map(({ title, unit, medians, ratios }) => [
     title,
     unit,
-    ...[medians.limpid, medians.haproxy, medians['haproxy-splice'], medians.forwarding].map(formatNumber),
-    formatRatio(limpidToHaproxy),
-    formatRatio(limpidToHaproxySplice),
+    ...measured.map((name) => formatNumber(medians[name])),
+    ...names.map((name) => formatRatio(ratios[name])),
   ])
-  const widths = HEADINGS.map((heading, i) => Math.max(heading.length, ...cells.map((row) => row[i]!.length)))
+  const widths = headings.map((heading, i) => Math.max(heading.length, ...cells.map((row) => row[i]!.length)))
   const line = (row: readonly string[]): string =>
     `| ${row.map((cell, i) => (i < 2 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join(' | ')} |`
   const rule = `|${widths.map((width, i) => (i < 2 ? '-'.repeat(width + 2) : `${'-'.repeat(width + 1)}:`)).join('|')}|`
-  return `${[line(HEADINGS), rule, ...cells.map(line)].join('\n')}\n`
+  return `${[line(headings), rule, ...cells.map(line)].join('\n')}\n`
 }
 
 function formatNumber(value: number | undefined): string {
   if (value === undefined) return '–'
+  if (value === 0) return '0'
   if (value >= 1000) return Math.round(value).toLocaleString('en-US')
   return value.toPrecision(3)
 }

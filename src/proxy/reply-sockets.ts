@@ -1,6 +1,6 @@
 import { type Endpoint, type Family, familyOf, formatEndpoint } from '../net/address.ts'
 import { Allowance } from '../relay/allowance.ts'
-import type { Outlet, Sockaddr } from '../relay/outbox.ts'
+import type { Outbox, Outlet, Sockaddr } from '../relay/outbox.ts'
 import type { DatagramArena } from '../sys/datagram-arena.ts'
 import { EADDRINUSE, EMSGSIZE, errnoName, SyscallError } from '../sys/errno.ts'
 import { type QueuedError, takeQueuedError } from '../sys/error-queue.ts'
@@ -17,6 +17,7 @@ import { RawDatagrams } from '../sys/raw-datagrams.ts'
 import { sockaddrWords } from '../sys/sockaddr.ts'
 import { bindSocket, closeFd, openUdp } from '../sys/socket.ts'
 import { udpPortOwner } from '../sys/socket-owner.ts'
+import { type ClientSide, ClientSocket } from './client-socket.ts'
 
 /** How long a socket that no session needs stays for the next one. */
 const KEEP_MS = 30_000
@@ -59,6 +60,7 @@ export class ReplySockets {
   readonly #failed = new Map<number | string, number>()
   readonly #raw: Partial<Record<Family, RawOutlet>> = {}
   readonly #notes = new Allowance(NOTES_AT_ONCE, NOTE_EVERY_MS)
+  #owned = 0
   #closed = false
   /** Datagrams that went by a raw socket. */
   rawDatagrams = 0
@@ -68,7 +70,7 @@ export class ReplySockets {
   }
 
   get open(): number {
-    return this.#sockets.size
+    return this.#sockets.size + this.#owned
   }
 
   /** The way for answers from `dst`; give it back by release(). Undefined when there is none (no descriptor, no capability). */
@@ -86,7 +88,20 @@ export class ReplySockets {
     return socket ?? this.#rawOutlet(familyOf(endpoint().address))
   }
 
+  /** A socket of a session's own in place of a shared one; undefined where there can be none. Give it back by release(). */
+  own(dst: Endpoint, client: Endpoint, side: ClientSide, outbox: Outbox): ClientSocket | undefined {
+    const { most, isOwn, loop, arena, mark } = this.#options
+    if (this.#sockets.size + this.#owned >= most || isOwn(dst.address)) return undefined
+    const socket = ClientSocket.open(dst, client, mark, side, { loop, arena, outbox })
+    if (socket !== undefined) this.#owned++
+    return socket
+  }
+
   release(outlet: ReplyOutlet): void {
+    if (outlet instanceof ClientSocket) {
+      outlet.close()
+      this.#owned--
+    }
     if (!(outlet instanceof ReplySocket) || --outlet.users > 0) return
     outlet.idleSince = this.#options.loop.now
     this.#idle.add(outlet)
@@ -113,7 +128,7 @@ export class ReplySockets {
   #bind(key: number | string, endpoint: Endpoint): ReplySocket | undefined {
     const { most, isOwn, loop, mark } = this.#options
     if (isOwn(endpoint.address)) return undefined
-    if (this.#sockets.size >= most && !this.#dropOldestIdle()) return undefined
+    if (this.#sockets.size + this.#owned >= most && !this.#dropOldestIdle()) return undefined
     try {
       const socket = new ReplySocket(key, bindReply(endpoint, mark), endpoint, this.#options)
       socket.watch = loop.take(socket.fd, 0, socket) // errors are always told

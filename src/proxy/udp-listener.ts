@@ -33,9 +33,20 @@ import type { UdpSession } from './udp-session.ts'
 
 const READ_BATCH = 64
 const BATCHES_PER_EVENT = 4 // then the sessions have their turn
-/** A tenth of a second of 100,000 small datagrams: the kernel counts about 800 bytes for each. */
-const RECEIVE_BUFFER_BYTES = 8 * 1024 * 1024
+/**
+ * Half a second of 100,000 small datagrams each second, of which the kernel counts 768 bytes for each: so long a flood may have the
+ * processor before the datagrams of running sessions are lost behind it.
+ */
+const RECEIVE_BUFFER_BYTES = 32 * 1024 * 1024
 const MAX_ERRORS = 64
+/** More datagrams than its buffer holds, of which the kernel doubles the size. */
+const MOST_QUEUED = (2 * RECEIVE_BUFFER_BYTES) / 512
+/**
+ * A listener that has not been empty for so long is flooded: a burst of clients is over by then. Until it is empty again few
+ * sessions begin, so that the datagrams of those that there are do not wait, and are not lost behind the others.
+ */
+const FLOODED_AFTER_MS = 20
+const BEGINNINGS_WHEN_FLOODED = 2 // of each batch
 /** conntrack forgets a UDP flow after 30 s at the earliest (nf_conntrack_udp_timeout): long before, it is asked again where a flow goes. */
 const ASK_AGAIN_MS = 5_000
 
@@ -59,6 +70,12 @@ export class UdpListener implements EventTarget, ReplyOutlet {
   readonly #datagram: ReceivedDatagram
   /** Datagrams lost by its full buffer that were counted. */
   #overflow = 0
+  /** When nothing waited any more, in monotonic milliseconds. */
+  #emptyAt = 0
+  #wasFull = false
+  #received = 0
+  #waiting: { readonly work: () => void; readonly at: number }[] = []
+  #beginningsLeft = 0
   /** Where an app wants the datagram at hand to go. */
   #to: Endpoint | undefined
 
@@ -87,16 +104,38 @@ export class UdpListener implements EventTarget, ReplyOutlet {
 
   onEvents(events: number): void {
     if ((events & EPOLLERR) !== 0) this.#takeErrors()
-    if ((events & EPOLLIN) === 0) return
+    if ((events & EPOLLIN) === 0 || this.fd < 0) return
     const { arena, outbox } = this.#context
     for (let batch = 0; batch < BATCHES_PER_EVENT && this.fd >= 0; batch++) {
+      const now = performance.now()
+      if (batch === 0 && !this.#wasFull) this.#emptyAt = now
+      this.#beginningsLeft = now - this.#emptyAt > FLOODED_AFTER_MS ? BEGINNINGS_WHEN_FLOODED : READ_BATCH
       const most = Math.min(READ_BATCH, SLOTS)
       const count = outbox.receive(this.fd, most)
+      this.#wasFull = count === most
+      this.#tellAfterQueue(Math.max(0, count), count < most)
       if (count <= 0) break
       for (let slot = arena.used - count; slot < arena.used; slot++) this.#take(slot)
-      if (count < most) break
+      if (count < most && this.#waiting.length === 0) break
     }
     outbox.flushSoon()
+    // it may be empty by now, and then nothing would be told any more
+    if (this.#waiting.length > 0) this.#context.proxy.resources.loop.later(() => this.onEvents(EPOLLIN))
+  }
+
+  /** Calls back when all that waited at this moment has been taken. */
+  readonly #afterQueue = (work: () => void): void => {
+    this.#waiting.push({ work, at: this.#received + MOST_QUEUED })
+  }
+
+  #tellAfterQueue(received: number, isEmpty: boolean): void {
+    this.#received += received
+    if (this.#waiting.length === 0) return
+    const due = this.#waiting.filter(({ at }) => isEmpty || at <= this.#received)
+    if (due.length === 0) return
+    this.#waiting = this.#waiting.filter((one) => !due.includes(one))
+    // what was received last is still to be looked at
+    for (const { work } of due) this.#context.proxy.resources.loop.afterEvents(work)
   }
 
   /** Where the datagram goes: an app's answer, the session that there is, or a new one. */
@@ -144,7 +183,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
     const context = this.#context
     const { arena, table, counters } = context
     const { now } = context.proxy.resources.loop
-    const refused = context.mayBegin(now)
+    const refused = this.#beginningsLeft-- > 0 ? context.mayBegin(now) : 'session-rate'
     if (refused !== undefined) return this.#drop(refused)
     const client = decodeSockaddrWords(arena.senders, at)
     const oldest = table.whoMustGo(client.address, now)
@@ -167,6 +206,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
         listener: this.#listener,
         replyBy: this.#answers ? this : undefined,
         app: this.#app,
+        afterQueue: this.#afterQueue,
       },
       context,
     )

@@ -5,7 +5,6 @@ import { Outbox } from '../relay/outbox.ts'
 import { IDLE_CLASSES, SessionTable } from '../relay/session-table.ts'
 import { Conntrack } from '../sys/conntrack.ts'
 import { DatagramArena } from '../sys/datagram-arena.ts'
-import { ECONNREFUSED, EMSGSIZE } from '../sys/errno.ts'
 import type { QueuedError } from '../sys/error-queue.ts'
 import type { DatagramApp } from './app.ts'
 import { arrivesRewritten } from './arrival.ts'
@@ -170,13 +169,13 @@ export class UdpSessions {
   }
 
   /** A client's host has nobody who waits for the answers, or a router cannot bring them there, or not in this size. */
-  #onClientError(client: Uint32Array, from: ReplySocket, { errno, mtu }: QueuedError): void {
-    this.#context.counters.errorsFromClient++
-    if (errno !== ECONNREFUSED && errno !== EMSGSIZE) return
+  #onClientError(client: Uint32Array, from: ReplySocket, error: QueuedError): void {
     for (const listener of this.#listeners) {
       const session = listener.sessionBetween(client, from.address)
-      if (errno === EMSGSIZE) session?.tellUpstream(mtu)
-      else session?.end('client-gone')
+      if (session === undefined) continue
+      session.onClientError(error)
+      return
     }
+    this.#context.counters.errorsFromClient++
   }
 }

@@ -1,0 +1,99 @@
+import { once } from 'node:events'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { LimpidError } from '../errors.ts'
+import { ADDRESSES, type Topology, X_TO_Y } from '../lab/topology.ts'
+import { isInstalled } from '../sys/program.ts'
+import { forwarding, onTopology, startLimpid } from './on-topology.ts'
+import { DNS_PORT } from './ports.ts'
+import type { Subject, SubjectKind } from './suite.ts'
+
+const SERVER_PROCESS = fileURLToPath(new URL('./dns-server-process.js', import.meta.url))
+const { xy: PROXY, z: SERVER } = ADDRESSES[4]
+const FOLDER = '/run/limpid-bench' // /run is the lab's own (see enterNamespaces)
+const READY_TIMEOUT_MS = 10_000
+
+/** A forwarder as dnsmasq is: clients ask X, which asks Z from its own address, and has a cache. */
+const FORWARDER = `listeners:
+  - name: dns
+    intercept: none
+    protocols: udp
+    listen: ["${PROXY}:${DNS_PORT}"]
+    source: proxy
+    dns:
+      upstreams: ["${SERVER}:${DNS_PORT}"]
+`
+
+/** Clients ask Z, which sees their addresses; the answers are cached on the way. */
+const ON_THE_WAY = `listeners:
+  - name: dns
+    intercept: tproxy
+    protocols: udp
+    interfaces: ${X_TO_Y}
+    family: 4
+    listen: ["127.0.0.1:50080"]
+    ports: ${DNS_PORT}
+    source: client
+    dns: {}
+`
+
+/** Datagrams as any others: no cache. */
+const RELAY = [
+  ...['--intercept', 'tproxy', '--protocol', 'udp', '--from', X_TO_Y, '--family', '4', '--ports', String(DNS_PORT)],
+  ...['--source', 'client', '--listen', '127.0.0.1:50080'],
+]
+
+export const DNS_SUBJECTS: readonly SubjectKind[] = [
+  configured('limpid', ON_THE_WAY, SERVER),
+  configured('limpid-none', FORWARDER, PROXY),
+  kind('limpid-relay', (topology, env) => startLimpid(topology, RELAY, { name: 'limpid-relay', dialled: SERVER }, env)),
+  {
+    ...kind('dnsmasq', raiseDnsmasq),
+    missing: async () => (isInstalled('dnsmasq') ? undefined : 'dnsmasq (Debian: dnsmasq-base)'),
+  },
+  kind('forwarding', async (topology) => forwarding(topology)),
+]
+
+/** A subject with the server on Z running. */
+function kind(name: string, raise: (topology: Topology, env: Record<string, string>) => Promise<Subject>): SubjectKind {
+  return {
+    name,
+    raise: (env) =>
+      onTopology(async (topology) => {
+        const server = topology.z.spawn(process.execPath, [SERVER_PROCESS], { stdio: ['ignore', 'pipe', 'inherit'] })
+        await once(server.stdout!, 'data', { signal: AbortSignal.timeout(READY_TIMEOUT_MS) })
+        return await raise(topology, env)
+      }),
+  }
+}
+
+/** Limpid with a configuration file. */
+function configured(name: string, config: string, dialled: string): SubjectKind {
+  const file = `${FOLDER}/${name}.yaml`
+  return kind(name, (topology, env) => {
+    mkdirSync(FOLDER, { recursive: true })
+    writeFileSync(file, config)
+    return startLimpid(topology, ['--config', file], { name, dialled }, env)
+  })
+}
+
+/**
+ * The same job: one process, a cache of 10,000, no log; more questions at once than the load has. With --no-daemon it stays who
+ * it is: in a user namespace it may not drop its groups.
+ */
+const DNSMASQ = [
+  ...['--no-daemon', '--conf-file=/dev/null', '--log-facility=/dev/null', '--no-resolv', '--no-hosts', '--no-poll'],
+  ...[`--server=${SERVER}`, `--listen-address=${PROXY}`, '--bind-interfaces', `--port=${DNS_PORT}`],
+  ...['--cache-size=10000', '--dns-forward-max=1000', '--pid-file='],
+]
+
+async function raiseDnsmasq(topology: Topology): Promise<Subject> {
+  const { x } = topology
+  const child = x.spawn('dnsmasq', DNSMASQ, { stdio: 'ignore' }) // it tells what it does on stderr
+  const deadlineAt = performance.now() + READY_TIMEOUT_MS
+  while ((await x.run('ss', ['-Huln', `sport = :${DNS_PORT}`])) === '') {
+    if (performance.now() > deadlineAt) throw new LimpidError('LIMPID_LAB', `dnsmasq does not listen on ${DNS_PORT}`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  return { name: 'dnsmasq', topology, pid: child.pid!, dialled: PROXY, close: () => topology.close() }
+}
