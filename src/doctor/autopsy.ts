@@ -1,4 +1,4 @@
-import type { ListenerConfig, RulesConfig } from '../config/types.ts'
+import type { ListenerConfig, Protocol, RulesConfig } from '../config/types.ts'
 import type { Family } from '../net/address.ts'
 import { familySwitch } from '../ruleset/ip-commands.ts'
 import { guardTable } from '../ruleset/nft.ts'
@@ -19,10 +19,11 @@ import { wayTo } from './ways.ts'
 const SYN_ACK = /tcp flags (?:== )?(?:syn \| ack|ack \| syn|0x12)(?: |$)/
 const SYN_ONLY = /tcp flags (?:== )?(?:syn|0x2)(?: |$)/
 const ROUTING = /^(ip-rule|local-route|foreign-ip-rule|route-table)$/
-/** One way into one listener over one family. */
+/** One way into one listener over one family and protocol. */
 export interface Probe {
   readonly listener: ListenerConfig
   readonly family: Family
+  readonly protocol: Protocol
   readonly plan: Extract<ProbePlan, { kind: 'probe' }>
 }
 
@@ -94,7 +95,11 @@ export async function whereItDied(
     serverLink: network.serverLink,
     reversePath: readTcpCounters().reversePath - before,
     isListening: examined.listening.some(
-      (each) => each.listener === listener.name && each.socket !== undefined && isFamily(each.endpoint.address, family),
+      (each) =>
+        each.listener === listener.name &&
+        each.protocol === 'tcp' &&
+        each.socket !== undefined &&
+        isFamily(each.endpoint.address, family),
     ),
     runCommand: runCommand(examined),
     mendRules: cureOf(checks, /^(rules|foreign-nft)$/, '') ?? verify,

@@ -85,6 +85,34 @@ for (const setup of ['run', 'kept'] as const) {
   })
 }
 
+test('datagrams are pushed through listeners for UDP, and a lost one is told with the command that shows its way', async () => {
+  const flags = [...TPROXY, '--protocol', 'udp', '--ports', '53,6000']
+  const stop = await start('run', flags)
+  try {
+    const healthy = await doctorOn(lab.x, flags)
+    assert.deepEqual(wrongLines(healthy.lines), [])
+    for (const family of [4, 6]) {
+      const taken = new RegExp(
+        `^ok +packets +UDP over IPv${family} to port 53, .* was taken by listener tproxy and answered; the server`,
+        'm',
+      )
+      assert.match(healthy.lines.join('\n'), taken)
+    }
+    assert.match(healthy.lines.join('\n'), /^ok +listener +listener tproxy waits at 127\.0\.0\.1:\d+ for UDP/m)
+    await onX(
+      'nft add table inet other; nft add chain inet other c "{ type filter hook prerouting priority -300; }"; nft add rule inet other c udp dport 53 drop',
+    )
+    const { lines } = await doctorOn(lab.x, flags)
+    assert.match(
+      lines.join('\n'),
+      /^wrong +packets +UDP over IPv4 to port 53, .* is not taken by listener tproxy; cure: limpid trace \S+ \S+:53 --protocol udp$/m,
+    )
+  } finally {
+    await onX('nft delete table inet other || true')
+    await stop()
+  }
+})
+
 const FAULTS: readonly Fault[] = [
   {
     name: 'rp_filter=1 on the interface',

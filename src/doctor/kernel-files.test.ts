@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { parseTcpSockets } from './kernel-sockets.ts'
+import { parseSockets } from './kernel-sockets.ts'
 import { parseDescriptorLimit } from './limits.ts'
 import { parseTcpCounters } from './tcp-counters.ts'
 
@@ -12,7 +12,7 @@ test('/proc/net/tcp and tcp6 are read with addresses, states and retransmits', (
   const text6 = `  sl  local_address remote_address st
    0: 00000000000000000000000001000000:C3A0 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 678 1
 `
-  assert.deepEqual(parseTcpSockets(text), [
+  assert.deepEqual(parseSockets(text), [
     {
       state: 'LISTEN',
       local: { address: '127.0.0.1', port: 50_080 },
@@ -28,7 +28,7 @@ test('/proc/net/tcp and tcp6 are read with addresses, states and retransmits', (
       inode: '0',
     },
   ])
-  assert.deepEqual(parseTcpSockets(text6)[0]?.local, { address: '::1', port: 50_080 })
+  assert.deepEqual(parseSockets(text6)[0]?.local, { address: '::1', port: 50_080 })
 })
 
 test('counters of dropped packets are read from pairs of lines', () => {

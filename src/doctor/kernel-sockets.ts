@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import type { Protocol } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import { parseAddress } from '../net/address.ts'
 
@@ -10,7 +11,7 @@ const STATES: Readonly<Record<string, string>> = {
   '0A': 'LISTEN',
 }
 
-/** One line of /proc/net/tcp or tcp6. */
+/** One line of /proc/net/tcp or tcp6, or of their like for UDP. */
 export interface KernelSocket {
   readonly state: string
   readonly local: Endpoint
@@ -22,16 +23,28 @@ export interface KernelSocket {
 
 /** All TCP sockets of the calling thread's network namespace. */
 export function readTcpSockets(): KernelSocket[] {
-  return ['tcp', 'tcp6'].flatMap((name) => {
+  return readSockets('tcp')
+}
+
+/** Those that take datagrams or connections of anybody. */
+export function readOpenSockets(protocol: Protocol): KernelSocket[] {
+  // one of UDP has no state but whether it is connected (udp4_format_sock, net/ipv4/udp.c)
+  return readSockets(protocol).filter(({ state }) =>
+    protocol === 'tcp' ? state === 'LISTEN' : state !== 'ESTABLISHED',
+  )
+}
+
+export function readSockets(protocol: Protocol): KernelSocket[] {
+  return [protocol, `${protocol}6`].flatMap((name) => {
     try {
-      return parseTcpSockets(readFileSync(`/proc/thread-self/net/${name}`, 'latin1'))
+      return parseSockets(readFileSync(`/proc/thread-self/net/${name}`, 'latin1'))
     } catch {
       return [] // no IPv6
     }
   })
 }
 
-export function parseTcpSockets(text: string): KernelSocket[] {
+export function parseSockets(text: string): KernelSocket[] {
   return text
     .split('\n')
     .slice(1)

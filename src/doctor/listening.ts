@@ -1,13 +1,14 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
-import type { ListenerConfig } from '../config/types.ts'
+import type { ListenerConfig, Protocol } from '../config/types.ts'
 import { type Endpoint, familyOf, formatEndpoint } from '../net/address.ts'
 import { type Finding, note, ok, wrong } from './finding.ts'
-import { type KernelSocket, readTcpSockets } from './kernel-sockets.ts'
+import { type KernelSocket, readOpenSockets } from './kernel-sockets.ts'
 
 /** Who listens at the places that the config names. */
 export interface Listening {
   readonly listener: string
   readonly endpoint: Endpoint
+  readonly protocol: Protocol
   /** The listening socket; undefined when there is none. */
   readonly socket: KernelSocket | undefined
   /** Its process, where /proc tells. */
@@ -20,13 +21,16 @@ export interface Holder {
 }
 
 export function readListening(listeners: readonly ListenerConfig[]): Listening[] {
-  const sockets = readTcpSockets().filter(({ state }) => state === 'LISTEN')
-  const found = listeners.flatMap(({ name, listen }) =>
-    listen.map((endpoint) => ({
-      listener: name,
-      endpoint,
-      socket: sockets.find((socket) => serves(socket, endpoint)),
-    })),
+  const sockets = { tcp: readOpenSockets('tcp'), udp: readOpenSockets('udp') }
+  const found = listeners.flatMap(({ name, listen, protocols }) =>
+    protocols.flatMap((protocol) =>
+      listen.map((endpoint) => ({
+        listener: name,
+        endpoint,
+        protocol,
+        socket: sockets[protocol].find((socket) => serves(socket, endpoint)),
+      })),
+    ),
   )
   const holders = holdersOf(new Set(found.map(({ socket }) => socket?.inode).filter((inode) => inode !== undefined)))
   return found.map((each) => ({ ...each, holder: each.socket && holders.get(each.socket.inode) }))
@@ -37,8 +41,8 @@ export function listeningFindings(
   rulesAreThere: boolean,
   runCommand: string,
 ): Finding[] {
-  return listening.map(({ listener, endpoint, socket, holder }) => {
-    const at = formatEndpoint(endpoint)
+  return listening.map(({ listener, endpoint, protocol, socket, holder }) => {
+    const at = `${formatEndpoint(endpoint)}${protocol === 'udp' ? ' for UDP' : ''}`
     if (socket !== undefined) {
       return ok(
         'listener',

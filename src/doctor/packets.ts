@@ -1,18 +1,19 @@
 import type { ListenerConfig } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import { type Family, formatEndpoint } from '../net/address.ts'
+import { portsContain } from '../net/ports.ts'
 import { effectiveCapabilities } from '../sys/capability.ts'
 import { readSysctl } from '../sys/host.ts'
 import { type Probe, type Run, whereItDied } from './autopsy.ts'
 import type { Examined } from './examined.ts'
-import { type CheckId, type Finding, ok, unknown } from './finding.ts'
+import { type CheckId, type Finding, ok, unknown, wrong } from './finding.ts'
 import { attachProbe, freeAddresses, type ProbeAddresses, type ProbeNetwork, pretendLink } from './probe-network.ts'
 import { CLIENT_LINK, planProbe, takesAnyOf } from './probe-plan.ts'
 import { dialThrough, isThrough, type TcpOutcome } from './probe-tcp.ts'
 import { probeServer } from './server-probe.ts'
 import { spoofFinding } from './spoof-probe.ts'
 import { probeTargets } from './target-probe.ts'
-import { udpFindings } from './udp-probe.ts'
+import { askThrough, UNTAKEN_PORT, udpFindings } from './udp-probe.ts'
 import { wayTo } from './ways.ts'
 
 const TOTAL_MS = 8_000 // all packets together
@@ -43,12 +44,17 @@ async function probeListeners(examined: Examined, checks: readonly Finding[]): P
   let first = true
   for (const own of new Set(probes.map(({ plan }) => linkOf(plan)))) {
     await using network = await attachProbe(own, addresses)
-    if (first) findings.push(...(await udpFindings(network)))
+    if (first && !examined.config.listeners.some(takesUntaken)) findings.push(...(await udpFindings(network)))
     first = false
     const mine = probes.filter(({ plan }) => linkOf(plan) === own)
     for (const probe of mine) findings.push(...(await runProbe({ examined, checks, network, deadlineAt }, probe)))
   }
   return findings
+}
+
+/** The port at which datagrams are to pass by is one that this listener takes. */
+function takesUntaken({ protocols, match }: ListenerConfig): boolean {
+  return protocols.includes('udp') && (match.ports.length === 0 || portsContain(match.ports, UNTAKEN_PORT))
 }
 
 type Addresses = Partial<Record<Family, ProbeAddresses>>
@@ -60,14 +66,18 @@ function planProbes({ config }: Examined, addresses: Addresses): { probes: Probe
   const taking = config.listeners.filter(({ intercept }) => intercept !== 'none')
   for (const [at, listener] of taking.entries()) {
     for (const family of listener.families.filter((each) => takesAnyOf(listener, each))) {
-      const free = addresses[family]
-      const plan = free === undefined ? undefined : planProbe(listener, family, free, taking.slice(0, at))
-      if (plan?.kind === 'probe') {
-        probes.push({ listener, family, plan })
-        continue
+      for (const protocol of listener.protocols) {
+        const free = addresses[family]
+        const earlier = taking.slice(0, at).filter(({ protocols }) => protocols.includes(protocol))
+        const plan = free === undefined ? undefined : planProbe(listener, family, free, earlier)
+        if (plan?.kind === 'probe') {
+          probes.push({ listener, family, protocol, plan })
+          continue
+        }
+        const why = plan?.why ?? noAddresses(family)
+        const packets = protocol === 'tcp' ? 'packets' : 'datagrams'
+        findings.push(unknown('packets', `no ${packets} over IPv${family} for listener ${listener.name}: ${why}`))
       }
-      const why = plan?.why ?? noAddresses(family)
-      findings.push(unknown('packets', `no packets over IPv${family} for listener ${listener.name}: ${why}`))
     }
   }
   return { probes, findings }
@@ -105,8 +115,8 @@ function linkOf({ entry }: Probe['plan']): string {
 
 async function runProbe(run: Run, probe: Probe): Promise<Finding[]> {
   const { network, deadlineAt } = run
-  const { listener, family, plan } = probe
-  const name = `TCP over IPv${family}`
+  const { listener, family, protocol, plan } = probe
+  const name = `${protocol.toUpperCase()} over IPv${family}`
   const { client, server } = network.addresses[family]!
   if (performance.now() > deadlineAt) return [unknown('packets', `${name} to listener ${listener.name}: no time left`)]
   const [toClient, toServer] = await Promise.all([wayTo({ to: client }), wayTo({ to: server })])
@@ -126,11 +136,30 @@ async function runProbe(run: Run, probe: Probe): Promise<Finding[]> {
     const obstacle = await pretend(network, plan.entry.as, family)
     if (obstacle !== undefined) return [unknown('packets', `${name} to listener ${listener.name}: ${obstacle}`)]
   }
-  const outcome = await dialThrough(network, family, plan.port)
   const entryLink = 'as' in plan.entry ? plan.entry.as : network.clientLink
+  if (protocol === 'udp') return [await runUdpProbe(run, probe, entryLink)]
+  const outcome = await dialThrough(network, family, plan.port)
   if (!isThrough(outcome, listener)) return [await whereItDied(run, probe, entryLink, name)]
   const came = ok('packets', through(name, listener, plan.port, outcome, entryLink))
   return family === 4 ? [came, await spoofFinding(network, plan.port, entryLink)] : [came]
+}
+
+/** One datagram, which has no handshake that could be followed: where it is lost, `limpid trace` shows the way. */
+async function runUdpProbe({ network }: Run, { listener, family, plan }: Probe, link: string): Promise<Finding> {
+  const { client, server } = network.addresses[family]!
+  const { answered, taken, serverSaw } = await askThrough(network, family, plan.port)
+  const what = `UDP over IPv${family} to port ${plan.port}, in by ${link}`
+  const seen = serverSaw === undefined ? '' : `; the server saw ${formatEndpoint(serverSaw)}`
+  const trace = `limpid trace ${client} ${formatEndpoint({ address: server, port: plan.port })} --protocol udp`
+  if (listener.to !== undefined) {
+    // whom it asks instead need not answer what a probe says
+    return serverSaw === undefined
+      ? ok('packets', `${what}, did not reach the server past listener ${listener.name}`)
+      : wrong('packets', `${what}, is not taken by listener ${listener.name}${seen}`, trace)
+  }
+  if (answered && taken) return ok('packets', `${what}, was taken by listener ${listener.name} and answered${seen}`)
+  if (!taken) return wrong('packets', `${what}, is not taken by listener ${listener.name}${seen}`, trace)
+  return wrong('packets', `${what}, is taken by listener ${listener.name}, and not answered${seen}`, trace)
 }
 
 function through(

@@ -33,6 +33,7 @@ export function planProbe(
 ): ProbePlan {
   const { match, exclude, intercept, paths } = listener
   if (intercept === 'none') return cannot('clients dial it themselves')
+  if (listener.dns !== undefined) return cannot('it takes DNS alone')
   if (!paths.includes('forwarded')) return cannot(`it takes traffic on the path ${paths.join(' and ')} only`)
   if (match.fwmarks.length > 0) return cannot('it takes packets with fwmarks of others only')
   const { client, server } = addresses

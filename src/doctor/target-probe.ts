@@ -27,9 +27,11 @@ export function targetsOf({ forwards, listeners }: Pick<Config, 'forwards' | 'li
     .filter(({ protocols }) => protocols.includes('tcp'))
     .flatMap(({ name, to, match }) => serverOf(to.address, to.port, match.ports, 'forward', name, true))
   const dialled = listeners.flatMap((listener: ListenerConfig) => {
-    const { to, match, name } = listener
+    const { to, match, name, protocols } = listener
     const address = to && parseAddress(to.host)
-    return address === undefined ? [] : serverOf(address, to!.port, match.ports, 'server', name, false)
+    return address === undefined || !protocols.includes('tcp')
+      ? []
+      : serverOf(address, to!.port, match.ports, 'server', name, false)
   })
   return [...passed, ...dialled]
 }

@@ -1,25 +1,21 @@
-import { createSocket, type Socket } from 'node:dgram'
-import { once } from 'node:events'
+import type { Socket } from 'node:dgram'
 import type { Host } from '../lab/host.ts'
-import type { Family } from '../net/address.ts'
-import { SyscallError } from '../sys/errno.ts'
-import { ffi, lastErrno } from '../sys/ffi.ts'
+import type { Endpoint, Family } from '../net/address.ts'
 import { readSysctl } from '../sys/host.ts'
-import { domainOf } from '../sys/sockaddr.ts'
-import { bindSocket } from '../sys/socket.ts'
 import { type Finding, note, ok } from './finding.ts'
 import { deleteCommand } from './foreign-nft.ts'
 import { forwardingKey } from './forwarding.ts'
+import { readSockets } from './kernel-sockets.ts'
 import type { ProbeNetwork } from './probe-network.ts'
 import { readTcpCounters } from './tcp-counters.ts'
 import { findPacket, type TraceStep } from './trace.ts'
 import { traced } from './tracer.ts'
 
-const SOCK_DGRAM_NONBLOCK_CLOEXEC = 0o2004002
-const PORT = 5_353 // one that no other UDP of a gateway's own is likely to use
+/** One that no other UDP of a gateway's own is likely to use. */
+export const UNTAKEN_PORT = 5_353
 const WAIT_MS = 400
 
-/** Datagrams, which no listener takes, must pass this host untouched, both ways. That they do not is for the operator to judge. */
+/** Datagrams that no listener takes must pass this host untouched, both ways. That they do not is for the operator to judge. */
 export async function udpFindings(network: ProbeNetwork): Promise<Finding[]> {
   const findings: Finding[] = []
   for (const family of [4, 6] as const) {
@@ -31,13 +27,14 @@ export async function udpFindings(network: ProbeNetwork): Promise<Finding[]> {
 
 async function udpFinding(network: ProbeNetwork, family: Family): Promise<Finding> {
   const name = `UDP over IPv${family}`
-  if (await exchange(network, family)) return ok('packets', `${name}, which is not taken, passes untouched both ways`)
+  if ((await askThrough(network, family, UNTAKEN_PORT)).answered)
+    return ok('packets', `${name}, which is not taken, passes untouched both ways`)
   const key = forwardingKey(family)
   if (readSysctl(key) === '0')
     return note('packets', `${name}, which is not taken, does not pass: ${key} is 0`, `sysctl -w ${key}=1`)
   const addresses = network.addresses[family]!
   const before = readTcpCounters().reversePath
-  const packets = await traced(family, addresses, () => exchange(network, family))
+  const packets = await traced(family, addresses, () => askThrough(network, family, UNTAKEN_PORT))
   const steps: readonly TraceStep[] = [
     ...findPacket(packets, addresses.client, addresses.server, /udp dport/),
     ...findPacket(packets, addresses.server, addresses.client, /udp sport/),
@@ -54,16 +51,29 @@ async function udpFinding(network: ProbeNetwork, family: Family): Promise<Findin
   return note('packets', `${name}, which is not taken, does not pass${strict}`)
 }
 
-/** Whether a datagram of the client reaches the server with the client's address, and the answer comes from the server's. */
-async function exchange({ client, server, addresses }: ProbeNetwork, family: Family): Promise<boolean> {
+export interface UdpOutcome {
+  /** From the address that was asked. */
+  readonly answered: boolean
+  /** Whom the server saw; undefined when it saw nobody. */
+  readonly serverSaw: Endpoint | undefined
+  /** A socket of this host was connected to the server. */
+  readonly taken: boolean
+}
+
+/** Sends the server one datagram of the client, which it answers. */
+export async function askThrough(
+  { client, server, addresses }: ProbeNetwork,
+  family: Family,
+  port: number,
+): Promise<UdpOutcome> {
   const ends = addresses[family]!
-  const [asking, answering] = await Promise.all([
-    openUdp(client, family, ends.client, 0),
-    openUdp(server, family, ends.server, PORT),
-  ])
+  const asking = openUdp(client, ends.client, 0)
+  const answering = openUdp(server, ends.server, port)
   try {
-    answering.on('message', (bytes, from) => {
-      if (from.address === ends.client) answering.send(bytes, from.port, from.address)
+    let serverSaw: Endpoint | undefined
+    answering.on('message', (bytes, { address, port }) => {
+      serverSaw = { address, port }
+      answering.send(bytes, port, address)
     })
     const answered = new Promise<boolean>((resolve) => {
       const timer = setTimeout(() => resolve(false), WAIT_MS)
@@ -72,22 +82,23 @@ async function exchange({ client, server, addresses }: ProbeNetwork, family: Fam
         resolve(from.address === ends.server)
       })
     })
-    asking.send('limpid doctor', PORT, ends.server)
-    return await answered
+    const upstreams = () =>
+      readSockets('udp')
+        .filter(({ remote }) => remote.port === port && remote.address === ends.server)
+        .map(({ inode }) => inode)
+    const former = upstreams() // of sessions of earlier probes
+    asking.send('limpid doctor', port, ends.server)
+    const isAnswered = await answered
+    const taken = upstreams().some((inode) => !former.includes(inode))
+    return { answered: isAnswered, serverSaw, taken }
   } finally {
     asking.close()
     answering.close()
   }
 }
 
-async function openUdp(host: Host, family: Family, address: string, port: number): Promise<Socket> {
-  const fd = host.inside(() => ffi.socket(domainOf(family), SOCK_DGRAM_NONBLOCK_CLOEXEC, 0))
-  if (fd < 0) throw new SyscallError('socket', lastErrno(), `UDP over IPv${family}`)
-  bindSocket(fd, { address, port })
-  const socket = createSocket(family === 4 ? 'udp4' : 'udp6')
+function openUdp(host: Host, address: string, port: number): Socket {
+  const socket = host.datagramSocket({ address, port })
   socket.on('error', () => {}) // an unreachable server is silence
-  const listening = once(socket, 'listening') // with a descriptor it may happen within bind()
-  socket.bind({ fd, exclusive: true })
-  await listening
   return socket
 }

@@ -45,10 +45,11 @@ export interface DatagramCounters {
   datagramsClientToUpstream: number
   datagramsUpstreamToClient: number
   readonly dropped: Record<DropReason, number>
-  /** ICMP errors that came from servers, and those that were passed on to clients. */
+  /** ICMP errors that came from servers, and those that were passed on to clients; the other way alone those about the path MTU. */
   errorsFromUpstream: number
   errorsToClient: number
   errorsFromClient: number
+  errorsToUpstream: number
   /** `client-port` gave way to `client` for a session. */
   sessionPortFallbacks: number
   /** Sessions that made room for others. */
@@ -63,6 +64,7 @@ export function newDatagramCounters(): DatagramCounters {
     errorsFromUpstream: 0,
     errorsToClient: 0,
     errorsFromClient: 0,
+    errorsToUpstream: 0,
     sessionPortFallbacks: 0,
     evictions: 0,
   }

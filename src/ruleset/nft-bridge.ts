@@ -10,6 +10,7 @@ import {
   datagramTuple,
   flowSet,
   flowTuple,
+  isBroughtUp,
   markIn,
   markIs,
   NOT_SYN,
@@ -168,6 +169,11 @@ export function bridgeGuard(rules: RulesConfig, table: string, closed: readonly 
             '',
             ...passed.note,
           ],
+    ),
+    ...chain(
+      'prerouting',
+      'filter hook prerouting priority dstnat + 1', // behind the table that brings frames up
+      passed.noteAllTaken(isBroughtUp(rules)),
     ),
     ...chain('forward', 'filter hook forward priority filter', [
       `${markIs(rules, '!=', 0)} return`,

@@ -4,8 +4,9 @@ import { guardTable } from './nft.ts'
 import { bridgeGuard } from './nft-bridge.ts'
 import { type Ending, listenerRules } from './nft-listeners.ts'
 import { NamedSets, RECEIVED, SENT } from './nft-match.ts'
-import { noteTaken, type PassedFlows, passedFlows } from './nft-passed.ts'
+import { type PassedFlows, passedFlows } from './nft-passed.ts'
 import { chain, markIs, NOT_SYN, neverIntercepted, nftScript } from './nft-text.ts'
+import { hex } from './policy-routing.ts'
 import type { Script } from './script.ts'
 
 /** After NAT: what was rewritten to this host is not dropped any more. isGuard() knows a guard by this priority. */
@@ -93,10 +94,16 @@ function datagramGuard(
   const asksHere = received.some((one) => isUntouched(one) && mayTakeAnswers(one) && one.listener.addressedHere)
   return {
     sets: passed.sets,
-    taken: passed.takenFamilies.map((family) => `${markIs(rules, '==', rules.interceptMark)} ${noteTaken(family)}`),
+    taken: passed.noteAllTaken(markIs(rules, '==', rules.interceptMark)),
     received: [
       ...answered(received),
-      ...(passes ? [...passed.letBy, ...passed.letLateBy] : []),
+      ...(asksHere
+        ? [
+            '# answers to sockets of Limpid',
+            `fib daddr type local socket mark & ${hex(rules.markMask)} == ${hex(rules.bypassMark)} return`,
+          ]
+        : []),
+      ...(passes ? passed.letBy : []),
       ...(received.length === 0
         ? []
         : ['', ...neverIntercepted(), ...listenerRules(received, sets, RECEIVED, dropReceived)]),

@@ -24,8 +24,8 @@ export interface PassedFlows {
   readonly note: readonly string[]
   /** What stands in the rule that takes a datagram; ends with a space, unless it is empty. */
   noteTaken(one: Interception): string
-  /** The families in which taken flows are noted. */
-  readonly takenFamilies: readonly Family[]
+  /** Rules that do the same in a table that only sees a condition for what was taken, which answers fulfil, too. */
+  noteAllTaken(condition: string): readonly string[]
 }
 
 /** `interceptions`: those that datagrams are judged by in this table. */
@@ -33,6 +33,10 @@ export function passedFlows(interceptions: readonly Interception[]): PassedFlows
   const open = interceptions.filter(mayTakeAnswers)
   const families = familiesOf(open)
   const takenFamilies = familiesOf(open.filter(lendsPort))
+  const letLateBy = withHeading(
+    '# late answers to what was taken',
+    takenFamilies.map((family) => letBy(`taken${family}`, datagramTuple(family, 'answered'))),
+  )
   return {
     sets: [
       ...families.flatMap((family) => flowSet(`passed${family}`, family, TIMEOUT, SIZE)),
@@ -42,21 +46,18 @@ export function passedFlows(interceptions: readonly Interception[]): PassedFlows
       '# answers to what passed by',
       families.map((family) => letBy(`passed${family}`, datagramTuple(family))),
     ),
-    letLateBy: withHeading(
-      '# late answers to what was taken',
-      takenFamilies.map((family) => letBy(`taken${family}`, datagramTuple(family, 'answered'))),
-    ),
+    letLateBy,
     note: withHeading(
       '# what passes by: its answers shall, too',
       families.map((family) => `update @passed${family} { ${datagramTuple(family, 'answered')} }`),
     ),
     noteTaken: (one) => (lendsPort(one) && takenFamilies.includes(one.family) ? `${noteTaken(one.family)} ` : ''),
-    takenFamilies,
+    noteAllTaken: (condition) => [...letLateBy, ...takenFamilies.map((family) => `${condition} ${noteTaken(family)}`)],
   }
 }
 
 /** Notes a datagram's flow as one that was taken. */
-export function noteTaken(family: Family): string {
+function noteTaken(family: Family): string {
   return `update @taken${family} { ${datagramTuple(family)} }`
 }
 

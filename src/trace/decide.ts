@@ -136,14 +136,16 @@ class Walk {
   /** Whether its destination is the address of a listener's own socket. */
   directly(): Decision | undefined {
     const { destination, family, protocol } = this.#flow
-    if (!this.#isHere() || protocol !== 'tcp') return undefined
-    const listener = this.#wanted.listeners.find(({ listen }) =>
-      listen.some(
-        ({ address, port }) =>
-          port === destination.port &&
-          familyOf(address) === family &&
-          (address === destination.address || address === '0.0.0.0' || address === '::'),
-      ),
+    if (!this.#isHere()) return undefined
+    const listener = this.#wanted.listeners.find(
+      ({ listen, protocols }) =>
+        protocols.includes(protocol) &&
+        listen.some(
+          ({ address, port }) =>
+            port === destination.port &&
+            familyOf(address) === family &&
+            (address === destination.address || address === '0.0.0.0' || address === '::'),
+        ),
     )
     if (listener === undefined) return undefined
     return { kind: listener.intercept === 'none' ? 'dialled' : 'refused', listener }
@@ -230,7 +232,10 @@ class Walk {
   }
 
   #candidates(...paths: Path[]): Interception[] {
-    return this.#wanted.interceptions.filter(({ family, path }) => family === this.#flow.family && paths.includes(path))
+    const flow = this.#flow
+    return this.#wanted.interceptions.filter(
+      ({ family, path, protocol }) => family === flow.family && protocol === flow.protocol && paths.includes(path),
+    )
   }
 
   #isHere(): boolean {

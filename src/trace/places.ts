@@ -1,4 +1,4 @@
-import type { ForwardConfig } from '../config/types.ts'
+import type { ForwardConfig, Protocol } from '../config/types.ts'
 import { type Family, formatEndpoint } from '../net/address.ts'
 import { formatPortRange } from '../net/ports.ts'
 import { type Interception, isUntouched } from '../ruleset/interception.ts'
@@ -18,41 +18,57 @@ export function ruleName(what: 'listener' | 'forward', name: string): string {
   return `${what} ${commentText(name)}`
 }
 
-/** The chain in which a listener takes the beginnings of flows. */
+/** The chain in which a listener takes the beginnings of flows, or each datagram. */
 export function takingPlace(plan: Plan, interception: Interception): Place {
-  const { path, family } = interception
+  const { path, family, protocol } = interception
   const hook = path === 'local' ? 'output' : 'prerouting'
-  return placeOf(plan, hook, isUntouched(interception) ? 'mangle' : 'nat', family)
+  const table = isUntouched(interception) ? 'mangle' : 'nat'
+  const place = placeOf(plan, hook, table, family)
+  if (protocol === 'tcp') return place
+  if (plan.backend === 'iptables') return { ...place, chain: `${chainPrefix(plan.rules.nftTable)}-${UDP_CHAINS[hook]}` }
+  return table === 'nat' ? place : { ...place, chain: path === 'local' ? 'sent-datagrams' : 'datagrams' }
 }
+
+const UDP_CHAINS = { prerouting: 'udp', output: 'udpoutput' } as const // of iptables
 
 export function forwardPlace(plan: Plan, family: Family): Place {
   return placeOf(plan, 'prerouting', 'nat', family)
 }
 
 /** The chain that brings frames up from a bridge. */
-export function bridgePlace({ backend, rules }: Plan): Place {
-  if (backend === 'nft') return { where: `nft bridge ${rules.nftTable}`, chain: 'prerouting' }
+export function bridgePlace({ backend, rules }: Plan, protocol: Protocol): Place {
+  if (backend === 'nft') {
+    return { where: `nft bridge ${rules.nftTable}`, chain: protocol === 'udp' ? 'datagrams' : 'prerouting' }
+  }
   return { where: 'ebtables nat', chain: `${chainPrefix(rules.nftTable)}-prerouting` }
 }
 
 /** Where a `closed` listener's flows are dropped while Limpid is down. */
-export function guardPlace(plan: Plan, { path, family, listener }: Interception): Place {
+export function guardPlace(plan: Plan, { path, family, listener, protocol }: Interception): Place {
   const { backend, rules } = plan
+  if (backend === 'nft' && protocol === 'udp') {
+    const where = `nft ${path === 'bridged' ? 'bridge' : 'inet'} ${rules.nftTable}-guard`
+    return { where, chain: path === 'local' ? 'sent-datagrams' : 'datagrams' }
+  }
   if (backend === 'nft') {
     if (path === 'bridged') return { where: `nft bridge ${rules.nftTable}-guard`, chain: 'forward' }
     return { where: `nft inet ${rules.nftTable}-guard`, chain: path === 'local' ? 'output' : 'prerouting' }
   }
-  const name = `${chainPrefix(rules.nftTable)}-guard`
-  if (path === 'bridged') return { where: 'ebtables filter', chain: `${name}-forward` }
-  if (path === 'local') return { where: `${programOf(family)} filter`, chain: `${name}-output` }
-  return { where: `${programOf(family)} mangle`, chain: `${name}-${listener.addressedHere ? 'input' : 'forward'}` }
+  const guard = `${chainPrefix(rules.nftTable)}-guard`
+  if (path === 'bridged') return { where: 'ebtables filter', chain: `${guard}-forward` }
+  const name = `${guard}-${protocol === 'udp' ? 'udp' : ''}`
+  if (path === 'local') return { where: `${programOf(family)} filter`, chain: `${name}output` }
+  return { where: `${programOf(family)} mangle`, chain: `${name}${listener.addressedHere ? 'input' : 'forward'}` }
 }
 
-/** Where connections to a listener itself are refused. */
-export function inputPlace(plan: Plan, family: Family): Place {
+/** Where what is sent to a listener itself is refused. */
+export function inputPlace(plan: Plan, { family, protocol }: Pick<Interception, 'family' | 'protocol'>): Place {
   const { backend, rules } = plan
   if (backend === 'nft') return { where: `nft inet ${rules.nftTable}`, chain: 'input' }
-  return { where: `${programOf(family)} filter`, chain: `${chainPrefix(rules.nftTable)}-input` }
+  return {
+    where: `${programOf(family)} filter`,
+    chain: `${chainPrefix(rules.nftTable)}-${protocol === 'udp' ? 'udp' : ''}input`,
+  }
 }
 
 function placeOf({ backend, rules }: Plan, hook: string, table: 'mangle' | 'nat', family: Family): Place {

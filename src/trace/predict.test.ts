@@ -264,3 +264,67 @@ test('a server or a client that no route leads to is not served', async () => {
   assert.equal((await predicted('10.0.3.1', '192.0.2.1:80', { text })).served, false)
   assert.equal((await predicted('192.0.2.1', '10.0.4.2:80', { text, interface: 'lan0' })).served, false)
 })
+
+const OF_DATAGRAMS = `
+listeners:
+  - { name: both, protocols: [tcp, udp], ports: [53], source: client, onDown: closed }
+  - { name: wide, intercept: redirect, protocols: udp, listen: 50099, onDown: closed, family: 4 }
+  - { name: own, protocols: udp, paths: local, ports: [443], onDown: closed }
+  - { name: bridge, protocols: udp, paths: bridged, interfaces: b-y, ports: [54], family: 4, onDown: closed }
+`
+
+test('datagrams are taken in chains of their own, and dropped in such while Limpid is down', async () => {
+  const udp = { protocol: 'udp', text: OF_DATAGRAMS } as const
+  const cases: [client: string, to: string, more: More, rule: string, guard: string][] = [
+    ['10.0.3.1', '10.0.4.2:53', {}, 'nft inet limpid datagrams: listener both', 'nft inet limpid-guard datagrams'],
+    ['10.0.3.1', '10.0.4.2:7', {}, 'nft inet limpid nat-prerouting: listener wide', 'nft inet limpid-guard datagrams'],
+    [
+      '10.0.4.1',
+      '10.0.4.2:443',
+      {},
+      'nft inet limpid sent-datagrams: listener own',
+      'nft inet limpid-guard sent-datagrams',
+    ],
+    [
+      '10.0.9.1',
+      '10.0.9.2:54',
+      { interface: 'b-y' },
+      'nft inet limpid datagrams: listener bridge',
+      'nft bridge limpid-guard datagrams',
+    ],
+    [
+      '10.0.3.1',
+      '10.0.4.2:53',
+      { backend: 'iptables' },
+      'iptables mangle limpid-udp: listener both',
+      'iptables mangle limpid-guard-udpforward',
+    ],
+    [
+      '10.0.4.1',
+      '10.0.4.2:443',
+      { backend: 'iptables' },
+      'iptables mangle limpid-udpoutput: listener own',
+      'iptables filter limpid-guard-udpoutput',
+    ],
+  ]
+  for (const [client, to, more, rule, guard] of cases) {
+    const { lines, rules, served } = await predicted(client, to, { ...udp, ...more })
+    assert.ok(served)
+    assert.ok(
+      lines.some((line) => line.startsWith(`rule: ${rule} (`)),
+      lines.join('\n'),
+    )
+    assert.ok(lines.includes(`onDown: closed: ${guard} drops it while Limpid is down`), lines.join('\n'))
+    assert.match(rules.join('\n'), /udp /)
+    assert.doesNotMatch(rules.join('\n'), /tcp /)
+  }
+  const tcp = await predicted('10.0.3.1', '10.0.4.2:53', { text: OF_DATAGRAMS })
+  assert.ok(tcp.lines.some((line) => line.startsWith('rule: nft inet limpid prerouting: listener both (')))
+  const refused = await predicted('10.0.3.1', '10.0.3.101:50099', udp)
+  assert.match(
+    refused.lines.join('\n'),
+    /limpid input: listener wide itself is dialled, not intercepted: port unreachable/,
+  )
+  const connection = await predicted('10.0.3.1', '10.0.3.101:50099', { text: OF_DATAGRAMS })
+  assert.equal(connection.outcome, 'untaken', 'nothing listens there for connections')
+})

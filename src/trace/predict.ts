@@ -101,11 +101,12 @@ export function predict(plan: Plan, flow: Flow, decision: Decision, answers: Ans
     }
     case 'refused': {
       const { name } = decision.listener
+      const refusal = flow.protocol === 'tcp' ? 'reset' : 'port unreachable'
       if (flow.path === 'local') {
-        const what = `${endpointText(flow.destination)} (${name}), which resets it: it would dial itself`
+        const what = `${endpointText(flow.destination)} (${name}), which ${flow.protocol === 'tcp' ? 'resets' : 'drops'} it: it would dial itself`
         return { ...none, fate: 'delivered', hops: [client, { word: 'listener', what }] }
       }
-      const what = `${placeText(inputPlace(plan, flow.family))}: listener ${name} itself is dialled, not intercepted: reset`
+      const what = `${placeText(inputPlace(plan, flow))}: listener ${name} itself is dialled, not intercepted: ${refusal}`
       return { ...none, fate: 'dropped', hops: [client, { word: 'rule', what }] }
     }
     case 'untaken': {
@@ -139,7 +140,10 @@ function predictTaken(
   const place = takingPlace(plan, interception)
   const hops: Hop[] = [...first]
   if (flow.path === 'bridged') {
-    hops.push({ word: 'bridge', what: `${placeText(bridgePlace(plan))}: brought up to ${flow.interface}` })
+    hops.push({
+      word: 'bridge',
+      what: `${placeText(bridgePlace(plan, flow.protocol))}: brought up to ${flow.interface}`,
+    })
   }
   hops.push({ word: 'rule', what: `${placeText(place)}: ${name} (${takingVerdict(interception)})` })
   const mark = !untouched ? 0 : path === 'local' ? localMark(plan.rules) : plan.rules.interceptMark
@@ -201,7 +205,7 @@ function listenerText({ listener, to, toPorts, family }: Interception, flow: Flo
   }
   const ports = toPorts.from === toPorts.to ? `${toPorts.from}` : `${toPorts.from}-${toPorts.to}`
   const at = listener.intercept === 'dnat' ? formatEndpoint(to) : `port ${ports} of this host`
-  return `${at} (${listener.name}), original destination ${original} by SO_ORIGINAL_DST${now(answers)}`
+  return `${at} (${listener.name}), original destination ${original} by ${flow.protocol === 'tcp' ? 'SO_ORIGINAL_DST' : 'conntrack'}${now(answers)}`
 }
 
 function isUntouchedListener({ intercept }: ListenerConfig): boolean {

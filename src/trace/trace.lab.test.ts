@@ -10,6 +10,7 @@ import { outputOf } from '../lab/output.fixture.ts'
 import { ADDRESSES, raiseTopology, type Topology, X_TO_Z } from '../lab/topology.ts'
 import { type LabServer, serve, until } from '../lab/traffic.fixture.ts'
 import { type Family, formatEndpoint } from '../net/address.ts'
+import { Datagrams } from '../ruleset/udp.fixture.ts'
 import type { TraceReport } from './report.ts'
 
 await enterNamespaces()
@@ -180,6 +181,39 @@ for (const { name, lines, flags = [], mark, chain } of CASES) {
         assert.deepEqual(report.live?.deviations, [])
         assert.equal(report.live?.fate, 'forwarded')
       }
+    } finally {
+      await limpid.stop()
+    }
+    await nothingLeft()
+  })
+}
+
+for (const [name, lines, flags, chain] of [
+  ['tproxy', '    source: client\n', [], 'nft inet limpid datagrams'],
+  ['redirect', '    intercept: redirect\n', [], 'nft inet limpid nat-prerouting'],
+  ['tproxy by iptables', '', ['--backend', 'iptables'], 'iptables mangle limpid-udp'],
+] as const) {
+  test(`${name}: the kernel does with a real datagram what was predicted`, async () => {
+    const path = configFile(`udp-${name.replaceAll(' ', '-')}`, `    protocols: udp\n    family: 4\n${lines}`)
+    const limpid = await LimpidProcess.start(lab.x, ['run', '-c', path, ...flags])
+    const y = ADDRESSES[4].y
+    const live = async (port: number) => {
+      const to = `10.0.4.2:${port}`
+      const args = [y, to, '--protocol', 'udp', '-c', path, ...flags, '--live', '--json']
+      using client = new Datagrams({ address: y, port: 0 }, { on: lab.y })
+      const { stdout } = await traceOn(args, () => client.send('question', { address: ADDRESSES[4].z, port }))
+      return JSON.parse(stdout) as TraceReport
+    }
+    try {
+      const taken = await live(80)
+      assert.deepEqual(taken.live?.deviations, [], JSON.stringify(taken, null, 1))
+      assert.equal(taken.live?.takenBy, 'listener web')
+      assert.equal(taken.live?.fate, 'delivered')
+      assert.ok(taken.predicted.hops.some(({ word, what }) => word === 'rule' && what.startsWith(`${chain}:`)))
+      assert.ok(!taken.predicted.hops.some(({ what }) => what.includes('nothing listens')))
+      const missed = await live(81)
+      assert.deepEqual(missed.live?.deviations, [], JSON.stringify(missed, null, 1))
+      assert.equal(missed.live?.fate, 'forwarded')
     } finally {
       await limpid.stop()
     }

@@ -85,8 +85,8 @@ function reportOf(flow: Flow, decision: Decision, predicted: Prediction, live: L
   }
 }
 
-function isListening(listener: ListenerConfig, { family }: Flow): boolean {
-  const found = readListening([listener])
+function isListening(listener: ListenerConfig, { family, protocol }: Flow): boolean {
+  const found = readListening([listener]).filter((one) => one.protocol === protocol)
   return found.some(({ endpoint, socket }) => socket !== undefined && endpoint.address.includes(':') === (family === 6))
 }
 
