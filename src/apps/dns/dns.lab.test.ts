@@ -1,117 +1,164 @@
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
-import { parseConfig } from '../../config/parse.ts'
 import { LimpidProcess } from '../../lab/limpid-process.ts'
 import { enterNamespaces } from '../../lab/namespace.ts'
 import { ADDRESSES, raiseTopology, type Topology } from '../../lab/topology.ts'
 import { receiveAll, serve, sleep } from '../../lab/traffic.fixture.ts'
 import type { Family } from '../../net/address.ts'
-import { enterNetNamespace, openNetNamespace } from '../../sys/namespace.ts'
-import { createProxy } from '../create-proxy.ts'
 import { dig, WITHOUT_DIG } from './dig.fixture.ts'
 import { DnsServer, zoneOf } from './server.fixture.ts'
 
 await enterNamespaces()
 
 const FAMILIES: readonly Family[] = [4, 6]
-const OTHER_SERVER = { 4: '10.0.4.3', 6: 'fd00:4::3' } as const
-/** Nobody has it: a bank of documentation addresses. */
-const NOWHERE = { 4: '203.0.113.9', 6: '2001:db8::9' } as const
-const ANSWER = { 4: '192.0.2.1', 6: '2001:db8::1' } as const
 const options = { skip: WITHOUT_DIG }
+/** What servers have for names: told apart by the server. */
+const ANSWER = { 4: '192.0.2.1', 6: '2001:db8::1' } as const
+const ANOTHER = { 4: '192.0.2.2', 6: '2001:db8::2' } as const
+const Y = { 4: '10.0.3.1', 6: 'fd00:3::1' } as const
+const NEIGHBOUR = { 4: '10.0.3.7', 6: 'fd00:3::7' } as const
+const OTHER_SOURCE = { 4: '10.0.3.77', 6: 'fd00:3::77' } as const
+
+/** Servers on Z, each behind a listener with other settings; those from 20 on stand on Z only where a test says so. */
+const z = (family: Family, n: number) => (family === 4 ? `10.0.4.${n}` : `fd00:4::${n}`)
+/** Addresses that nobody has, and that only listeners with upstreams answer for. */
+const nobody = (family: Family, n: number) => (family === 4 ? `203.0.113.${n}` : `2001:db8::${n}`)
+const [PLAIN, KEPT, KEPT_TOO, SAME_PORT, HIDDEN, OTHER, RULED] = [2, 3, 4, 5, 6, 7, 8]
+const [UPSTREAM, NO_PORT, SILENT] = [20, 21, 22]
+const [EVERYWHERE, AFTER_NO_PORT, AFTER_SILENT, AFTER_NO_ROUTE, SAME_PORT_TO_ONE] = [9, 10, 11, 12, 13]
+
+const RULES = [
+  '{ names: let.ads.example, then: forward }',
+  '{ suffixes: ads.example, types: [A, AAAA], then: nxdomain }',
+  '{ names: me.example, then: answer, answers: { a: [10.1.2.3, 10.1.2.4], aaaa: "fd00::3", txt: hello there, ttl: 90s } }',
+  '{ names: www.me.example, then: answer, answers: { cname: me.example, a: 10.1.2.3 } }',
+  '{ names: own.example, then: answer, answers: { a: 10.0.4.2, aaaa: "fd00:4::2" } }',
+  '{ suffixes: refused.example, then: refuse }',
+  '{ types: PTR, then: refuse }',
+  '{ names: silent.example, then: drop }',
+  `{ suffixes: internal.example, types: A, then: forward, to: ["${z(4, UPSTREAM)}", "${z(6, UPSTREAM)}"] }`,
+]
 
 let lab: Topology
+let limpid: LimpidProcess
+
+const list = (values: readonly string[]) => `[${values.map((value) => `"${value}"`).join(', ')}]`
+
+/** A listener for what is sent to these addresses, of one family or both. */
+function listener(name: string, destinations: readonly string[], source: string, dns: string, family = 'both'): string {
+  const match = destinations.length === 0 ? '' : `destinations: ${list(destinations)}, `
+  const what = `name: ${name}, protocols: [udp, tcp], ports: 53, family: ${family}`
+  return `{ ${what}, ${match}source: "${source}", dns: ${dns} }`
+}
+
+function listeners(): string[] {
+  const both = (of: (family: Family, n: number) => string, ...n: number[]) =>
+    FAMILIES.flatMap((family) => n.map((one) => of(family, one)))
+  const upstreams = (...n: number[]) => `upstreams: ${list(both(z, ...n))}`
+  const unroutable = { 4: '198.51.100.1', 6: 'fd00:dead::1' } as const
+  return [
+    listener('plain', both(z, PLAIN), 'client', '{ cache: off }'),
+    listener('kept', both(z, KEPT, KEPT_TOO), 'client', '{}'),
+    listener('same-port', both(z, SAME_PORT), 'client-port', '{}'),
+    listener('hidden', both(z, HIDDEN), 'proxy', '{}'),
+    ...FAMILIES.map((f) => listener(`other-${f}`, [z(f, OTHER)], OTHER_SOURCE[f], '{}', `${f}`)),
+    listener('ruled', both(z, RULED), 'client', `{ rules: [${RULES.join(', ')}] }`),
+    listener('everywhere', both(nobody, EVERYWHERE, 99), 'proxy', `{ ${upstreams(UPSTREAM)} }`),
+    listener('no-port', both(nobody, AFTER_NO_PORT), 'client', `{ ${upstreams(NO_PORT, UPSTREAM)} }`),
+    listener('silent', both(nobody, AFTER_SILENT), 'client', `{ ${upstreams(SILENT, UPSTREAM)} }`),
+    ...FAMILIES.map((f) =>
+      listener(
+        `no-route-${f}`,
+        [nobody(f, AFTER_NO_ROUTE)],
+        'proxy',
+        `{ upstreams: ${list([unroutable[f], z(f, UPSTREAM)])} }`,
+        `${f}`,
+      ),
+    ),
+    listener('one', both(nobody, SAME_PORT_TO_ONE, 98), 'client-port', `{ ${upstreams(UPSTREAM)}, cache: off }`),
+    ...FAMILIES.map((f) => {
+      const at = f === 4 ? `${ADDRESSES[4].xy}:53` : `[${ADDRESSES[6].xy}]:53`
+      return `{ name: asked-${f}, intercept: none, protocols: [udp, tcp], listen: "${at}", family: ${f}, dns: { upstreams: "${z(f, UPSTREAM)}" } }`
+    }),
+    `{ name: own, paths: local, protocols: [udp, tcp], ports: 53, destinations: ${list(both(z, UPSTREAM))}, dns: {} }`,
+    '{ name: web, ports: 80, source: client }',
+  ]
+}
 
 before(async () => {
+  if (WITHOUT_DIG) return
   lab = await raiseTopology()
-  const { y, z } = lab
-  await y.run('ip', ['-batch', '-'], {
-    input: 'address add 10.0.3.7/24 dev y-x\naddress add fd00:3::7/64 dev y-x nodad',
-  })
-  await z.run('ip', ['-batch', '-'], {
-    input: FAMILIES.map((f) => `address add ${OTHER_SERVER[f]}/${f === 4 ? '24 dev z-x' : '64 dev z-x nodad'}`).join(
-      '\n',
-    ),
-  })
+  const more = [NEIGHBOUR[4], NEIGHBOUR[6]].map((address) =>
+    // of two addresses the kernel would take this one for what says nothing
+    address.includes(':') ? `${address}/64 dev y-x nodad preferred_lft 0` : `${address}/24 dev y-x`,
+  )
+  await lab.y.run('ip', ['-batch', '-'], { input: more.map((line) => `address add ${line}`).join('\n') })
+  const numbers = [KEPT, KEPT_TOO, SAME_PORT, HIDDEN, OTHER, RULED, UPSTREAM, NO_PORT, SILENT]
+  const addresses = numbers.flatMap((n) => [`${z(4, n)}/24 dev z-x`, `${z(6, n)}/64 dev z-x nodad preferred_lft 0`])
+  await lab.z.run('ip', ['-batch', '-'], { input: addresses.map((line) => `address add ${line}`).join('\n') })
+  writeFileSync(
+    '/run/dns.yaml',
+    `listeners:\n${listeners()
+      .map((line) => `  - ${line}\n`)
+      .join('')}`,
+  ) // /run is the lab's own
+  limpid = await LimpidProcess.start(lab.x, ['run', '-c', '/run/dns.yaml'])
 })
 
-after(() => lab.close())
+after(async () => {
+  if (WITHOUT_DIG) return
+  assert.equal(await limpid.stop(), 0, limpid.stderr)
+  assert.equal((await lab.x.run('ss', ['-Htuan'])).replaceAll(/^.*TIME-WAIT.*\n/gm, ''), '', 'no socket is left')
+  await lab.close()
+})
 
-/** In YAML. */
-const listed = (...addresses: string[]) => `[${addresses.map((address) => `"${address}"`).join(', ')}]`
-const answers = () => zoneOf(ANSWER[4], ANSWER[6])
+const stand = (family: Family, n: number, answer: Readonly<Record<Family, string>> = ANSWER) =>
+  DnsServer.open(lab.z, z(family, n), zoneOf(answer[4], answer[6]))
 
-interface Running extends AsyncDisposable {
-  readonly limpid: LimpidProcess
-}
-
-/** `limpid run -c` on X, with DNS by UDP and TCP. `dns`: YAML; `listener` goes over what is said here. */
-async function running(dns: string, listener: object = {}, others: readonly object[] = []): Promise<Running> {
-  const file = '/run/dns.yaml' // the lab's own
-  const base = { name: 'dns', protocols: ['udp', 'tcp'], ports: 53, source: 'client', ...listener }
-  const lines = [
-    `${JSON.stringify(base).slice(0, -1)}, "dns": ${dns} }`,
-    ...others.map((other) => JSON.stringify(other)),
-  ]
-  writeFileSync(file, ['listeners:', ...lines.map((line) => `  - ${line}`), ''].join('\n'))
-  const limpid = await LimpidProcess.start(lab.x, ['run', '-c', file])
-  return {
-    limpid,
-    [Symbol.asyncDispose]: async () => {
-      assert.equal(await limpid.stop(), 0, limpid.stderr)
-      assert.equal((await lab.x.run('ss', ['-Huan'])).trim(), '', 'no socket is left')
-    },
-  }
-}
+const PROTOCOLS = ['udp', 'tcp'] as const
+const by = (protocol: (typeof PROTOCOLS)[number]) => (protocol === 'tcp' ? '+tcp' : '+notcp')
 
 for (const family of FAMILIES) {
-  const server = ADDRESSES[family].z
-  const at = `@${server}`
+  const is4 = family === 4
+  const type = is4 ? 'A' : 'AAAA'
+  const the = `IPv${family}:`
 
   test(
-    `IPv${family}: by UDP and TCP the answer is the server’s, and comes from it; the server sees the client`,
+    `${the} by UDP and TCP the answer is the server’s, and comes from it; the server sees the client`,
     options,
     async () => {
-      await using stand = await DnsServer.open(lab.z, server, answers())
-      await using _ = await running('{ cache: off }')
-      for (const [type, data] of [
-        ['A', ANSWER[4]],
-        ['AAAA', ANSWER[6]],
-        ['TXT', '"from the server"'],
-      ] as const) {
-        for (const [protocol, flag] of [
-          ['udp', '+notcp'],
-          ['tcp', '+tcp'],
+      await using server = await stand(family, PLAIN)
+      for (const protocol of PROTOCOLS) {
+        for (const [asked, data] of [
+          ['A', ANSWER[4]],
+          ['AAAA', ANSWER[6]],
+          ['TXT', '"from the server"'],
         ] as const) {
-          const dug = await dig(lab.y, at, 'web.example', type, flag)
+          const dug = await dig(lab.y, `@${z(family, PLAIN)}`, 'web.example', asked, by(protocol))
           assert.deepEqual([dug.status, dug.flags, dug.data], ['NOERROR', 'qr aa rd', [data]], dug.text)
-          assert.deepEqual([dug.server, dug.protocol], [`${server}#53`, protocol])
-          const heard = stand.take()
-          assert.deepEqual(
-            heard.map(({ name, protocol: by, from }) => [name, by, from.address]),
-            [['web.example', protocol, ADDRESSES[family].y]],
-          )
+          assert.deepEqual([dug.server, dug.protocol], [`${z(family, PLAIN)}#53`, protocol])
+          const heard = server.take().map(({ name, protocol: how, from }) => [name, how, from.address])
+          assert.deepEqual(heard, [['web.example', protocol, Y[family]]])
         }
+        assert.equal((await dig(lab.y, `@${z(family, PLAIN)}`, 'nobody.example', by(protocol))).status, 'NXDOMAIN')
+        server.take()
       }
-      const dug = await dig(lab.y, at, 'nobody.example')
-      assert.equal(dug.status, 'NXDOMAIN')
     },
   )
 
-  test(`IPv${family}: EDNS goes to the server as it is: payload size, DO, or none`, options, async () => {
-    await using stand = await DnsServer.open(lab.z, server, answers())
-    await using _ = await running('{}')
-    for (const flag of ['+notcp', '+tcp']) {
+  test(`${the} EDNS goes to the server as it is: payload size, DO, or none`, options, async () => {
+    await using server = await stand(family, PLAIN)
+    for (const protocol of PROTOCOLS) {
       for (const [args, edns] of [
         [['+bufsize=1400', '+dnssec'], { udpBytes: 1400, dnssecOk: true }],
         [['+bufsize=4096'], { udpBytes: 4096, dnssecOk: false }],
         [['+noedns'], undefined],
       ] as const) {
-        const dug = await dig(lab.y, at, `${flag.slice(1)}${edns?.udpBytes}.example`, flag, ...args)
+        const dug = await dig(lab.y, `@${z(family, PLAIN)}`, 'web.example', by(protocol), ...args)
         assert.equal(dug.status, 'NOERROR', dug.text)
         assert.deepEqual(
-          stand.take().map((query) => query.edns),
+          server.take().map((query) => query.edns),
           [edns],
         )
         assert.equal(dug.udpBytes, edns && 1232)
@@ -120,154 +167,143 @@ for (const family of FAMILIES) {
   })
 
   test(
-    `IPv${family}: what does not fit is truncated, and dig asks again by TCP; 3.5 kB come in fragments where EDNS allows`,
+    `${the} what does not fit is truncated, and dig asks again by TCP; 3.5 kB come in fragments where EDNS allows`,
     options,
     async () => {
-      await using stand = await DnsServer.open(lab.z, server, answers())
-      await using _ = await running('{ cache: off }')
+      await using server = await stand(family, PLAIN)
       for (const args of [['+noedns'], ['+bufsize=1232']]) {
-        const dug = await dig(lab.y, at, 'big.example', 'TXT', ...args)
+        const dug = await dig(lab.y, `@${z(family, PLAIN)}`, 'big.example', 'TXT', ...args)
         assert.match(dug.text, /Truncated, retrying in TCP/)
         assert.deepEqual([dug.protocol, dug.data.length], ['tcp', 16])
         assert.deepEqual(
-          stand.take().map(({ protocol }) => protocol),
+          server.take().map(({ protocol }) => protocol),
           ['udp', 'tcp'],
         )
-        const truncated = await dig(lab.y, at, 'big.example', 'TXT', '+ignore', ...args)
-        assert.deepEqual([truncated.protocol, truncated.data.length], ['udp', 0])
-        assert.match(truncated.flags, /\btc\b/)
-        stand.take()
       }
-      const dug = await dig(lab.y, at, 'big.example', 'TXT', '+bufsize=4096')
-      assert.deepEqual([dug.protocol, dug.data.length, dug.server], ['udp', 16, `${server}#53`], dug.text)
-      assert.ok(dug.bytes > 3_500, `${dug.bytes} bytes`)
+      const truncated = await dig(lab.y, `@${z(family, PLAIN)}`, 'big.example', 'TXT', '+ignore')
+      assert.deepEqual([truncated.protocol, truncated.data, truncated.flags], ['udp', [], 'qr aa tc rd'])
+      const whole = await dig(lab.y, `@${z(family, PLAIN)}`, 'big.example', 'TXT', '+bufsize=4096')
+      assert.deepEqual(
+        [whole.protocol, whole.data.length, whole.server],
+        ['udp', 16, `${z(family, PLAIN)}#53`],
+        whole.text,
+      )
+      assert.ok(whole.bytes > 3_400, `${whole.bytes} bytes`)
     },
   )
 
-  test(`IPv${family}: an answer is kept for its TTL, for those alone who ask the same server`, options, async () => {
-    await using stand = await DnsServer.open(lab.z, server, answers())
-    await using other = await DnsServer.open(lab.z, OTHER_SERVER[family], zoneOf('192.0.2.2', '2001:db8::2'))
-    await using on = await running('{}')
-    const first = await dig(lab.y, at, 'web.example', 'A')
-    assert.deepEqual([first.answers[0]?.ttl, stand.take().length], [300, 1])
+  test(`${the} an answer is kept for its TTL, for those alone who ask the same server`, options, async () => {
+    await using server = await stand(family, KEPT)
+    await using other = await stand(family, KEPT_TOO, ANOTHER)
+    const first = await dig(lab.y, `@${z(family, KEPT)}`, 'web.example', type)
+    assert.deepEqual([first.answers[0]?.ttl, server.take().length], [300, 1])
     await sleep(2_100)
-    for (const flag of ['+notcp', '+tcp']) {
-      const second = await dig(lab.y, at, 'WEB.example', 'A', flag)
-      assert.deepEqual([second.data, second.server], [[ANSWER[4]], `${server}#53`], second.text)
+    for (const protocol of PROTOCOLS) {
+      const second = await dig(lab.y, `@${z(family, KEPT)}`, 'WEB.example', type, by(protocol))
+      assert.deepEqual([second.data, second.server], [[ANSWER[family]], `${z(family, KEPT)}#53`], second.text)
       const { ttl } = second.answers[0]!
-      assert.ok(ttl < 300 && ttl > 200, `TTL ${ttl}`)
+      assert.ok(ttl < 299 && ttl > 100, `TTL ${ttl}`)
       assert.match(second.text, /^;WEB\.example\./m, 'the question is spelt as it was asked')
     }
-    assert.deepEqual(stand.take(), [])
-    const theirs = await dig(lab.y, `@${OTHER_SERVER[family]}`, 'web.example', 'A')
-    assert.deepEqual([theirs.data, other.take().length], [['192.0.2.2'], 1])
-    const neighbour = await dig(lab.y, '-b', family === 4 ? '10.0.3.7' : 'fd00:3::7', at, 'web.example', 'A')
-    assert.deepEqual([neighbour.data, stand.take().length], [[ANSWER[4]], 0])
-    for (let i = 0; i < 2; i++) assert.equal((await dig(lab.y, at, 'nobody.example')).status, 'NXDOMAIN')
-    assert.equal(stand.take().length, 1, 'that there is nothing is kept too')
-    const { apps } = await on.limpid.stats()
-    assert.equal(apps.dns?.cacheHits, 4)
+    const neighbour = await dig(lab.y, '-b', NEIGHBOUR[family], `@${z(family, KEPT)}`, 'web.example', type)
+    assert.deepEqual([neighbour.data, server.take()], [[ANSWER[family]], []], 'one answer for all who ask this server')
+    const theirs = await dig(lab.y, `@${z(family, KEPT_TOO)}`, 'web.example', type)
+    assert.deepEqual([theirs.data, other.take().length], [[ANOTHER[family]], 1])
+    for (let i = 0; i < 2; i++)
+      assert.equal((await dig(lab.y, `@${z(family, KEPT)}`, 'nobody.example')).status, 'NXDOMAIN')
+    assert.equal(server.take().length, 1, 'that there is nothing is kept too')
   })
 
   test(
-    `IPv${family}: with client-port the server sees the port, and an answer is kept for its client alone`,
+    `${the} with client-port the server sees the port too, and an answer is kept for its client alone`,
     options,
     async () => {
-      await using stand = await DnsServer.open(lab.z, server, answers())
-      await using _ = await running('{}', { source: 'client-port' })
-      const clients = [ADDRESSES[family].y, family === 4 ? '10.0.3.7' : 'fd00:3::7']
-      for (const [i, client] of clients.entries()) {
-        const ask = (port: number) => dig(lab.y, '-b', `${client}#${port}`, at, 'web.example', 'A')
-        assert.deepEqual((await ask(7_000 + i)).data, [ANSWER[4]])
-        assert.deepEqual((await ask(7_010 + i)).data, [ANSWER[4]])
+      await using server = await stand(family, SAME_PORT)
+      for (const [i, client] of [Y[family], NEIGHBOUR[family]].entries()) {
+        const ask = (port: number) =>
+          dig(lab.y, '-b', `${client}#${port}`, `@${z(family, SAME_PORT)}`, 'web.example', type)
+        for (const port of [7_000 + i, 7_010 + i]) assert.deepEqual((await ask(port)).data, [ANSWER[family]])
         assert.deepEqual(
-          stand.take().map(({ from }) => from),
+          server.take().map(({ from }) => from),
           [{ address: client, port: 7_000 + i }],
         )
       }
     },
   )
 
-  test(`IPv${family}: with the source proxy the server sees X, with another address that one`, options, async () => {
-    await using stand = await DnsServer.open(lab.z, server, answers())
-    const theirs = family === 4 ? '10.0.3.77' : 'fd00:3::77'
-    for (const [source, seen] of [
-      ['proxy', ADDRESSES[family].xz],
-      [theirs, theirs],
+  test(`${the} with client-port one port may ask two addresses that have the same upstream`, options, async () => {
+    await using server = await stand(family, UPSTREAM)
+    for (const n of [SAME_PORT_TO_ONE, 98, SAME_PORT_TO_ONE]) {
+      const dug = await dig(lab.y, '-b', `${Y[family]}#7100`, `@${nobody(family, n)}`, 'web.example', type)
+      assert.deepEqual([dug.data, dug.server], [[ANSWER[family]], `${nobody(family, n)}#53`], dug.text)
+    }
+    assert.equal(server.take().length, 3)
+  })
+
+  test(`${the} with the source proxy the server sees X, with another address that one`, options, async () => {
+    for (const [n, seen] of [
+      [HIDDEN, ADDRESSES[family].xz],
+      [OTHER, OTHER_SOURCE[family]],
     ] as const) {
-      await using _ = await running('{ cache: off }', { source, family })
-      for (const flag of ['+notcp', '+tcp']) {
-        assert.deepEqual((await dig(lab.y, at, 'web.example', 'A', flag)).data, [ANSWER[4]])
+      await using server = await stand(family, n)
+      for (const protocol of PROTOCOLS) {
+        assert.deepEqual((await dig(lab.y, `@${z(family, n)}`, `${protocol}.example`, type, by(protocol))).data, [
+          ANSWER[family],
+        ])
         assert.deepEqual(
-          stand.take().map(({ from }) => from.address),
+          server.take().map(({ from }) => from.address),
           [seen],
         )
       }
     }
   })
 
-  test(`IPv${family}: with upstreams every address answers, also one that nobody has`, options, async () => {
-    await using stand = await DnsServer.open(lab.z, server, answers())
-    await using _ = await running(`{ upstreams: ${listed(server)} }`, { source: 'proxy' })
-    for (const asked of [NOWHERE[family], OTHER_SERVER[family], '203.0.113.10'].slice(0, family === 4 ? 3 : 2)) {
-      for (const flag of ['+notcp', '+tcp']) {
-        const dug = await dig(lab.y, `@${asked}`, `${flag.slice(1)}.example`, 'A', flag)
-        assert.deepEqual([dug.data, dug.server], [[ANSWER[4]], `${asked}#53`], dug.text)
+  test(`${the} with upstreams every address answers, also one that nobody has`, options, async () => {
+    await using server = await stand(family, UPSTREAM)
+    for (const n of [EVERYWHERE, 99]) {
+      for (const protocol of PROTOCOLS) {
+        const dug = await dig(lab.y, `@${nobody(family, n)}`, `${protocol}.example`, type, by(protocol))
+        assert.deepEqual([dug.data, dug.server], [[ANSWER[family]], `${nobody(family, n)}#53`], dug.text)
       }
     }
-    assert.equal(stand.take().length, 2, 'it is one server: its answers are for all that ask')
+    assert.equal(server.take().length, 2, 'it is one server: its answers are for all who ask')
   })
 
   test(
-    `IPv${family}: when the first upstream is silent, or its port is unreachable, the next one answers`,
+    `${the} where the first upstream is silent, has no port open, or no route, the next one answers`,
     options,
     async () => {
-      const first = OTHER_SERVER[family]
-      await using stand = await DnsServer.open(lab.z, server, answers())
-      for (const how of ['refuses', 'is silent'] as const) {
-        await using silent = how === 'is silent' ? await DnsServer.open(lab.z, first, () => undefined) : undefined
-        await using _ = await running(`{ upstreams: ${listed(first, server)}, cache: off }`)
-        const dug = await dig(lab.y, `@${NOWHERE[family]}`, 'web.example', 'A')
-        assert.deepEqual([dug.data, dug.server], [[ANSWER[4]], `${NOWHERE[family]}#53`], `${how}: ${dug.text}`)
-        const again = await dig(lab.y, `@${NOWHERE[family]}`, 'again.example', 'A', '+tries=1')
-        assert.deepEqual(again.data, [ANSWER[4]], `${how}: from then on at once`)
-        assert.equal(silent?.take().length, silent && 1)
-        assert.equal(stand.take().length, 2)
-        if (how === 'refuses') {
-          await using _fresh = await running(`{ upstreams: ${listed(first, server)}, cache: off }`)
-          const byTcp = await dig(lab.y, `@${NOWHERE[family]}`, 'web.example', 'A', '+tcp', '+tries=1')
-          assert.deepEqual(byTcp.data, [ANSWER[4]], byTcp.text)
-          stand.take()
-        }
+      await using server = await stand(family, UPSTREAM)
+      await using silent = await DnsServer.open(lab.z, z(family, SILENT), () => undefined)
+      for (const n of [AFTER_NO_PORT, AFTER_NO_ROUTE, AFTER_SILENT]) {
+        const dug = await dig(lab.y, `@${nobody(family, n)}`, 'web.example', type)
+        assert.deepEqual([dug.data, dug.server], [[ANSWER[family]], `${nobody(family, n)}#53`], dug.text)
+        const next = await dig(lab.y, `@${nobody(family, n)}`, 'next.example', type, '+tries=1')
+        assert.deepEqual(next.data, [ANSWER[family]], `from then on at once: ${next.text}`)
+        if (n === AFTER_SILENT) continue
+        const byTcp = await dig(lab.y, `@${nobody(family, n)}`, 'tcp.example', type, '+tcp', '+tries=1')
+        assert.deepEqual(byTcp.data, [ANSWER[family]], byTcp.text)
       }
+      assert.equal(silent.take().length, 1)
+      assert.equal(server.take().length, 8)
     },
   )
 
   test(
-    `IPv${family}: what this host’s own programs ask, and what is asked of the listener itself`,
+    `${the} what this host’s own programs ask is taken, and what is asked of the listener itself`,
     options,
     async () => {
-      await using stand = await DnsServer.open(lab.z, server, answers())
-      for (const [listener, asked, host] of [
-        [{ paths: ['local'] }, server, lab.x],
-        [
-          { intercept: 'none', ports: undefined, listen: listenAt(family), to: toText(family) },
-          ADDRESSES[family].xy,
-          lab.y,
-        ],
+      await using server = await stand(family, UPSTREAM)
+      for (const [host, asked] of [
+        [lab.x, z(family, UPSTREAM)],
+        [lab.y, ADDRESSES[family].xy],
       ] as const) {
-        await using _ = await running('{ rules: [{ names: mine.example, then: answer, answers: { a: 10.1.2.3 } }] }', {
-          ...listener,
-          source: 'proxy',
-          family,
-        })
-        for (const flag of ['+notcp', '+tcp']) {
-          const dug = await dig(host, `@${asked}`, `${flag.slice(1)}.example`, 'A', flag)
-          assert.deepEqual([dug.data, dug.server], [[ANSWER[4]], `${asked}#53`], dug.text)
-          assert.deepEqual((await dig(host, `@${asked}`, 'mine.example', flag)).data, ['10.1.2.3'])
+        for (const protocol of [...PROTOCOLS, ...PROTOCOLS]) {
+          const dug = await dig(host, `@${asked}`, `${protocol}.own.example`, type, by(protocol))
+          assert.deepEqual([dug.data, dug.server], [[ANSWER[family]], `${asked}#53`], dug.text)
         }
         assert.deepEqual(
-          stand.take().map(({ from }) => from.address),
+          server.take().map(({ from }) => from.address),
           [ADDRESSES[family].xz, ADDRESSES[family].xz],
         )
       }
@@ -275,25 +311,11 @@ for (const family of FAMILIES) {
   )
 }
 
-const listenAt = (family: Family) => (family === 4 ? `${ADDRESSES[4].xy}:53` : `[${ADDRESSES[6].xy}]:53`)
-const toText = (family: Family) => (family === 4 ? `${ADDRESSES[4].z}:53` : `[${ADDRESSES[6].z}]:53`)
-
-const RULES = [
-  '{ names: let.ads.example, then: forward }',
-  '{ suffixes: ads.example, types: [A, AAAA], then: nxdomain }',
-  '{ names: me.example, then: answer, answers: { a: [10.1.2.3, 10.1.2.4], aaaa: "fd00::3", txt: hello there, ttl: 90s } }',
-  '{ names: www.me.example, then: answer, answers: { cname: me.example, a: 10.1.2.3 } }',
-  '{ suffixes: refused.example, then: refuse }',
-  '{ types: PTR, then: refuse }',
-  '{ names: silent.example, then: drop }',
-  `{ suffixes: internal.example, then: forward, to: ${OTHER_SERVER[4]} }`,
-]
-
 test('rules answer, deny, refuse, drop and forward by name, suffix and type, by UDP and TCP', options, async () => {
-  await using stand = await DnsServer.open(lab.z, ADDRESSES[4].z, answers())
-  await using other = await DnsServer.open(lab.z, OTHER_SERVER[4], zoneOf('192.0.2.2', '2001:db8::2'))
-  await using on = await running(`{ rules: [${RULES.join(', ')}] }`, { family: 4 })
-  const expected: readonly (readonly [name: string, type: string, status: string | undefined, data: string[]])[] = [
+  const at = `@${z(4, RULED)}`
+  await using server = await stand(4, RULED)
+  await using other = await stand(4, UPSTREAM, ANOTHER)
+  const expected: readonly (readonly [name: string, type: string, status: string, data: string[]])[] = [
     ['let.ads.example', 'A', 'NOERROR', [ANSWER[4]]],
     ['ads.example', 'A', 'NXDOMAIN', []],
     ['deep.in.ADS.example', 'AAAA', 'NXDOMAIN', []],
@@ -307,65 +329,53 @@ test('rules answer, deny, refuse, drop and forward by name, suffix and type, by 
     ['www.me.example', 'CNAME', 'NOERROR', ['me.example.']],
     ['refused.example', 'A', 'REFUSED', []],
     ['other.example', 'PTR', 'REFUSED', []],
-    ['one.internal.example', 'A', 'NOERROR', ['192.0.2.2']],
+    ['one.internal.example', 'A', 'NOERROR', [ANOTHER[4]]],
+    ['one.internal.example', 'TXT', 'NOERROR', ['"from the server"']],
   ]
-  for (const flag of ['+notcp', '+tcp']) {
+  for (const protocol of PROTOCOLS) {
     for (const [name, type, status, data] of expected) {
-      const dug = await dig(lab.y, `@${ADDRESSES[4].z}`, name, type, flag)
-      assert.deepEqual([dug.status, dug.data], [status, data], `${name} ${type} ${flag}: ${dug.text}`)
-      assert.equal(dug.server, `${ADDRESSES[4].z}#53`)
+      const dug = await dig(lab.y, at, name, type, by(protocol))
+      assert.deepEqual([dug.status, dug.data, dug.server], [status, data, `${z(4, RULED)}#53`], dug.text)
     }
-    const silent = await dig(lab.y, `@${ADDRESSES[4].z}`, 'silent.example', flag, '+time=1', '+tries=1')
+    const silent = await dig(lab.y, at, 'silent.example', by(protocol), '+time=1', '+tries=1')
     assert.equal(silent.status, undefined)
   }
-  assert.deepEqual((await dig(lab.y, `@${ADDRESSES[4].z}`, 'me.example', 'A')).answers[0]?.ttl, 90)
-  const names = (server: DnsServer) => server.take().map(({ name }) => name)
-  assert.deepEqual(names(stand), ['let.ads.example', 'x.ads.example', 'notads.example'], 'the rest was not asked')
+  assert.equal((await dig(lab.y, at, 'me.example', 'A')).answers[0]?.ttl, 90)
+  const names = (heard: DnsServer) => heard.take().map(({ name }) => name)
+  const asked = ['let.ads.example', 'x.ads.example', 'notads.example', 'one.internal.example']
+  assert.deepEqual(names(server), asked, 'once, for both protocols; the others not at all')
   assert.deepEqual(names(other), ['one.internal.example'])
-  assert.equal((await on.limpid.stats()).apps.dns?.['dns-rule'], 2)
+  assert.equal((await limpid.stats()).apps.ruled?.['dns-rule'], 2)
 })
 
 test('the name that a client was told is in the record of the flow that it opens then', options, async () => {
-  await using _stand = await DnsServer.open(lab.z, ADDRESSES[4].z, zoneOf(ADDRESSES[4].z, ADDRESSES[6].z))
-  await using _web = await serve(lab.z, { address: ADDRESSES[4].z, port: 80 }, (socket) => socket.end('hello'))
-  await using _web6 = await serve(lab.z, { address: ADDRESSES[6].z, port: 80 }, (socket) => socket.end('hello'))
-  await using on = await running('{}', {}, [{ name: 'web', ports: 80, source: 'client' }])
-  const flow = async (family: Family, from: string) => {
-    const to = { address: ADDRESSES[family].z, port: 80 }
-    await receiveAll(lab.y.connect(to, { from: { address: from, port: 0 }, allowHalfOpen: false }))
+  const zone = zoneOf(ADDRESSES[4].z, ADDRESSES[6].z)
+  await using _plain = await DnsServer.open(lab.z, z(4, PLAIN), zone)
+  await using _kept = await DnsServer.open(lab.z, z(6, KEPT), zone)
+  const endpoint = (family: Family) => ({ address: ADDRESSES[family].z, port: 80 })
+  await using _web4 = await serve(lab.z, endpoint(4), (socket) => socket.end('hello'))
+  await using _web6 = await serve(lab.z, endpoint(6), (socket) => socket.end('hello'))
+  const named = async (family: Family, from: string): Promise<string | undefined> => {
+    limpid.skipRecords()
+    await receiveAll(lab.y.connect(endpoint(family), { from: { address: from, port: 0 }, allowHalfOpen: false }))
     for (;;) {
-      const record = await on.limpid.nextRecord()
-      if (record.listener === 'web') return record
+      const record = await limpid.nextRecord()
+      if (record.listener === 'web') return record.name
     }
   }
-  assert.equal((await flow(4, '10.0.3.1')).name, undefined)
-  await dig(lab.y, '-b', '10.0.3.1', `@${ADDRESSES[4].z}`, 'Alias.example', 'A')
-  await dig(lab.y, '-b', '10.0.3.1', `@${ADDRESSES[4].z}`, 'six.example', 'AAAA', '+tcp')
-  await dig(lab.y, '-b', '10.0.3.7', `@${ADDRESSES[4].z}`, 'web.example', 'A')
-  assert.equal((await flow(4, '10.0.3.1')).name, 'alias.example', 'what was asked for, not what it is an alias of')
-  assert.equal((await flow(4, '10.0.3.7')).name, 'web.example', 'each client by its own name')
-  await dig(lab.y, '-b', '10.0.3.1', `@${ADDRESSES[4].z}`, 'web.example', 'A')
-  assert.equal((await flow(4, '10.0.3.1')).name, 'web.example', 'the last one; from the cache, too')
-  await dig(lab.y, '-b', 'fd00:3::1', `@${ADDRESSES[6].z}`, 'six.example', 'AAAA', '+tcp')
-  assert.equal((await flow(6, 'fd00:3::1')).name, 'six.example')
-})
-
-test('proxy.namesOf() tells which names led a client to an address', options, async () => {
-  await using _stand = await DnsServer.open(lab.z, ADDRESSES[4].z, zoneOf('10.0.4.2', 'fd00:4::2'))
-  const home = openNetNamespace()
-  enterNetNamespace(lab.x.namespaceFd) // a proxy opens its sockets where it happens to be
-  try {
-    const dns = `{ upstreams: ${ADDRESSES[4].z}, rules: [{ names: own.example, then: answer, answers: { a: 10.0.4.2 } }] }`
-    const listener = `{ intercept: none, protocols: [udp, tcp], listen: "${ADDRESSES[4].xy}:53", family: 4, dns: ${dns} }`
-    await using proxy = createProxy(parseConfig(`listeners: [${listener}]`, 'test'))
-    await proxy.listen()
-    const names = ['a.example', 'b.example', 'alias.example', 'own.example', 'a.example']
-    for (const name of names) await dig(lab.y, '-b', '10.0.3.1', `@${ADDRESSES[4].xy}`, name, 'A')
-    await dig(lab.y, '-b', '10.0.3.7', `@${ADDRESSES[4].xy}`, 'c.example', 'A', '+tcp')
-    assert.deepEqual(proxy.namesOf('10.0.3.1', '10.0.4.2'), ['own.example', 'alias.example', 'b.example', 'a.example'])
-    assert.deepEqual(proxy.namesOf('10.0.3.7', '10.0.4.2'), ['c.example'])
-    assert.deepEqual(proxy.namesOf('10.0.3.1', '10.0.4.3'), [])
-  } finally {
-    enterNetNamespace(home)
-  }
+  const told = (client: string, server: string, name: string, ...more: string[]) =>
+    dig(lab.y, '-b', client, `@${server}`, name, ...more)
+  assert.equal(await named(4, Y[4]), undefined)
+  await told(Y[4], z(4, PLAIN), 'Alias.example', 'A')
+  await told(NEIGHBOUR[4], z(4, PLAIN), 'web.example', 'A')
+  assert.equal(await named(4, Y[4]), 'alias.example', 'what was asked for, not what it is an alias of')
+  assert.equal(await named(4, NEIGHBOUR[4]), 'web.example', 'each client by its own names')
+  await told(Y[4], z(4, RULED), 'own.example', 'A')
+  assert.equal(await named(4, Y[4]), 'own.example', 'the last one; also when a rule told it')
+  await told(Y[4], z(4, PLAIN), 'Alias.example', 'A')
+  assert.equal(await named(4, Y[4]), 'alias.example', 'told again')
+  await told(Y[6], z(6, KEPT), 'six.example', 'AAAA', '+tcp')
+  assert.equal(await named(6, Y[6]), 'six.example')
+  await told(NEIGHBOUR[6], z(6, KEPT), 'six.example', 'AAAA')
+  assert.equal(await named(6, NEIGHBOUR[6]), 'six.example', 'also from the cache')
 })
