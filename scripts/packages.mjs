@@ -8,7 +8,7 @@ const FOR_START = { ip: 'iproute2', ss: 'iproute2', nft: 'nftables', unshare: 'u
 const FOR_TEST = { ...FOR_START, setpriv: 'util-linux', tc: 'iproute2', ps: 'procps' }
 
 /** Without these, tests are skipped that need them, and say so. */
-const OPTIONAL_FOR_TEST = { 'iptables-restore': 'iptables', curl: 'curl' }
+const OPTIONAL_FOR_TEST = { 'iptables-restore': 'iptables', curl: 'curl', dig: 'bind9-dnsutils' }
 
 const SEARCHED = new Set([...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/usr/bin', '/sbin', '/bin'])
 
