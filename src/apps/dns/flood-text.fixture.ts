@@ -3,7 +3,7 @@ import type { FloodReport } from './flood.fixture.ts'
 /** The report in a few lines. */
 export function floodText({ sent, probes, memory, cpuSeconds, stats }: FloodReport): string {
   const { asked, again, lost } = probes
-  const mb = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`
+  const inMib = (bytes: number): string => (bytes / 2 ** 20).toFixed(0)
   const counts = (all: Readonly<Record<string, number>>): string =>
     Object.entries(all)
       .filter(([, count]) => count > 0)
@@ -11,7 +11,7 @@ export function floodText({ sent, probes, memory, cpuSeconds, stats }: FloodRepo
       .join(', ')
   return [
     `${sent} datagrams; ${asked} queries that mean it: ${asked - lost} answered, ${again} of them when asked again`,
-    `memory: ${mb(memory.first)} after a tenth, ${mb(memory.most)} at the most, ${mb(memory.last)} at the end; ${cpuSeconds} s of CPU`,
+    `memory after each tenth: ${memory.tenths.map(inMib).join(', ')} MiB; ${inMib(memory.most)} at the most; ${cpuSeconds} s of CPU`,
     `dns: ${counts(stats.apps.dns!)}`,
     `dropped: ${counts(stats.datagramsDropped)}`,
     `sessions: ${stats.flowsTotal} in all, ${stats.sessionsOpen} open, ${stats.evictions} evicted`,

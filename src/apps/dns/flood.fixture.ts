@@ -22,8 +22,8 @@ export interface FloodReport {
   readonly sent: number
   /** Queries that mean it, sent meanwhile: their number, how many had to be sent twice, how many had no answer. */
   readonly probes: { readonly asked: number; readonly again: number; readonly lost: number }
-  /** Resident bytes of the process's own: after a tenth, the most that was seen, and at the end. */
-  readonly memory: { readonly first: number; readonly most: number; readonly last: number }
+  /** Resident bytes of the process's own: after each tenth, and the most that was seen. */
+  readonly memory: { readonly tenths: readonly number[]; readonly most: number }
   readonly cpuSeconds: number
   readonly stats: ProxyStats
 }
@@ -47,7 +47,7 @@ export async function flood(lab: Topology, count: number, seed: number): Promise
   const limpid = await LimpidProcess.start(lab.x, ['run', '-c', file])
   limpid.child.stdout!.removeAllListeners().resume() // a line for each session: nobody reads them here
   try {
-    const memory = { first: 0, most: 0, last: 0 }
+    const memory = { tenths: [] as number[], most: 0 }
     let sent = 0
     for (let sample = 1; sent < count; sample++) {
       while (sent < Math.min(count, (count * sample) / MEMORY_SAMPLES)) {
@@ -56,9 +56,9 @@ export async function flood(lab: Topology, count: number, seed: number): Promise
         sent += some
         await prober.ask()
       }
-      memory.last = limpid.anonymousBytes()
-      memory.most = Math.max(memory.most, memory.last)
-      if (sample === MEMORY_SAMPLES / 10) memory.first = memory.last
+      const bytes = limpid.anonymousBytes()
+      memory.most = Math.max(memory.most, bytes)
+      if (sample % (MEMORY_SAMPLES / 10) === 0) memory.tenths.push(bytes)
     }
     const { asked, again, lost } = prober
     return {
