@@ -15,7 +15,7 @@ export function configure(command: Command, invocation: Invocation): void {
   command
     .option(
       '--scenario <name...>',
-      'S1 to S4 (these when left out), redirect, dnat, mark, local, bridge, port-forward, or all',
+      'S1 to S4 (these when left out), redirect, dnat, mark, local, bridge, port-forward, udp, udp-mark, udp-spoof, dns, or all',
     )
     .option('--family <family>', '4, 6 or both (both)')
     .option('--json', 'the report as JSON')

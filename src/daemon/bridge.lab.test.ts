@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { after, before, test } from 'node:test'
+import { type Frame, FrameCapture } from '../lab/frame-capture.ts'
 import type { Host } from '../lab/host.ts'
 import { LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
@@ -9,7 +10,7 @@ import { raiseBridge, type Topology, X_BRIDGE, X_TO_Y } from '../lab/topology.ts
 import { type LabServer, pattern, receiveAll, serve, sleep, until } from '../lab/traffic.fixture.ts'
 import { type Endpoint, type Family, sameEndpoint } from '../net/address.ts'
 import { domainOf, encodeSockaddr } from '../sys/sockaddr.ts'
-import { type Frame, FrameCapture, hexText, sendDatagram, sendFrame, taggedSyn } from './bridge.fixture.ts'
+import { sendDatagram, sendFrame, taggedSyn } from './bridge.fixture.ts'
 import { connects, kernelState } from './matrix.fixture.ts'
 
 await enterNamespaces()
@@ -111,8 +112,8 @@ test('ARP, neighbour discovery, ICMP, UDP and other TCP ports cross untouched, n
       await until(() => atY.frames().some(isRefusal), 2_000, `ICMP answer over IPv${family}`)
       assert.match(await lab.y.run('ip', ['neigh', 'show', z]), new RegExp(mac.z), "Z's own MAC address")
       assert.match(await lab.z.run('ip', ['neigh', 'show', y]), new RegExp(mac.y), "Y's own MAC address")
-      const fromY = atZ.frames().filter(({ source }) => source === hexText(y))
-      const fromZ = atY.frames().filter(({ source }) => source === hexText(z))
+      const fromY = atZ.frames().filter(({ source }) => source === y)
+      const fromZ = atY.frames().filter(({ source }) => source === z)
       assert.ok(fromY.some(({ protocol, destinationPort }) => protocol === 'tcp' && destinationPort === OTHER))
       assert.ok(fromY.some(({ protocol, destinationPort }) => protocol === 'udp' && destinationPort === WEB))
       if (family === 6)
@@ -329,7 +330,7 @@ async function macOf(host: Host, name: string): Promise<string> {
 function tellsOfX({ protocol, source, destination }: Frame): boolean {
   if (protocol === 'other') return false // X as a host joins groups (IGMP, MLD), with Limpid or without
   return FAMILIES.some((family) => {
-    const own = hexText(lab.addresses[family].xy)
+    const own = lab.addresses[family].xy
     return source === own || destination === own
   })
 }

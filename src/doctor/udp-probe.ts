@@ -1,12 +1,7 @@
-import { createSocket, type Socket } from 'node:dgram'
-import { once } from 'node:events'
+import type { Socket } from 'node:dgram'
 import type { Host } from '../lab/host.ts'
 import type { Endpoint, Family } from '../net/address.ts'
-import { SyscallError } from '../sys/errno.ts'
-import { ffi, lastErrno } from '../sys/ffi.ts'
 import { readSysctl } from '../sys/host.ts'
-import { domainOf } from '../sys/sockaddr.ts'
-import { bindSocket } from '../sys/socket.ts'
 import { type Finding, note, ok } from './finding.ts'
 import { deleteCommand } from './foreign-nft.ts'
 import { forwardingKey } from './forwarding.ts'
@@ -16,7 +11,6 @@ import { readTcpCounters } from './tcp-counters.ts'
 import { findPacket, type TraceStep } from './trace.ts'
 import { traced } from './tracer.ts'
 
-const SOCK_DGRAM_NONBLOCK_CLOEXEC = 0o2004002
 /** One that no other UDP of a gateway's own is likely to use. */
 export const UNTAKEN_PORT = 5_353
 const WAIT_MS = 400
@@ -73,10 +67,8 @@ export async function askThrough(
   port: number,
 ): Promise<UdpOutcome> {
   const ends = addresses[family]!
-  const [asking, answering] = await Promise.all([
-    openUdp(client, family, ends.client, 0),
-    openUdp(server, family, ends.server, port),
-  ])
+  const asking = openUdp(client, ends.client, 0)
+  const answering = openUdp(server, ends.server, port)
   try {
     let serverSaw: Endpoint | undefined
     answering.on('message', (bytes, { address, port }) => {
@@ -105,14 +97,8 @@ export async function askThrough(
   }
 }
 
-async function openUdp(host: Host, family: Family, address: string, port: number): Promise<Socket> {
-  const fd = host.inside(() => ffi.socket(domainOf(family), SOCK_DGRAM_NONBLOCK_CLOEXEC, 0))
-  if (fd < 0) throw new SyscallError('socket', lastErrno(), `UDP over IPv${family}`)
-  bindSocket(fd, { address, port })
-  const socket = createSocket(family === 4 ? 'udp4' : 'udp6')
+function openUdp(host: Host, address: string, port: number): Socket {
+  const socket = host.datagramSocket({ address, port })
   socket.on('error', () => {}) // an unreachable server is silence
-  const listening = once(socket, 'listening') // with a descriptor it may happen within bind()
-  socket.bind({ fd, exclusive: true })
-  await listening
   return socket
 }

@@ -1,7 +1,6 @@
-import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
+import type { RemoteInfo, Socket } from 'node:dgram'
 import { once } from 'node:events'
-import { type Endpoint, familyOf, parseAddress } from '../net/address.ts'
-import { bindSocket, closeFd, openUdp } from '../sys/socket.ts'
+import { type Endpoint, parseAddress } from '../net/address.ts'
 import type { Host } from './host.ts'
 
 /** One datagram that came. */
@@ -33,17 +32,8 @@ export class DatagramPeer implements AsyncDisposable {
 
   /** Bound to `endpoint`; connected to `peer` when that is given. */
   static async open(host: Host, endpoint: Endpoint, peer?: Endpoint): Promise<DatagramPeer> {
-    const family = familyOf(endpoint.address)
-    const fd = host.inside(() => openUdp(family))
-    try {
-      bindSocket(fd, endpoint)
-    } catch (error) {
-      closeFd(fd)
-      throw error
-    }
-    const socket = createSocket(family === 4 ? 'udp4' : 'udp6')
+    const socket = host.datagramSocket(endpoint)
     const opened = new DatagramPeer(socket)
-    socket.bind({ fd }) // it listens when this returns
     if (peer !== undefined) {
       socket.connect(peer.port, peer.address)
       await once(socket, 'connect')

@@ -5,6 +5,7 @@ import { createServer } from 'node:http'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Endpoint } from '../net/address.ts'
+import { DatagramPeer } from './datagram.fixture.ts'
 import { LIMPID_PROGRAM } from './limpid-process.ts'
 import { enterNamespaces } from './namespace.ts'
 import { ADDRESSES, raiseTopology, type Topology } from './topology.ts'
@@ -15,19 +16,24 @@ await enterNamespaces()
 const EXAMPLES = fileURLToPath(new URL('../../examples/', import.meta.url))
 const { y, z } = ADDRESSES[4]
 const web = { address: z, port: 80 }
+const STARTED_MS = 10_000
 let lab: Topology
 const tested = new Set<string>()
 
 before(async () => {
   lab = await raiseTopology()
-  await lab.x.run(process.execPath, [LIMPID_PROGRAM, 'rules', 'install', '--intercept', 'tproxy', '--ports', '80'])
+  await rules('install', '--intercept', 'tproxy', '--ports', '80')
 })
 
 after(async () => {
   assert.deepEqual(readdirSync(EXAMPLES).toSorted(), [...tested].toSorted(), 'every example is run by a test')
-  await lab.x.run(process.execPath, [LIMPID_PROGRAM, 'rules', 'remove'])
+  await rules('remove')
   await lab.close()
 })
+
+async function rules(...args: string[]): Promise<void> {
+  await lab.x.run(process.execPath, [LIMPID_PROGRAM, 'rules', ...args])
+}
 
 /** Runs an example on X while `work` goes on; gives its output. */
 async function withExample(
@@ -53,12 +59,15 @@ async function withExample(
 }
 
 const listening = (port: number): Promise<void> =>
-  until(() => lab.x.inside(() => isListening(port)), 5_000, `listener on ${port}`)
+  until(() => lab.x.inside(() => isListening('tcp', port)), STARTED_MS, `listener on ${port}`)
+const receiving = (port: number): Promise<void> =>
+  until(() => lab.x.inside(() => isListening('udp', port)), STARTED_MS, `UDP socket on ${port}`)
 
-function isListening(port: number): boolean {
-  // local_address is ADDRESS:PORT in hex, state 0A is LISTEN (proc_net_tcp, Documentation/networking)
+function isListening(protocol: 'tcp' | 'udp', port: number): boolean {
+  // local_address is ADDRESS:PORT in hex, state 0A is LISTEN, 07 an unconnected UDP socket (proc_net_tcp, Documentation/networking)
   const hex = port.toString(16).toUpperCase().padStart(4, '0')
-  return new RegExp(`:${hex} \\S+ 0A `).test(readFileSync('/proc/thread-self/net/tcp', 'latin1'))
+  const state = protocol === 'tcp' ? '0A' : '07'
+  return new RegExp(`:${hex} \\S+ ${state} `).test(readFileSync(`/proc/thread-self/net/${protocol}`, 'latin1'))
 }
 
 async function ask(to: Endpoint, request: string): Promise<string> {
@@ -124,4 +133,50 @@ test('foreign-source: the server sees an address that is not ours', async () => 
     assert.equal(peer, '10.0.3.77')
   })
   listener.close()
+})
+
+test('foreign-datagram: the server sees an address and a port that are not ours (R18)', async () => {
+  await using server = await DatagramPeer.open(lab.z, { address: z, port: 53 })
+  await withExample('foreign-datagram.mjs', ['1.2.3.4', '5300', z, '53'], async () => {
+    const heard = await server.next(STARTED_MS)
+    assert.deepEqual(
+      [`${heard?.bytes}`, heard?.from],
+      ['hello from somebody else', { address: '1.2.3.4', port: 5_300 }],
+    )
+  })
+})
+
+test('datagram-loop takes what was sent to anybody, and answers from the address asked (R4)', async () => {
+  await rules('remove')
+  await rules('install', '--intercept', 'mark', '--protocol', 'udp', '--ports', '5301')
+  const asked = { address: z, port: 5_301 }
+  await withExample('datagram-loop.mjs', [], async (output) => {
+    await receiving(5_301)
+    await using client = await DatagramPeer.open(lab.y, { address: y, port: 0 })
+    for (const text of ['hello', 'again']) {
+      client.send(text, asked)
+      const answer = await client.next()
+      assert.deepEqual([`${answer?.bytes}`, answer?.from], [text, asked])
+    }
+    const line = `${y} sent 5 bytes to ${z} port 5301\n`
+    await until(() => output() === line + line, 2_000, 'what the example prints')
+  })
+})
+
+test('datagram-proxy: the server sees the client, and the client its server', async () => {
+  await rules('remove')
+  await rules('install', '--intercept', 'tproxy', '--protocol', 'udp', '--source', 'client')
+  const asked = { address: z, port: 5_300 }
+  await using server = await DatagramPeer.echo(lab.z, asked)
+  await withExample('datagram-proxy.mjs', [], async (output) => {
+    await receiving(50_080)
+    await using client = await DatagramPeer.open(lab.y, { address: y, port: 0 })
+    for (const text of ['one', 'two', 'three']) {
+      client.send(text, asked)
+      const answer = await client.next()
+      assert.deepEqual([`${answer?.bytes}`, answer?.from], [text, asked])
+    }
+    assert.deepEqual([...new Set(server.heard.map(({ from }) => from.address))], [y])
+    assert.equal(output(), '')
+  })
 })

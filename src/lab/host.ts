@@ -1,4 +1,5 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
+import { createSocket, type Socket as DatagramSocket } from 'node:dgram'
 import { closeSync, writeFileSync } from 'node:fs'
 import { Server, Socket } from 'node:net'
 import { LimpidError } from '../errors.ts'
@@ -8,7 +9,7 @@ import { readSysctl, sysctlPath } from '../sys/host.ts'
 import { enterNetNamespace, makeNetNamespace, openNetNamespace } from '../sys/namespace.ts'
 import { setIpv6Only, setReuseAddress } from '../sys/options.ts'
 import { findProgram, mustRun } from '../sys/program.ts'
-import { bindSocket, closeFd, listenSocket, openTcp } from '../sys/socket.ts'
+import { bindSocket, closeFd, listenSocket, openTcp, openUdp } from '../sys/socket.ts'
 
 const RUN_TIMEOUT_MS = 20_000
 const DEFAULT_BACKLOG = 4096
@@ -116,6 +117,20 @@ export class Host {
     }
     const socket = new Socket({ fd, allowHalfOpen: options.allowHalfOpen ?? true, readable: true, writable: true })
     return socket.connect({ port: to.port, host: to.address })
+  }
+
+  /** A UDP socket of Node's own on this host, bound when this returns. The caller closes it. */
+  datagramSocket(endpoint: Endpoint): DatagramSocket {
+    const family = familyOf(endpoint.address)
+    const fd = this.inside(() => openUdp(family))
+    try {
+      bindSocket(fd, endpoint)
+    } catch (error) {
+      closeFd(fd)
+      throw error
+    }
+    // with a descriptor it listens when bind() returns, unless this is a worker of a cluster
+    return createSocket(family === 4 ? 'udp4' : 'udp6').bind({ fd, exclusive: true })
   }
 
   /** Kills what still runs on the host and lets the namespace go. */

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { predictForward, predictKnows } from '../ruleset/knows.ts'
-import { judge, observedKnowledge, predictedKnowledge, X_ADDRESSES } from './judge.ts'
-import { SCENARIOS, type Scenario, selectScenarios } from './scenarios.ts'
+import { judge, observedKnowledge, predictedKnowledge } from './judge.ts'
+import { X_ADDRESSES } from './owners.ts'
+import type { FlowScenario, ScenarioName } from './scenario.ts'
+import { SCENARIOS, selectScenarios } from './scenarios.ts'
 import type { SocketRow } from './sockets.ts'
 
-const S3 = SCENARIOS[2] as Scenario
+const S3 = flow('S3')
 const Y = { address: '10.0.3.1', port: 40_000 }
 const Z = { address: '10.0.4.2', port: 80 }
 const good = {
@@ -15,6 +17,12 @@ const good = {
     socket('ESTAB', Z, Y),
     socket('ESTAB', Y, Z),
   ],
+}
+
+function flow(wanted: ScenarioName): FlowScenario {
+  const found = SCENARIOS.find(({ name }) => name === wanted)
+  assert.equal(found?.kind, 'flow')
+  return found as FlowScenario
 }
 
 function socket(state: string, local: SocketRow['local'], peer: SocketRow['peer']): SocketRow {
@@ -64,7 +72,7 @@ test('scenarios are selected by name in any case, also several with commas; an u
 })
 
 test("with redirect X's end of the client's connection is its own; the client still sees the server", () => {
-  const redirect = SCENARIOS.find(({ name }) => name === 'redirect')!
+  const redirect = flow('redirect')
   const own = { address: '10.0.3.101', port: 50_080 }
   const rows = redirect.config(4).listeners.flatMap((listener) => predictKnows(listener, X_ADDRESSES))
   const knowledge = predictedKnowledge(rows, redirect, 4)
@@ -78,7 +86,7 @@ test("with redirect X's end of the client's connection is its own; the client st
 })
 
 test('what the kernel passes on has no socket on X', () => {
-  const forward = SCENARIOS.find(({ name }) => name === 'port-forward')!
+  const forward = flow('port-forward')
   const rows = forward.config(4).forwards.map(predictForward)
   const dialled = { address: '10.0.3.101', port: 8080 }
   const sight = { client: Y, clientSees: dialled, serverSees: Y }
@@ -87,4 +95,25 @@ test('what the kernel passes on has no socket on X', () => {
   assert.deepEqual(judge(forward, 4, { sight, sockets: [socket('ESTAB', dialled, Y)] }, knowledge), [
     'ss on X shows a socket with the peer 10.0.3.1:40000; predicted: none, the kernel passes packets on',
   ])
+})
+
+test('answers to datagrams leave by a socket with the address asked, or by the listener that has the port', () => {
+  const udp = flow('udp')
+  const asked = { address: Z.address, port: 5_300 }
+  const sight = { client: Y, clientSees: asked, serverSees: Y }
+  const rows = udp.config(4).listeners.flatMap((listener) => predictKnows(listener, X_ADDRESSES))
+  const knowledge = predictedKnowledge(rows, udp, 4)
+  const anybody = { address: '0.0.0.0', port: 0 }
+  const upstream = socket('ESTAB', Y, asked)
+  const sockets = [socket('UNCONN', { address: '127.0.0.1', port: 50_080 }, anybody), upstream]
+  assert.deepEqual(judge(udp, 4, { sight, sockets: [...sockets, socket('UNCONN', asked, anybody)] }, knowledge), [])
+  assert.deepEqual(judge(udp, 4, { sight, sockets }, knowledge), ['ss on X shows no socket 10.0.4.2:5300'])
+  const listening = socket('UNCONN', { address: '0.0.0.0', port: 5_300 }, anybody)
+  assert.deepEqual(judge(udp, 4, { sight, sockets: [listening, upstream] }, knowledge), [
+    'ss on X shows no socket 10.0.4.2:5300',
+    'something on X listens on port 5300; predicted: nothing, its packets are intercepted',
+  ])
+  const mark = { ...flow('udp-mark'), serverPort: 5_300, dialledPort: 5_300 }
+  assert.deepEqual(judge(mark, 4, { sight, sockets: [listening, upstream] }, knowledge), [])
+  assert.deepEqual(judge(mark, 4, { sight, sockets }, knowledge), ['ss on X shows nothing that listens on port 5300'])
 })

@@ -1,19 +1,14 @@
 import { type Endpoint, type Family, formatEndpoint, sameEndpoint } from '../net/address.ts'
 import type { KnowsRow } from '../ruleset/knows.ts'
 import type { Sight } from './exchange.ts'
-import type { Knowledge } from './report.ts'
-import { acceptedEndpoint, dialledEndpoint, type Scenario, serverEndpoint } from './scenarios.ts'
+import { hostName, ownerOf } from './owners.ts'
+import type { Evidence, Knowledge } from './report.ts'
+import { listensOn } from './roles.ts'
+import { acceptedEndpoint, dialledEndpoint, type FlowScenario, serverEndpoint } from './scenario.ts'
 import type { SocketRow } from './sockets.ts'
-import { ADDRESSES, type Addresses, BRIDGE_ADDRESSES } from './topology.ts'
-
-/** Both topologies', by family. */
-const HOSTS = ([ADDRESSES, BRIDGE_ADDRESSES] satisfies Addresses[]).flatMap((addresses) => [addresses[4], addresses[6]])
-
-/** Every address of X, of both families and topologies. */
-export const X_ADDRESSES: ReadonlySet<string> = new Set(HOSTS.flatMap(({ xy, xz }) => [xy, xz]))
 
 /** The row of a prediction for this scenario. */
-export function predictedKnowledge(rows: readonly KnowsRow[], scenario: Scenario, family: Family): Knowledge {
+export function predictedKnowledge(rows: readonly KnowsRow[], scenario: FlowScenario, family: Family): Knowledge {
   const local = scenario.client === 'x'
   const row = rows.find((row) => row.family === family && row.clientDials === scenario.dials && row.local === local)
   if (row === undefined) return { clientSees: 'nobody', serverSees: 'nobody', verdict: 'nothing is predicted' }
@@ -35,7 +30,7 @@ export function observedKnowledge(sight: Sight, predicted: Knowledge): Knowledge
 
 /** Each way in which an observation is not what the scenario and the prediction say; empty when it is. */
 export function judge(
-  scenario: Scenario,
+  scenario: FlowScenario,
   family: Family,
   seen: { readonly sight: Sight; readonly sockets: readonly SocketRow[] },
   predicted: Knowledge,
@@ -57,61 +52,58 @@ export function judge(
   return differences
 }
 
+/** Those pieces of evidence that are not as predicted. */
+export function evidenceDifferences(evidence: readonly Evidence[]): string[] {
+  return evidence
+    .filter(({ predicted, observed }) => observed !== predicted)
+    .map(({ what, predicted, observed }) => `${what}: ${observed}; predicted: ${predicted}`)
+}
+
 function socketDifferences(
-  scenario: Scenario,
+  scenario: FlowScenario,
   family: Family,
   { sight, sockets }: { readonly sight: Sight; readonly sockets: readonly SocketRow[] },
 ): string[] {
-  const differences: string[] = []
-  const dialled = dialledEndpoint(scenario, family)
-  const accepted = acceptedEndpoint(scenario, family)
-  if (accepted === undefined) {
-    const stray = sockets.find(({ peer }) => sameEndpoint(peer, sight.client))
-    if (stray !== undefined) {
-      differences.push(
-        `ss on X shows a socket with the peer ${formatEndpoint(stray.peer)}; predicted: none, the kernel passes packets on`,
-      )
-    }
-  } else {
-    for (const [local, peer] of [
-      [accepted, sight.client],
-      [sight.serverSees, serverEndpoint(scenario, family)],
-    ] as const) {
-      if (!isEstablished(sockets, local, peer)) {
-        differences.push(`ss on X shows no socket ${formatEndpoint(local)} with the peer ${formatEndpoint(peer)}`)
-      }
-    }
+  if (!scenario.hasSockets) return straySocket(sockets, sight)
+  const { port } = dialledEndpoint(scenario, family)
+  const missing = expectedSockets(scenario, family, sight).filter((ends) => !isShown(sockets, ends))
+  const differences = missing.map(({ local, peer }) => {
+    const withPeer = peer === undefined ? '' : ` with the peer ${formatEndpoint(peer)}`
+    return `ss on X shows no socket ${formatEndpoint(local)}${withPeer}`
+  })
+  const listens = listensOn(sockets, port)
+  if (listens && !scenario.listensOnDialledPort) {
+    differences.push(`something on X listens on port ${port}; predicted: nothing, its packets are intercepted`)
   }
-  if (!scenario.listensOnDialledPort && listensOn(sockets, dialled.port)) {
-    differences.push(`something on X listens on port ${dialled.port}; predicted: nothing, its packets are intercepted`)
-  }
+  if (!listens && scenario.listensOnDialledPort) differences.push(`ss on X shows nothing that listens on port ${port}`)
   return differences
 }
 
-function isEstablished(sockets: readonly SocketRow[], local: Endpoint, peer: Endpoint): boolean {
-  return sockets.some((row) => row.state === 'ESTAB' && sameEndpoint(row.local, local) && sameEndpoint(row.peer, peer))
+function straySocket(sockets: readonly SocketRow[], { client }: Sight): string[] {
+  const stray = sockets.find(({ peer }) => sameEndpoint(peer, client))
+  if (stray === undefined) return []
+  const shown = formatEndpoint(stray.peer)
+  return [`ss on X shows a socket with the peer ${shown}; predicted: none, the kernel passes packets on`]
 }
 
-/** True when a socket listens on this port, at whatever address. */
-export function listensOn(sockets: readonly SocketRow[], port: number): boolean {
-  return sockets.some((row) => row.state === 'LISTEN' && row.local.port === port)
+interface Ends {
+  readonly local: Endpoint
+  /** Undefined for a socket that is not connected. */
+  readonly peer?: Endpoint
 }
 
-/** Whose address it is, as a role; the address itself when it is of none of the three hosts. */
-function ownerOf(address: string): string {
-  if (HOSTS.some(({ y }) => address === y)) return 'client'
-  if (HOSTS.some(({ z }) => address === z)) return 'server'
-  return X_ADDRESSES.has(address) ? 'proxy' : address
+/** The flow's sockets on X. Datagrams to a client leave by the listener where it has the port that was asked, else by a socket of its own. */
+function expectedSockets(scenario: FlowScenario, family: Family, { client, serverSees }: Sight): Ends[] {
+  const accepted = acceptedEndpoint(scenario, family)
+  const upstream = { local: serverSees, peer: serverEndpoint(scenario, family) }
+  if (scenario.protocol === 'tcp') return [{ local: accepted, peer: client }, upstream]
+  return scenario.listensOnDialledPort ? [upstream] : [{ local: accepted }, upstream]
 }
 
-const HOST_NAMES: Readonly<Record<string, string>> = {
-  client: 'Y',
-  'client:port': 'Y with its port',
-  proxy: 'X',
-  server: 'Z',
-}
-
-/** `X` for `proxy`, and so on; other text stays. */
-export function hostName(role: string): string {
-  return HOST_NAMES[role] ?? role
+function isShown(sockets: readonly SocketRow[], { local, peer }: Ends): boolean {
+  const state = peer === undefined ? 'UNCONN' : 'ESTAB'
+  return sockets.some(
+    (row) =>
+      row.state === state && sameEndpoint(row.local, local) && (peer === undefined || sameEndpoint(row.peer, peer)),
+  )
 }

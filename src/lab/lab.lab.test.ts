@@ -6,10 +6,12 @@ import { createInterface } from 'node:readline'
 import { test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { formatEndpoint } from '../net/address.ts'
 import { LIMPID_PROGRAM } from './limpid-process.ts'
 import type { LabReport } from './report.ts'
+import { ADDRESSES } from './topology.ts'
 
-const LAB_MS = 60_000
+const LAB_MS = 180_000 // a bound, for a machine with other work as well
 const AS_NOBODY = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--']
 /** Root needs CAP_SETFCAP to become root of a user namespace (user_namespaces(7)); it gives no other right here. */
 const WITHOUT_CAPABILITIES = ['setpriv', '--bounding-set=-all,+setfcap', '--inh-caps=-all', '--']
@@ -62,6 +64,72 @@ test('every other way to intercept is as predicted, and so is a port that the ke
     'port-forward': 'Y knows X; Z knows Y, not X',
   })
 })
+
+const UDP = ['udp', 'udp-mark', 'udp-spoof', 'dns']
+const FORGED = {
+  4: 'IP 1.2.3.4.5300 > 198.41.0.4.53: UDP, length 24',
+  6: 'IP6 2001:db8:1:2::3:4.5300 > 2001:db8:198:41::4.53: UDP, length 24',
+}
+
+test('datagrams are as predicted: sessions, the mark alone, one from nobody here, and names (R4, R18, R24)', async () => {
+  const { code, stdout, stderr } = await runToEnd(lab('--scenario', UDP.join(','), '--json'))
+  assert.equal(code, 0, stdout + stderr)
+  assertDatagrams(JSON.parse(stdout) as LabReport)
+})
+
+test('an ordinary user gets the same of datagrams', async () => {
+  const { code, stdout, stderr } = await runToEnd([
+    ...(await asOrdinaryUser()),
+    ...lab('--scenario', UDP.join(','), '--json'),
+  ])
+  assert.equal(code, 0, stdout + stderr)
+  assertDatagrams(JSON.parse(stdout) as LabReport)
+})
+
+function assertDatagrams({ runs, passed }: LabReport): void {
+  assert.equal(passed, true)
+  assert.deepEqual(
+    runs.map(({ scenario, family, protocol }) => `${scenario}/${family}/${protocol}`),
+    UDP.flatMap((name) => [`${name}/4/udp`, `${name}/6/udp`]),
+  )
+  for (const run of runs) {
+    assert.deepEqual(run.differences, [])
+    assert.deepEqual(run.observed, run.predicted)
+    if (run.scenario === 'udp-spoof') {
+      assert.deepEqual(run.sentFrom, run.serverSees)
+      assert.deepEqual(run.evidence, [
+        { what: 'Z captures', predicted: FORGED[run.family], observed: FORGED[run.family] },
+      ])
+      continue
+    }
+    assert.deepEqual(run.clientSees, run.dialled, 'the answer comes from the address asked')
+    if (run.scenario === 'dns') {
+      assert.equal(run.evidence?.length, 3)
+      assert.deepEqual(
+        run.evidence.map(({ observed }) => observed.split(/ from .*; /)),
+        [
+          ['www.example A 192.0.2.80', 'Z heard the question'],
+          ['www.example A 192.0.2.80', 'Z heard nothing'],
+          ['ads.example A 192.0.2.99', 'Z heard nothing'],
+        ],
+      )
+      continue
+    }
+    assert.ok(run.bytes! > 8_192)
+    const { z } = ADDRESSES[run.family]
+    const local = run.sockets.map(({ state, local }) => `${state} ${formatEndpoint(local)}`)
+    const upstream = `ESTAB ${formatEndpoint(run.serverSees!)}`
+    if (run.scenario === 'udp') {
+      const listener = { address: run.family === 4 ? '127.0.0.1' : '::1', port: 50_080 }
+      const reply = { address: z, port: 5_300 }
+      assert.deepEqual(local, [`UNCONN ${formatEndpoint(listener)}`, `UNCONN ${formatEndpoint(reply)}`, upstream])
+      assert.deepEqual(run.serverSees, run.client, "the client's port too")
+    } else {
+      const listener = { address: run.family === 4 ? '0.0.0.0' : '::', port: 5_301 }
+      assert.deepEqual(local, [`UNCONN ${formatEndpoint(listener)}`, upstream])
+    }
+  }
+}
 
 test('an ordinary user gets the same', async () => {
   const { code, stdout, stderr } = await runToEnd([...(await asOrdinaryUser()), ...lab('--json')])
@@ -118,6 +186,14 @@ test('a difference between predicted and observed is printed and exits 1', async
   assert.match(stdout, /difference Z sees X: \[fd00:4::1\]:\d+; predicted: Y$/m)
   assert.match(stdout, /✗ not as predicted/)
   assert.match(stdout, /0 of 2 as predicted/)
+})
+
+test('a wrong prophet of datagrams is found as well, of sessions and of the capture', async () => {
+  const { code, stdout } = await runToEnd([process.execPath, PLANTED, 'udp', 'udp-spoof'])
+  assert.equal(code, 1)
+  assert.match(stdout, /difference Z sees Y with its port: 10\.0\.3\.1:\d+; predicted: Y$/m)
+  assert.match(stdout, /difference Z captures: IP 1\.2\.3\.4\.5300 > .*; predicted: IP 1\.2\.3\.4\.5301 > /m)
+  assert.match(stdout, /0 of 4 as predicted/)
 })
 
 test('when limpid does not start, the report shows what it said', async () => {

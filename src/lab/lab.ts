@@ -2,17 +2,20 @@ import { styleText } from 'node:util'
 import { LimpidError } from '../errors.ts'
 import type { Family } from '../net/address.ts'
 import { predictKnows } from '../ruleset/knows.ts'
+import { datagramLine } from './frame-capture.ts'
 import type { Host } from './host.ts'
 import { enterNamespaces, type InsideFacts } from './namespace.ts'
 import { observe, type Predict } from './observe.ts'
 import { type Progress, progressOn } from './progress.ts'
 import { type Paint, renderRun, renderScenario, renderSummary, renderTopology } from './render.ts'
 import type { LabReport, LabRun } from './report.ts'
-import { type Scenario, selectScenarios } from './scenarios.ts'
+import type { Scenario } from './scenario.ts'
+import { selectScenarios } from './scenarios.ts'
+import { observeSpoof, type PredictCapture } from './spoof.ts'
 import { ADDRESSES, BRIDGE_ADDRESSES, raiseBridge, raiseTopology, type Topology } from './topology.ts'
 
 export interface LabOptions {
-  /** `S1` … `port-forward` or `all`, also several with commas; S1 to S4 when left out. */
+  /** `S1` … `dns` or `all`, also several with commas; S1 to S4 when left out. */
   readonly scenarios?: readonly string[] | undefined
   /** One LabReport as JSON on stdout instead of the text. */
   readonly json?: boolean | undefined
@@ -24,9 +27,16 @@ export interface LabOptions {
   readonly quiet?: boolean | undefined
   /** Both when left out; IPv4 alone where the kernel has no IPv6. */
   readonly families?: readonly Family[] | undefined
-  /** Says what is expected; a test puts a wrong prophet here. */
-  readonly predict?: Predict | undefined
+  /** Says what is expected; a test puts wrong prophets here. */
+  readonly predict?: Partial<Prophets> | undefined
 }
+
+interface Prophets {
+  readonly knows: Predict
+  readonly capture: PredictCapture
+}
+
+const PROPHETS: Prophets = { knows: predictKnows, capture: datagramLine }
 
 const INTRODUCTION = [
   '  Three hosts, in namespaces of their own; nothing outside is touched. Y dials, limpid on X takes the',
@@ -51,7 +61,7 @@ export async function runLab(options: LabOptions = {}): Promise<number> {
     const printed = options.json === true ? undefined : new PrintedReport(paintOf(options.colour), progress)
     for (const topology of Object.values(topologies)) printed?.print(['', ...renderTopology(topology, printed.paint)])
     printed?.print(['', ...INTRODUCTION, ''])
-    const runs = await runAll(topologies, scenarios, families, options.predict ?? predictKnows, progress, printed)
+    const runs = await runAll(topologies, scenarios, families, { ...PROPHETS, ...options.predict }, progress, printed)
     progress.clear()
     const report: LabReport = {
       format: 1,
@@ -87,7 +97,7 @@ async function runAll(
   topologies: Topologies,
   scenarios: readonly Scenario[],
   families: readonly Family[],
-  predict: Predict,
+  prophets: Prophets,
   progress: Progress,
   printed: PrintedReport | undefined,
 ): Promise<LabRun[]> {
@@ -96,7 +106,7 @@ async function runAll(
   for (const scenario of scenarios) {
     for (const family of families) {
       progress.step(`[${runs.length + 1}/${total}] ${scenario.name} over IPv${family}: ${scenario.title}`)
-      const run = await observe(topologies[scenario.topology]!, scenario, family, predict)
+      const run = await observeOne(topologies[scenario.topology]!, scenario, family, prophets)
       runs.push(run)
       if (printed === undefined) continue
       if (family === families[0]) printed.print(renderScenario(run, printed.paint))
@@ -104,6 +114,12 @@ async function runAll(
     }
   }
   return runs
+}
+
+function observeOne(topology: Topology, scenario: Scenario, family: Family, prophets: Prophets): Promise<LabRun> {
+  return scenario.kind === 'flow'
+    ? observe(topology, scenario, family, prophets.knows)
+    : observeSpoof(topology, scenario, family, prophets.capture)
 }
 
 /** The text report, written as it becomes known. */

@@ -1,6 +1,8 @@
+import { basename } from 'node:path'
 import { formatEndpoint, sameEndpoint } from '../net/address.ts'
-import { hostName, listensOn, X_ADDRESSES } from './judge.ts'
+import { hostName, X_ADDRESSES } from './owners.ts'
 import type { LabReport, LabRun } from './report.ts'
+import { hasForeignAddress, listensOn, roleOf } from './roles.ts'
 import type { SocketRow } from './sockets.ts'
 import { ADDRESSES, BRIDGE_ADDRESSES, type Topology } from './topology.ts'
 
@@ -56,22 +58,18 @@ export function renderRun(run: LabRun, paint: Paint): string[] {
   const lines = [
     `  ${paint('cyan', `IPv${run.family}`)}  ${label('on X')}$ ${paint('bold', run.command)}`,
     ...(run.file === undefined ? [] : [`        ${label('the file')}${run.file.trim()}`]),
-    `        ${label('Y dials')}${formatEndpoint(run.dialled)}`,
+    `        ${label(run.sentFrom === undefined ? VERB[run.protocol] : 'X sends')}${askedText(run)}`,
   ]
   const rows = socketLines(run, paint)
   rows.forEach((row, index) => {
     lines.push(`        ${label(index === 0 ? 'ss on X' : '')}${row}`)
   })
-  if (run.clientSees !== undefined && run.serverSees !== undefined && run.observed !== undefined) {
-    const [y, z] = [formatEndpoint(run.clientSees), formatEndpoint(run.serverSees)]
-    const width = Math.max(y.length, z.length)
-    lines.push(`        ${label('Y sees')}${y.padEnd(width)}  ${hostName(run.observed.clientSees)}`)
-    lines.push(`        ${label('Z sees')}${z.padEnd(width)}  ${hostName(run.observed.serverSees)}`)
-    lines.push(`        ${label('observed')}${run.observed.verdict}`)
+  lines.push(...seenLines(run).map(([what, text]) => `        ${label(what)}${text}`))
+  lines.push(`        ${label('predicted')}${run.predicted.verdict}  ${verdictMark(run.passed, paint)}`)
+  for (const { what, predicted, observed } of run.evidence ?? []) {
+    lines.push(`        ${label(what)}${observed}`)
+    lines.push(`        ${label('predicted')}${predicted}  ${verdictMark(observed === predicted, paint)}`)
   }
-  lines.push(
-    `        ${label('predicted')}${run.predicted.verdict}  ${run.passed ? paint('green', '✓ the same') : paint('red', '✗')}`,
-  )
   for (const difference of run.differences) {
     const [first, ...more] = difference.split('\n')
     lines.push(
@@ -80,6 +78,35 @@ export function renderRun(run: LabRun, paint: Paint): string[] {
     )
   }
   return lines
+}
+
+const VERB = { tcp: 'Y dials', udp: 'Y asks' } as const
+
+function askedText({ sentFrom, dialled }: LabRun): string {
+  const to = formatEndpoint(dialled)
+  return sentFrom === undefined ? to : `${formatEndpoint(sentFrom)} → ${to}`
+}
+
+function verdictMark(isSame: boolean, paint: Paint): string {
+  return isSame ? paint('green', '✓ the same') : paint('red', '✗')
+}
+
+/** What both ends saw, as labels and texts. */
+function seenLines({ clientSees, serverSees, observed }: LabRun): [string, string][] {
+  if (observed === undefined) return []
+  const sides = [
+    ['Y sees', clientSees, observed.clientSees],
+    ['Z sees', serverSees, observed.serverSees],
+  ] as const
+  const seen = sides.flatMap(([what, peer, owner]) => (peer === undefined ? [] : [[what, peer, owner] as const]))
+  const width = Math.max(...seen.map(([, peer]) => formatEndpoint(peer).length))
+  return [
+    ...seen.map(([what, peer, owner]): [string, string] => [
+      what,
+      `${formatEndpoint(peer).padEnd(width)}  ${owner === peer.address ? 'none of the three' : hostName(owner)}`,
+    ]),
+    ['observed', observed.verdict],
+  ]
 }
 
 function socketLines(run: LabRun, paint: Paint): string[] {
@@ -93,8 +120,7 @@ function socketLines(run: LabRun, paint: Paint): string[] {
   const lines = cells.map((cell, index) => {
     const [state, local, peer, program] = cell.map((text, column) => text.padEnd(widths[column]!))
     const row = run.sockets[index]!
-    const foreign = row.state !== 'LISTEN' && !X_ADDRESSES.has(row.local.address)
-    return `${state}  ${foreign ? paint('yellow', local!) : local}  ${peer}  ${program}  ${paint('dim', remark(run, row))}`.trimEnd()
+    return `${state}  ${hasForeignAddress(row) ? paint('yellow', local!) : local}  ${peer}  ${program}  ${paint('dim', remark(run, row))}`.trimEnd()
   })
   if (run.client !== undefined && !listensOn(run.sockets, run.dialled.port)) {
     lines.push(paint('dim', `(nothing listens on port ${run.dialled.port})`))
@@ -108,21 +134,25 @@ function columnWidths(cells: readonly (readonly string[])[]): number[] {
 
 /** What a socket is for, and whose address it has when that is not X's own. */
 function remark(run: LabRun, row: SocketRow): string {
-  if (row.state === 'LISTEN') return ''
+  const role = roleOf(row, run.client)
+  if (role === 'listens') return ''
   const isOwn = run.client !== undefined && sameEndpoint(row.local, run.client)
   if (isOwn && X_ADDRESSES.has(row.local.address)) return "Y's own"
-  const side = run.client !== undefined && sameEndpoint(row.peer, run.client) ? 'towards Y' : 'towards Z'
-  if (X_ADDRESSES.has(row.local.address)) return side
+  const side = role === 'towards-client' ? 'towards Y' : 'towards Z'
+  if (!hasForeignAddress(row)) return side
   const isY = [ADDRESSES, BRIDGE_ADDRESSES].some((addresses) => row.local.address === addresses[run.family].y)
   return `${side}, ${isY ? 'as if it were Y' : 'as if it were Z'}`
 }
 
 /** Without what is the same for all: `relay -l -t`, `run tproxy local`. */
 function shortCommand(command: string): string {
-  const [, verb, ...words] = command.split(' ')
+  const [program, verb, ...words] = command.split(' ')
+  if (program !== 'limpid') return basename(verb!)
   if (verb === 'relay') return `relay ${words.filter((word) => word.startsWith('-')).join(' ')}`
   if (words.includes('-c')) return `run ${words.join(' ')}`
-  const values = ['--intercept', '--path', '--source'].map((flag) => words[words.indexOf(flag) + 1 || words.length])
+  const values = ['--intercept', '--protocol', '--path', '--source'].map(
+    (flag) => words[words.indexOf(flag) + 1 || words.length],
+  )
   return ['run', ...values.filter((value) => value !== undefined)].join(' ')
 }
 
@@ -140,12 +170,17 @@ export function renderSummary(report: LabReport, paint: Paint): string[] {
   })
   const good = report.runs.filter((run) => run.passed).length
   const total = `${good} of ${report.runs.length} as predicted`
-  const bytes = report.runs.map((run) => run.bytes ?? 0)
-  const whole = bytes.every((count) => count > 0) ? `; each carried ${bytes[0]} bytes to Z and back unchanged` : ''
+  const whole = report.passed ? carriedText(report.runs.flatMap(({ bytes }) => bytes ?? [])) : ''
   return [
     paint('bold', 'Who knows whom'),
     ...lines,
     '',
     `${paint(report.passed ? 'green' : 'red', total)}${whole}; ${(report.durationMs / 1000).toFixed(1)} s in all`,
   ]
+}
+
+function carriedText(bytes: readonly number[]): string {
+  if (bytes.length === 0) return ''
+  const [least, most] = [Math.min(...bytes), Math.max(...bytes)]
+  return `; each flow carried ${least === most ? least : `${least} to ${most}`} bytes to Z and back unchanged`
 }

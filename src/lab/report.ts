@@ -1,5 +1,6 @@
+import type { Protocol } from '../config/types.ts'
 import type { Endpoint, Family } from '../net/address.ts'
-import type { ScenarioName } from './scenarios.ts'
+import type { ScenarioName } from './scenario.ts'
 import type { SocketRow } from './sockets.ts'
 
 /** What `limpid lab --json` prints. Fields are added, never changed, while `format` stays 1. */
@@ -23,22 +24,27 @@ export interface LabRun {
   readonly scenario: ScenarioName
   readonly title: string
   readonly family: Family
+  readonly protocol: Protocol
   /** What an operator types on X. */
   readonly command: string
   /** The configuration file that the command names. */
   readonly file?: string
+  /** Where X itself sent from, when no client takes part. */
+  readonly sentFrom?: Endpoint
   /** Whom the client dialled. */
   readonly dialled: Endpoint
-  /** X's sockets while the connection was open: those that listen, then those of the flow. */
+  /** X's sockets while the flow was open: those that listen, then those of the flow. */
   readonly sockets: readonly SocketRow[]
-  /** The client's end of the connection, and the peers that both ends saw. */
+  /** The client's end of the flow, and the peers that both ends saw. */
   readonly client?: Endpoint
   readonly clientSees?: Endpoint
   readonly serverSees?: Endpoint
   readonly predicted: Knowledge
   readonly observed?: Knowledge
-  /** Bytes that went to Z and came back unchanged, each way; FIN went through both ways too. */
+  /** Bytes that went to Z and came back unchanged, each way; over TCP, FIN went through both ways too. */
   readonly bytes?: number
+  /** What else was predicted, beside what was observed. */
+  readonly evidence?: readonly Evidence[]
   /** Each way in which what was observed is not what was predicted; empty when it passed. */
   readonly differences: readonly string[]
   readonly passed: boolean
@@ -51,4 +57,12 @@ export interface Knowledge {
   /** `client:port` when it is also the client's port. */
   readonly serverSees: string
   readonly verdict: string
+}
+
+/** One line of the report with its prediction: of a capture, or what somebody got and heard. */
+export interface Evidence {
+  /** Whose, such as `Z captures`. */
+  readonly what: string
+  readonly predicted: string
+  readonly observed: string
 }

@@ -1,56 +1,25 @@
 import { parseConfig } from '../config/parse.ts'
 import { quickConfig } from '../config/quick.ts'
 import { relayConfig } from '../config/relay.ts'
-import type { Config } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import { type Endpoint, type Family, formatEndpoint } from '../net/address.ts'
-import { ADDRESSES, type Addresses, BRIDGE_ADDRESSES } from './topology.ts'
-
-export type ScenarioName =
-  | 'S1'
-  | 'S2'
-  | 'S3'
-  | 'S4'
-  | 'redirect'
-  | 'dnat'
-  | 'mark'
-  | 'local'
-  | 'bridge'
-  | 'port-forward'
-
-/** One way of standing between Y and Z: how X runs, who dials whom, and what is to be seen on X meanwhile. */
-export interface Scenario {
-  readonly name: ScenarioName
-  readonly title: string
-  /** `routed`: X is the router between Y and Z; `bridged`: a bridge. */
-  readonly topology: 'routed' | 'bridged'
-  /** Y's place: on a host of its own, or a process of X. */
-  readonly client: 'y' | 'x'
-  /** Whom the client dials: X, or Z, whose packets X takes on the way. */
-  readonly dials: 'proxy' | 'server'
-  readonly dialledPort: number
-  /** What an operator types on X, as arguments of `limpid`; a configuration file is called CONFIG_FILE there. */
-  readonly command: (family: Family) => readonly string[]
-  /** The configuration file. */
-  readonly file?: (family: Family) => string
-  /** The configuration that the command stands for; for predictions. */
-  readonly config: (family: Family) => Config
-  /** X's end of the client's connection, when that is not what the client dialled: its destination was rewritten. */
-  readonly rewrittenTo?: (family: Family) => Endpoint
-  /** X listens on the port that the client dials; else its packets are intercepted, or it listens there alone. */
-  readonly listensOnDialledPort: boolean
-  /** Whether the flow has sockets on X; else the kernel passes its packets on. */
-  readonly hasSockets: boolean
-}
+import { serveDns } from './dns-exchange.ts'
+import { CONFIG_FILE, type FlowScenario, type Scenario, type ScenarioName } from './scenario.ts'
+import { serveTcp } from './tcp-exchange.ts'
+import { ADDRESSES } from './topology.ts'
+import { serveUdp } from './udp-exchange.ts'
 
 /** Where limpid listens on X, and where Z serves. */
 const LISTEN_PORT = 50_080
 const SERVER_PORT = 80
-/** What the operator calls the configuration file of a scenario that has one. */
-export const CONFIG_FILE = 'limpid.yaml'
+const UDP_PORT = 5_300
+const UDP_MARK_PORT = 5_301
+
+const OVER_TCP = { kind: 'flow', protocol: 'tcp', serve: serveTcp, serverPort: SERVER_PORT } as const
+const FROM_Y_TO_Z = { topology: 'routed', client: 'y', hasSockets: true } as const
 
 /** The four that `limpid lab` runs when it is not told which. */
-const FOUR: readonly Scenario[] = [
+const FOUR: readonly FlowScenario[] = [
   relayScenario('S1', 'a plain forwarder', { intercepts: false, clientSource: false }),
   relayScenario('S2', 'transparent towards the server', { intercepts: false, clientSource: true }),
   relayScenario('S3', 'transparent both ways', { intercepts: true, clientSource: true }),
@@ -80,6 +49,28 @@ export const SCENARIOS: readonly Scenario[] = [
     topology: 'bridged',
   }),
   portForward(),
+  runScenario('udp', 'datagrams: a session for each client and server', {
+    flags: () => ['--intercept', 'tproxy', '--protocol', 'udp', '--source', 'client-port'],
+    protocol: 'udp',
+    port: UDP_PORT,
+  }),
+  runScenario('udp-mark', 'datagrams, by a mark and a route alone', {
+    flags: () => ['--intercept', 'mark', '--protocol', 'udp', '--source', 'client'],
+    protocol: 'udp',
+    port: UDP_MARK_PORT,
+    listensOnDialledPort: true,
+  }),
+  {
+    ...{
+      kind: 'spoof',
+      name: 'udp-spoof',
+      title: "a datagram from an address that is nobody's here",
+      topology: 'routed',
+    },
+    from: (family) => ({ address: family === 4 ? '1.2.3.4' : '2001:db8:1:2::3:4', port: 5_300 }),
+    to: (family) => ({ address: family === 4 ? '198.41.0.4' : '2001:db8:198:41::4', port: 53 }),
+  },
+  dns(),
 ]
 
 /** The scenarios by name, any case; the first four when `names` is left out or empty. @throws LimpidError LIMPID_USAGE */
@@ -96,34 +87,14 @@ export function selectScenarios(names: readonly string[] = []): readonly Scenari
   return chosen.has('all') ? SCENARIOS : SCENARIOS.filter(({ name }) => chosen.has(name.toLowerCase()))
 }
 
-export function addressesOf({ topology }: Scenario): Addresses {
-  return topology === 'bridged' ? BRIDGE_ADDRESSES : ADDRESSES
-}
-
-export function serverEndpoint(scenario: Scenario, family: Family): Endpoint {
-  return { address: addressesOf(scenario)[family].z, port: SERVER_PORT }
-}
-
-/** Whom the client dials: the server, where X takes its packets on the way; else X. */
-export function dialledEndpoint(scenario: Scenario, family: Family): Endpoint {
-  const { xy, z } = addressesOf(scenario)[family]
-  return { address: scenario.dials === 'server' ? z : xy, port: scenario.dialledPort }
-}
-
-/** X's end of the client's connection; undefined when X has no part in it but to pass packets on. */
-export function acceptedEndpoint(scenario: Scenario, family: Family): Endpoint | undefined {
-  if (!scenario.hasSockets) return undefined
-  return scenario.rewrittenTo?.(family) ?? dialledEndpoint(scenario, family)
-}
-
 function relayScenario(
   name: ScenarioName,
   title: string,
   { intercepts, clientSource }: { readonly intercepts: boolean; readonly clientSource: boolean },
-): Scenario {
+): FlowScenario {
   const switches = ['-l', ...(intercepts ? ['-t'] : []), ...(clientSource ? ['-T'] : [])]
   return {
-    ...{ name, title, topology: 'routed', client: 'y', hasSockets: true },
+    ...{ ...OVER_TCP, ...FROM_Y_TO_Z, name, title },
     ...(intercepts ? { dials: 'server', dialledPort: SERVER_PORT } : { dials: 'proxy', dialledPort: LISTEN_PORT }),
     listensOnDialledPort: !intercepts,
     command: (family) => ['relay', ...switches, String(LISTEN_PORT), ADDRESSES[family].z, String(SERVER_PORT)],
@@ -140,17 +111,25 @@ function relayScenario(
   }
 }
 
-interface RunOptions extends Partial<Pick<Scenario, 'topology' | 'client' | 'rewrittenTo' | 'listensOnDialledPort'>> {
+interface RunOptions
+  extends Partial<Pick<FlowScenario, 'protocol' | 'topology' | 'client' | 'rewrittenTo' | 'listensOnDialledPort'>> {
   /** Those of `limpid run` that make the scenario; ports and family are added. */
   readonly flags: (family: Family) => readonly string[]
+  /** Of Z. */
+  readonly port?: number
 }
 
 /** `limpid run` with flags, for what is dialled to Z's port. */
-function runScenario(name: ScenarioName, title: string, { flags, ...options }: RunOptions): Scenario {
-  const all = (family: Family) => [...flags(family), '--ports', String(SERVER_PORT), '--family', String(family)]
+function runScenario(
+  name: ScenarioName,
+  title: string,
+  { flags, port = SERVER_PORT, ...options }: RunOptions,
+): FlowScenario {
+  const all = (family: Family) => [...flags(family), '--ports', String(port), '--family', String(family)]
   return {
-    ...{ name, title, topology: 'routed', client: 'y', dials: 'server', dialledPort: SERVER_PORT },
-    ...{ listensOnDialledPort: false, hasSockets: true },
+    ...{ ...OVER_TCP, ...FROM_Y_TO_Z, name, title, dials: 'server', dialledPort: port, serverPort: port },
+    listensOnDialledPort: false,
+    ...(options.protocol === 'udp' ? { serve: serveUdp } : {}),
     ...options,
     command: (family) => ['run', ...all(family)],
     config: (family) => {
@@ -159,6 +138,7 @@ function runScenario(name: ScenarioName, title: string, { flags, ...options }: R
       const listOf = (flag: string) => (values.includes(flag) ? [behind(flag)!] : undefined)
       return quickConfig({
         intercept: behind('--intercept')!,
+        protocol: behind('--protocol'),
         path: listOf('--path'),
         listen: listOf('--listen'),
         source: behind('--source'),
@@ -174,14 +154,32 @@ function dnatListener(family: Family): Endpoint {
   return { address: ADDRESSES[family].xy, port: LISTEN_PORT }
 }
 
-function portForward(): Scenario {
+function portForward(): FlowScenario {
   const file = (family: Family): string =>
     `forwards: [{ name: web, ports: 8080, to: "${formatEndpoint({ address: ADDRESSES[family].z, port: SERVER_PORT })}", health: off }]\n`
   return {
-    ...{ name: 'port-forward', title: 'a port of X that the kernel passes on to Z', topology: 'routed', client: 'y' },
+    ...{ ...OVER_TCP, ...FROM_Y_TO_Z, name: 'port-forward', title: 'a port of X that the kernel passes on to Z' },
     ...{ dials: 'proxy', dialledPort: 8080, listensOnDialledPort: false, hasSockets: false },
     command: () => ['run', '-c', CONFIG_FILE],
     file,
     config: (family) => parseConfig(file(family), CONFIG_FILE),
+  }
+}
+
+function dns(): FlowScenario {
+  const [asked, ruled, address, ruledAddress] = ['www.example', 'ads.example', '192.0.2.80', '192.0.2.99']
+  const file = `listeners: [{ source: client, dns: { rules: [{ names: ${ruled}, then: answer, answers: { a: ${ruledAddress} } }] } }]\n`
+  const questions = [
+    { name: asked, address, reachesServer: true },
+    { name: asked, address, reachesServer: false }, // known by now
+    { name: ruled, address: ruledAddress, reachesServer: false },
+  ]
+  return {
+    ...{ ...FROM_Y_TO_Z, kind: 'flow', name: 'dns', title: 'names: asked of Z, remembered, and answered by a rule' },
+    ...{ protocol: 'udp', dials: 'server', dialledPort: 53, serverPort: 53, listensOnDialledPort: false },
+    serve: (host, endpoint) => serveDns(host, endpoint, address, questions),
+    command: () => ['run', '-c', CONFIG_FILE],
+    file: () => file,
+    config: () => parseConfig(file, CONFIG_FILE),
   }
 }

@@ -37,6 +37,11 @@ test('a listening socket has no peer port, whatever ss calls its address', () =>
   assert.equal(rows[1]!.program, undefined)
 })
 
+test('a UDP socket that is not connected has no peer port', () => {
+  const [row] = parseSockets('UNCONN 0 0 10.0.4.2:5300 0.0.0.0:* users:(("limpid",pid=14,fd=20))')
+  assert.deepEqual([row?.state, row?.local, row?.peer.port], ['UNCONN', { address: '10.0.4.2', port: 5_300 }, 0])
+})
+
 test('an IPv4 connection on a socket of both families counts as IPv4', () => {
   const [row] = parseSockets('ESTAB 0 0 [::ffff:10.0.3.101]:50080 [::ffff:10.0.3.1]:4000\n')
   assert.deepEqual(row?.local, { address: '10.0.3.101', port: 50080 })

@@ -1,26 +1,28 @@
+import type { Protocol } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import { type Endpoint, parseAddress } from '../net/address.ts'
 import type { Host } from './host.ts'
 
-/** One line of `ss -tn`. */
+/** One line of `ss -tn` or `ss -un`. */
 export interface SocketRow {
-  /** As ss calls it: LISTEN, ESTAB, TIME-WAIT … */
+  /** As ss calls it: LISTEN, ESTAB, TIME-WAIT …; of UDP sockets ESTAB when it is connected, else UNCONN. */
   readonly state: string
   readonly local: Endpoint
-  /** Port 0 stands for `*`, as on a listening socket. */
+  /** Port 0 stands for `*`, as on a listening socket, or one that is not connected. */
   readonly peer: Endpoint
   /** The program that holds it, and its pid; undefined when ss may not know. */
   readonly program: string | undefined
   readonly pid: number | undefined
 }
 
-/** The TCP sockets of a host as ss(8) sees them: listening ones, then all others but those that wait in TIME-WAIT. */
-export async function tcpSockets(host: Host): Promise<SocketRow[]> {
+/** The sockets of a host as ss(8) sees them, but for those in TIME-WAIT. */
+export async function socketsOf(host: Host, protocol: Protocol): Promise<SocketRow[]> {
+  if (protocol === 'udp') return parseSockets(await host.run('ss', ['-Huanp']))
   const [listening, others] = await Promise.all([host.run('ss', ['-Hltnp']), host.run('ss', ['-Htnp'])])
   return [...parseSockets(listening), ...parseSockets(others)].filter(({ state }) => state !== 'TIME-WAIT')
 }
 
-/** Reads the output of `ss -Htnp` or `ss -Hltnp`. @throws LimpidError LIMPID_LAB for a line of another form. */
+/** Reads the output of `ss -Htnp`, `ss -Hltnp` or `ss -Huanp`. @throws LimpidError LIMPID_LAB for a line of another form. */
 export function parseSockets(text: string): SocketRow[] {
   return text
     .split('\n')

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { readdirSync } from 'node:fs'
 import { after, test } from 'node:test'
-import { Exchange, greetingServer } from './exchange.ts'
 import { enterNamespaces } from './namespace.ts'
+import { serveTcp } from './tcp-exchange.ts'
 import { ADDRESSES, BRIDGE_ADDRESSES, raiseBridge, raiseTopology } from './topology.ts'
 
 const DAD_MS = 1_000 // what duplicate address detection would take at the least
@@ -17,11 +17,11 @@ for (const family of [4, 6] as const) {
   test(`Y reaches Z through X over IPv${family} from the first packet, each with its own address`, async () => {
     const { y: client, z: address } = ADDRESSES[family]
     const startedAt = performance.now()
-    const server = greetingServer(z, { address, port: 80 })
-    const exchange = await Exchange.open(y, { address, port: 80 })
+    const server = serveTcp(z, { address, port: 80 })
+    const exchange = await server.open(y, { address, port: 80 }, client)
     assert.equal(exchange.sight.serverSees.address, client)
     assert.equal(exchange.sight.clientSees.address, address)
-    assert.equal(await exchange.finish(), 65_536)
+    assert.deepEqual(await exchange.finish(), { bytes: 65_536 })
     assert.ok(performance.now() - startedAt < DAD_MS)
     server.close()
   })
@@ -75,10 +75,10 @@ test('Y reaches Z across a bridge from the first packet, over both families', as
   const bridge = await raiseBridge()
   for (const family of [4, 6] as const) {
     const { y: client, z: address } = BRIDGE_ADDRESSES[family]
-    const server = greetingServer(bridge.z, { address, port: 80 })
-    const exchange = await Exchange.open(bridge.y, { address, port: 80 })
+    const server = serveTcp(bridge.z, { address, port: 80 })
+    const exchange = await server.open(bridge.y, { address, port: 80 }, client)
     assert.equal(exchange.sight.serverSees.address, client)
-    assert.equal(await exchange.finish(), 65_536)
+    assert.deepEqual(await exchange.finish(), { bytes: 65_536 })
     server.close()
   }
   assert.equal(bridge.x.sysctl('net.ipv4.ip_forward'), '0')

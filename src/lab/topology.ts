@@ -20,6 +20,8 @@ export const BRIDGE_ADDRESSES = {
 export const X_TO_Y = 'x-y'
 export const X_TO_Z = 'x-z'
 export const X_BRIDGE = 'x-br'
+/** And on Z. */
+export const Z_TO_X = 'z-x'
 
 export interface Topology {
   readonly x: Host
@@ -49,7 +51,7 @@ export async function raiseTopology(): Promise<Topology> {
       ...interfaceLines(X_TO_Z, `${a4.xz}/24`, `${a6.xz}/64`),
     ]),
     configure(y, endHostLines('y-x', `${a4.y}/24`, `${a6.y}/64`, a4.xy, a6.xy)),
-    configure(z, endHostLines('z-x', `${a4.z}/24`, `${a6.z}/64`, a4.xz, a6.xz)),
+    configure(z, endHostLines(Z_TO_X, `${a4.z}/24`, `${a6.z}/64`, a4.xz, a6.xz)),
   ])
   return topology
 }
@@ -73,7 +75,7 @@ export async function raiseBridge(): Promise<Topology> {
       ...interfaceLines(X_BRIDGE, `${a4.xy}/24`, `${a6.xy}/64`),
     ]),
     configure(y, interfaceLines('y-x', `${a4.y}/24`, `${a6.y}/64`)),
-    configure(z, interfaceLines('z-x', `${a4.z}/24`, `${a6.z}/64`)),
+    configure(z, interfaceLines(Z_TO_X, `${a4.z}/24`, `${a6.z}/64`)),
   ])
   return topology
 }
@@ -86,7 +88,7 @@ async function raiseHosts(addresses: Addresses): Promise<Topology> {
   await x.run('ip', ['-batch', '-'], {
     input: [
       `link add ${X_TO_Y} type veth peer name y-x netns ${y.path}`,
-      `link add ${X_TO_Z} type veth peer name z-x netns ${z.path}`,
+      `link add ${X_TO_Z} type veth peer name ${Z_TO_X} netns ${z.path}`,
     ].join('\n'),
   })
   return {

@@ -25,7 +25,9 @@ export const DROP_REASONS = [
   'send-failed',
   /** The listener's receive buffer was full: lost before we saw it. */
   'listener-buffer',
-  /** The same for the socket of a session. */
+  /** The same for a stream's own socket towards its client. */
+  'client-buffer',
+  /** The same for the socket of a session towards its upstream. */
   'upstream-buffer',
   /** It came to a session's socket from somebody else than the upstream, before the socket was connected. */
   'stranger',
@@ -45,10 +47,11 @@ export interface DatagramCounters {
   datagramsClientToUpstream: number
   datagramsUpstreamToClient: number
   readonly dropped: Record<DropReason, number>
-  /** ICMP errors that came from servers, and those that were passed on to clients. */
+  /** ICMP errors that came from servers, and those that were passed on to clients; the other way alone those about the path MTU. */
   errorsFromUpstream: number
   errorsToClient: number
   errorsFromClient: number
+  errorsToUpstream: number
   /** `client-port` gave way to `client` for a session. */
   sessionPortFallbacks: number
   /** Sessions that made room for others. */
@@ -63,6 +66,7 @@ export function newDatagramCounters(): DatagramCounters {
     errorsFromUpstream: 0,
     errorsToClient: 0,
     errorsFromClient: 0,
+    errorsToUpstream: 0,
     sessionPortFallbacks: 0,
     evictions: 0,
   }

@@ -45,10 +45,11 @@ export interface ProxyStats extends DialCounters {
   readonly datagramsUpstreamToClient: number
   /** Datagrams that went no further, by reason; those with none are left out. */
   readonly datagramsDropped: Readonly<Partial<Record<DropReason, number>>>
-  /** ICMP errors: from servers and routers, passed on to clients, from clients. */
+  /** ICMP errors: from servers and routers, passed on to clients, from clients, passed on to servers. */
   readonly errorsFromUpstream: number
   readonly errorsToClient: number
   readonly errorsFromClient: number
+  readonly errorsToUpstream: number
   readonly replySockets: number
   /** Answers that left by a raw socket. */
   readonly rawDatagrams: number

@@ -1,15 +1,23 @@
 import { type Endpoint, type Family, familyOf, formatEndpoint } from '../net/address.ts'
 import { Allowance } from '../relay/allowance.ts'
-import type { Outlet, Sockaddr } from '../relay/outbox.ts'
+import type { Outbox, Outlet, Sockaddr } from '../relay/outbox.ts'
 import type { DatagramArena } from '../sys/datagram-arena.ts'
-import { EADDRINUSE, errnoName, SyscallError } from '../sys/errno.ts'
-import { takeQueuedError } from '../sys/error-queue.ts'
+import { EADDRINUSE, EMSGSIZE, errnoName, SyscallError } from '../sys/errno.ts'
+import { type QueuedError, takeQueuedError } from '../sys/error-queue.ts'
 import { EPOLLERR, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
-import { canSendSegments, setMark, setReceiveErrors, setReuseAddress, setTransparent } from '../sys/options.ts'
+import {
+  allowFragments,
+  canSendSegments,
+  setMark,
+  setReceiveErrors,
+  setReuseAddress,
+  setTransparent,
+} from '../sys/options.ts'
 import { RawDatagrams } from '../sys/raw-datagrams.ts'
 import { sockaddrWords } from '../sys/sockaddr.ts'
 import { bindSocket, closeFd, openUdp } from '../sys/socket.ts'
 import { udpPortOwner } from '../sys/socket-owner.ts'
+import { type ClientSide, ClientSocket } from './client-socket.ts'
 
 /** How long a socket that no session needs stays for the next one. */
 const KEEP_MS = 30_000
@@ -29,7 +37,7 @@ export interface ReplySocketsOptions {
   /** Is this an address of this host? A socket there would take datagrams away from others. */
   isOwn(address: string): boolean
   /** Whom an answer did not reach, and why: an ICMP error of a client's host. */
-  onError(client: Uint32Array, from: ReplySocket, errno: number): void
+  onError(client: Uint32Array, from: ReplySocket, error: QueuedError): void
   onLost(errno: number, datagrams: number): void
   note(line: string): void
 }
@@ -52,6 +60,7 @@ export class ReplySockets {
   readonly #failed = new Map<number | string, number>()
   readonly #raw: Partial<Record<Family, RawOutlet>> = {}
   readonly #notes = new Allowance(NOTES_AT_ONCE, NOTE_EVERY_MS)
+  #owned = 0
   #closed = false
   /** Datagrams that went by a raw socket. */
   rawDatagrams = 0
@@ -61,7 +70,7 @@ export class ReplySockets {
   }
 
   get open(): number {
-    return this.#sockets.size
+    return this.#sockets.size + this.#owned
   }
 
   /** The way for answers from `dst`; give it back by release(). Undefined when there is none (no descriptor, no capability). */
@@ -79,7 +88,20 @@ export class ReplySockets {
     return socket ?? this.#rawOutlet(familyOf(endpoint().address))
   }
 
+  /** A socket of a session's own in place of a shared one; undefined where there can be none. Give it back by release(). */
+  own(dst: Endpoint, client: Endpoint, side: ClientSide, outbox: Outbox): ClientSocket | undefined {
+    const { most, isOwn, loop, arena, mark } = this.#options
+    if (this.#sockets.size + this.#owned >= most || isOwn(dst.address)) return undefined
+    const socket = ClientSocket.open(dst, client, mark, side, { loop, arena, outbox })
+    if (socket !== undefined) this.#owned++
+    return socket
+  }
+
   release(outlet: ReplyOutlet): void {
+    if (outlet instanceof ClientSocket) {
+      outlet.close()
+      this.#owned--
+    }
     if (!(outlet instanceof ReplySocket) || --outlet.users > 0) return
     outlet.idleSince = this.#options.loop.now
     this.#idle.add(outlet)
@@ -106,7 +128,7 @@ export class ReplySockets {
   #bind(key: number | string, endpoint: Endpoint): ReplySocket | undefined {
     const { most, isOwn, loop, mark } = this.#options
     if (isOwn(endpoint.address)) return undefined
-    if (this.#sockets.size >= most && !this.#dropOldestIdle()) return undefined
+    if (this.#sockets.size + this.#owned >= most && !this.#dropOldestIdle()) return undefined
     try {
       const socket = new ReplySocket(key, bindReply(endpoint, mark), endpoint, this.#options)
       socket.watch = loop.take(socket.fd, 0, socket) // errors are always told
@@ -230,7 +252,9 @@ export class ReplySocket implements ReplyOutlet, EventTarget {
     for (let i = 0; i < MAX_ERRORS && this.fd >= 0; i++) {
       const error = takeQueuedError(this.fd)
       if (error === undefined) return
-      this.#options.onError(error.to, this, error.errno)
+      // IPv4 does not remember the MTU of a path for a source that is not its own (__ipv4_sk_update_pmtu, net/ipv4/route.c)
+      if (error.errno === EMSGSIZE && this.family === 4) allowFragments(this.fd)
+      this.#options.onError(error.to, this, error)
     }
   }
 }

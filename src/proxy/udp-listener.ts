@@ -4,11 +4,12 @@ import type { Sockaddr } from '../relay/outbox.ts'
 import { keyOf } from '../relay/session-table.ts'
 import type { Conntrack } from '../sys/conntrack.ts'
 import { SLOTS } from '../sys/datagram-arena.ts'
+import { EMSGSIZE } from '../sys/errno.ts'
 import { takeQueuedError } from '../sys/error-queue.ts'
 import { EPOLLERR, EPOLLIN, type EventTarget, type Watch } from '../sys/loop.ts'
 import {
+  allowFragments,
   canSendSegments,
-  setCountOverflow,
   setIpv6Only,
   setMark,
   setReceiveBuffer,
@@ -16,6 +17,7 @@ import {
   setReceiveOriginalDst,
   setReceiveTos,
   setTransparent,
+  socketDrops,
   tryReceiveOffload,
 } from '../sys/options.ts'
 import { decodeSockaddrWords, SOCKADDR_WORDS } from '../sys/sockaddr.ts'
@@ -23,16 +25,28 @@ import { bindSocket, closeFd, localEndpoint, openUdp } from '../sys/socket.ts'
 import type { ClientDatagram, DatagramApp } from './app.ts'
 import { arrivesUntouched } from './arrival.ts'
 import { listenError } from './listener.ts'
+import { openSession } from './open-session.ts'
 import type { ReplyOutlet } from './reply-sockets.ts'
 import { type Target, upstreamOf } from './target.ts'
 import type { UdpContext } from './udp-context.ts'
-import { openSession, type UdpSession } from './udp-session.ts'
+import type { UdpSession } from './udp-session.ts'
 
 const READ_BATCH = 64
 const BATCHES_PER_EVENT = 4 // then the sessions have their turn
-/** A tenth of a second of 100,000 small datagrams: the kernel counts about 800 bytes for each. */
-const RECEIVE_BUFFER_BYTES = 8 * 1024 * 1024
+/**
+ * Half a second of 100,000 small datagrams each second, of which the kernel counts 768 bytes for each: so long a flood may have the
+ * processor before the datagrams of running sessions are lost behind it.
+ */
+const RECEIVE_BUFFER_BYTES = 32 * 1024 * 1024
 const MAX_ERRORS = 64
+/** More datagrams than its buffer holds, of which the kernel doubles the size. */
+const MOST_QUEUED = (2 * RECEIVE_BUFFER_BYTES) / 512
+/**
+ * A listener that has not been empty for so long is flooded: a burst of clients is over by then. Until it is empty again few
+ * sessions begin, so that the datagrams of those that there are do not wait, and are not lost behind the others.
+ */
+const FLOODED_AFTER_MS = 20
+const BEGINNINGS_WHEN_FLOODED = 2 // of each batch
 /** conntrack forgets a UDP flow after 30 s at the earliest (nf_conntrack_udp_timeout): long before, it is asked again where a flow goes. */
 const ASK_AGAIN_MS = 5_000
 
@@ -54,7 +68,14 @@ export class UdpListener implements EventTarget, ReplyOutlet {
   /** Keeps apart sessions of listeners that have the same ends. */
   readonly #salt: number
   readonly #datagram: ReceivedDatagram
+  /** Datagrams lost by its full buffer that were counted. */
   #overflow = 0
+  /** When nothing waited any more, in monotonic milliseconds. */
+  #emptyAt = 0
+  #wasFull = false
+  #received = 0
+  #waiting: { readonly work: () => void; readonly at: number }[] = []
+  #beginningsLeft = 0
   /** Where an app wants the datagram at hand to go. */
   #to: Endpoint | undefined
 
@@ -83,18 +104,38 @@ export class UdpListener implements EventTarget, ReplyOutlet {
 
   onEvents(events: number): void {
     if ((events & EPOLLERR) !== 0) this.#takeErrors()
-    if ((events & EPOLLIN) === 0) return
+    if ((events & EPOLLIN) === 0 || this.fd < 0) return
     const { arena, outbox } = this.#context
     for (let batch = 0; batch < BATCHES_PER_EVENT && this.fd >= 0; batch++) {
+      const now = performance.now()
+      if (batch === 0 && !this.#wasFull) this.#emptyAt = now
+      this.#beginningsLeft = now - this.#emptyAt > FLOODED_AFTER_MS ? BEGINNINGS_WHEN_FLOODED : READ_BATCH
       const most = Math.min(READ_BATCH, SLOTS)
-      arena.overflow = this.#overflow
       const count = outbox.receive(this.fd, most)
-      this.#noteOverflow()
+      this.#wasFull = count === most
+      this.#tellAfterQueue(Math.max(0, count), count < most)
       if (count <= 0) break
       for (let slot = arena.used - count; slot < arena.used; slot++) this.#take(slot)
-      if (count < most) break
+      if (count < most && this.#waiting.length === 0) break
     }
     outbox.flushSoon()
+    // it may be empty by now, and then nothing would be told any more
+    if (this.#waiting.length > 0) this.#context.proxy.resources.loop.later(() => this.onEvents(EPOLLIN))
+  }
+
+  /** Calls back when all that waited at this moment has been taken. */
+  readonly #afterQueue = (work: () => void): void => {
+    this.#waiting.push({ work, at: this.#received + MOST_QUEUED })
+  }
+
+  #tellAfterQueue(received: number, isEmpty: boolean): void {
+    this.#received += received
+    if (this.#waiting.length === 0) return
+    const due = this.#waiting.filter(({ at }) => isEmpty || at <= this.#received)
+    if (due.length === 0) return
+    this.#waiting = this.#waiting.filter((one) => !due.includes(one))
+    // what was received last is still to be looked at
+    for (const { work } of due) this.#context.proxy.resources.loop.afterEvents(work)
   }
 
   /** Where the datagram goes: an app's answer, the session that there is, or a new one. */
@@ -142,7 +183,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
     const context = this.#context
     const { arena, table, counters } = context
     const { now } = context.proxy.resources.loop
-    const refused = context.mayBegin(now)
+    const refused = this.#beginningsLeft-- > 0 ? context.mayBegin(now) : 'session-rate'
     if (refused !== undefined) return this.#drop(refused)
     const client = decodeSockaddrWords(arena.senders, at)
     const oldest = table.whoMustGo(client.address, now)
@@ -165,6 +206,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
         listener: this.#listener,
         replyBy: this.#answers ? this : undefined,
         app: this.#app,
+        afterQueue: this.#afterQueue,
       },
       context,
     )
@@ -209,6 +251,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
 
   close(): void {
     if (this.fd < 0) return
+    this.countOverflow()
     this.#context.proxy.resources.loop.close(this.#watch)
     this.fd = -1
   }
@@ -217,14 +260,18 @@ export class UdpListener implements EventTarget, ReplyOutlet {
     for (let i = 0; i < MAX_ERRORS && this.fd >= 0; i++) {
       const error = takeQueuedError(this.fd)
       if (error === undefined) return
+      // with `mark` answers have a source that is not ours: as those of reply sockets
+      if (error.errno === EMSGSIZE && this.family === 4) allowFragments(this.fd)
       this.#context.counters.errorsFromClient++
     }
   }
 
-  #noteOverflow(): void {
-    const { arena, counters } = this.#context
-    counters.dropped['listener-buffer'] += (arena.overflow - this.#overflow) >>> 0
-    this.#overflow = arena.overflow
+  /** Counts what its full buffer has cost since it was last asked. */
+  countOverflow(): void {
+    if (this.fd < 0) return
+    const lost = socketDrops(this.fd)
+    this.#context.counters.dropped['listener-buffer'] += (lost - this.#overflow) >>> 0
+    this.#overflow = lost
   }
 
   #drop(reason: Parameters<UdpContext['countDrop']>[0]): undefined {
@@ -265,7 +312,6 @@ function openListening(endpoint: Endpoint, listener: ListenerConfig, mark: numbe
     setReceiveOriginalDst(fd, family)
     setReceiveTos(fd, family)
     setReceiveErrors(fd, family)
-    setCountOverflow(fd)
     setReceiveBuffer(fd, RECEIVE_BUFFER_BYTES)
     if (trains) tryReceiveOffload(fd)
     bindSocket(fd, endpoint)

@@ -2,28 +2,31 @@ import type { ListenerConfig } from '../config/types.ts'
 import { type Endpoint, type Family, familyOf } from '../net/address.ts'
 import type { Outlet, Sockaddr } from '../relay/outbox.ts'
 import { SessionEntry } from '../relay/session-table.ts'
-import { EAGAIN, EMSGSIZE, errnoName } from '../sys/errno.ts'
+import { EAGAIN, ECONNREFUSED, EMSGSIZE, errnoName } from '../sys/errno.ts'
+import type { QueuedError } from '../sys/error-queue.ts'
 import { EPOLLERR, EPOLLIN, type EventTarget, type Watch } from '../sys/loop.ts'
-import { canSendSegments, pathMtu, socketDrops, takeSocketError } from '../sys/options.ts'
+import { canSendSegments, pathMtu, setReceiveBuffer, takeSocketError } from '../sys/options.ts'
 import { SOCKADDR_WORDS, sockaddrWords } from '../sys/sockaddr.ts'
 import { localEndpoint } from '../sys/socket.ts'
-import { refusalOf } from './admission.ts'
 import type { AppSession, DatagramApp } from './app.ts'
 import { icmpErrorOf } from './client-errors.ts'
-import { dialUdp } from './dial-udp.ts'
+import { type ClientSide, ClientSocket, STREAM_BUFFER_BYTES } from './client-socket.ts'
 import type { DropReason } from './drops.ts'
+import { Overflow } from './overflow.ts'
 import type { CloseReason, FlowRecord, SourceUsed } from './record.ts'
 import type { ReplyOutlet } from './reply-sockets.ts'
-import { type DialSource, dialSource } from './source.ts'
 import type { UdpContext } from './udp-context.ts'
 
 const READ_BATCH = 32
 /** Ports where one question has one answer: DNS, NTP, NetBIOS names, SNMP (RFC 4787 REQ-5a lets such be forgotten sooner). */
-const QUERY_PORTS: ReadonlySet<number> = new Set([53, 123, 137, 161])
+export const QUERY_PORTS: ReadonlySet<number> = new Set([53, 123, 137, 161])
 /** After so many datagrams it is a stream, whatever its port. */
 const STREAM_AFTER = 16
-/** How many datagrams make it worth asking what the socket's full buffer has cost. */
-const DROPS_AFTER = 16
+/** After so many datagrams of its client a stream has a socket of its own for them: ten system calls that short ones save. */
+const OWN_SOCKET_AFTER = 4
+/** A datagram that came in one packet is no longer than this with its headers, whatever link it came by; a longer one may have been in fragments. */
+const ONE_PACKET_BYTES = 1_500
+const EVERY_PATH_BYTES = 1_200 // fits the smallest MTU of IPv6 (RFC 8200 §5)
 
 /** What is known of a datagram when a session for it is to be opened. */
 export interface SessionStart {
@@ -35,8 +38,10 @@ export interface SessionStart {
   readonly originalDst: Endpoint
   readonly upstream: Endpoint
   readonly listener: ListenerConfig
-  /** The way of answers; undefined: by a reply socket. */
+  /** The way of answers; undefined: by a reply socket, and later perhaps by one of its own. */
   readonly replyBy: ReplyOutlet | undefined
+  /** Calls back when what waited at the listener so far has been taken. */
+  afterQueue(work: () => void): void
   readonly app: DatagramApp | undefined
 }
 
@@ -44,7 +49,7 @@ export interface SessionStart {
  * One UDP session: what a client sends to one original destination, and the answers. Its socket is connected to the upstream;
  * the client's datagrams come by the listener. Ends when it was idle for too long, or has to make room, with one reason.
  */
-export class UdpSession extends SessionEntry implements EventTarget, Outlet, AppSession {
+export class UdpSession extends SessionEntry implements EventTarget, Outlet, AppSession, ClientSide {
   readonly id: number
   readonly client: Endpoint
   readonly reached: Endpoint
@@ -61,9 +66,12 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   readonly #context: UdpContext
   readonly #watch: Watch
   readonly #app: DatagramApp | undefined
-  readonly #replyBy: ReplyOutlet
-  readonly #client: Sockaddr
-  readonly #from: Sockaddr | undefined
+  #replyBy: ReplyOutlet
+  #to: Sockaddr | undefined
+  #from: Sockaddr | undefined
+  /** May it have a socket of its own towards the client? Asked once. */
+  #mayOwn: boolean
+  readonly #afterQueue: SessionStart['afterQueue']
   readonly #upstreamWords: Uint32Array
   readonly #startedAt = Date.now()
   readonly #openedAt: number
@@ -73,6 +81,9 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   #bytesDown = 0
   #dropped = 0
   #lastBytes = 0
+  #lastBytesDown = 0
+  #largest = EVERY_PATH_BYTES
+  readonly #overflow = new Overflow()
   #error: number | undefined
 
   constructor(
@@ -96,7 +107,9 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     this.#context = context
     this.#app = start.app
     this.#replyBy = replyBy
-    this.#client = { words: start.key, at: 0 }
+    this.#to = { words: start.key, at: 0 }
+    this.#mayOwn = start.replyBy === undefined && start.app === undefined
+    this.#afterQueue = start.afterQueue
     this.#from = replyBy.needsFrom ? { words: start.key, at: SOCKADDR_WORDS } : undefined
     this.#upstreamWords = sockaddrWords(start.upstream)
     this.#openedAt = now
@@ -115,9 +128,32 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     this.#datagramsUp += datagrams
     this.#bytesUp += bytes
     this.#lastBytes = bytes
+    const size = arena.segment[slot]! || bytes
+    if (size > this.#largest) this.#onLargest(size)
     counters.datagramsClientToUpstream += datagrams
     table.touch(this, proxy.resources.loop.now)
     outbox.put(this, slot)
+    if (this.#mayOwn && this.#datagramsUp >= OWN_SOCKET_AFTER && this.idleClass === 'stream') this.#ownSocket()
+  }
+
+  /** From the next one on the client's datagrams come to a socket of its own, read when those before it have been. */
+  #ownSocket(): void {
+    this.#mayOwn = false
+    const { replies, outbox } = this.#context
+    const own = replies.own(this.reached, this.client, this, outbox)
+    if (own === undefined) return
+    replies.release(this.#replyBy)
+    this.#replyBy = own
+    this.#to = undefined
+    this.#from = undefined
+    this.#afterQueue(() => own.startReading())
+  }
+
+  /** A router, or the client's host, about an answer. */
+  onClientError({ errno, mtu }: QueuedError): void {
+    this.#context.counters.errorsFromClient++
+    if (errno === EMSGSIZE) this.tellUpstream(mtu)
+    else if (errno === ECONNREFUSED) this.end('client-gone')
   }
 
   onEvents(events: number): void {
@@ -148,10 +184,11 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     const bytes = arena.length[slot]!
     this.#datagramsDown += datagrams
     this.#bytesDown += bytes
+    this.#lastBytesDown = bytes
     counters.datagramsUpstreamToClient += datagrams
     if (this.idleClass !== 'stream') this.#reclass()
     table.touch(this, proxy.resources.loop.now)
-    outbox.put(this.#replyBy, slot, this.#client, this.#from)
+    outbox.put(this.#replyBy, slot, this.#to, this.#from)
   }
 
   /** Between bind() and connect() a socket takes datagrams from anybody. */
@@ -168,7 +205,9 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   #reclass(): void {
     const isQuery = QUERY_PORTS.has(this.originalDst.port) && this.#datagramsUp + this.#datagramsDown < STREAM_AFTER
     const wanted = isQuery ? 'query' : 'stream'
-    if (this.idleClass !== wanted) this.#context.table.reclass(this, wanted)
+    if (this.idleClass === wanted) return
+    this.#context.table.reclass(this, wanted)
+    if (wanted === 'stream') setReceiveBuffer(this.fd, STREAM_BUFFER_BYTES)
   }
 
   /** How long it may be idle, in milliseconds; 0: for ever. */
@@ -196,6 +235,35 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     this.#tellClient(errno, this.#lastBytes)
   }
 
+  /**
+   * Once routers have told what the path carries, the kernel fragments what is larger, and they say it no more: to other clients we do.
+   * The datagram itself goes on.
+   */
+  #onLargest(size: number): void {
+    this.#largest = size
+    const whole = size + (this.family === 4 ? 28 : 48)
+    if (whole <= ONE_PACKET_BYTES && whole > pathMtu(this.fd, this.family)) this.#tellClient(EMSGSIZE, size)
+  }
+
+  /** The way to the client carries `mtu` bytes: the upstream is told, as without a proxy a router would have done. */
+  tellUpstream(mtu: number): void {
+    const { errors, counters } = this.#context
+    if (mtu <= 0 || this.fd < 0) return
+    const own = sockaddrWords(localEndpoint(this.fd))
+    if (errors.tell(this.family, { kind: 'too-big', mtu }, this.#upstreamWords, own, this.#lastBytesDown)) {
+      counters.errorsToUpstream++
+    }
+  }
+
+  /** Counts what full buffers of its own have cost since they were last asked. */
+  countOverflow(): void {
+    const down = this.#overflow.since(this.fd, this.#datagramsDown, this.#bytesDown)
+    if (down > 0) this.#drop('upstream-buffer', down)
+    if (!(this.#replyBy instanceof ClientSocket)) return
+    const up = this.#replyBy.overflow.since(this.#replyBy.fd, this.#datagramsUp, this.#bytesUp)
+    if (up > 0) this.#drop('client-buffer', up)
+  }
+
   #tellClient(errno: number, bytes: number): void {
     const { errors, counters } = this.#context
     const error = icmpErrorOf(errno, errno === EMSGSIZE ? pathMtu(this.fd, this.family) : 0)
@@ -213,12 +281,8 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   /** Ends it: its socket is closed, and its record is told. */
   end(reason: CloseReason): void {
     if (this.fd < 0) return
-    const { table, replies, proxy, counters } = this.#context
-    if (this.#datagramsDown >= DROPS_AFTER) {
-      const lost = socketDrops(this.fd)
-      this.#dropped += lost
-      counters.dropped['upstream-buffer'] += lost
-    }
+    const { table, replies, proxy } = this.#context
+    this.countOverflow()
     const sourceAddr = localEndpoint(this.fd)
     table.remove(this)
     proxy.resources.loop.close(this.#watch)
@@ -254,58 +318,6 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
       refused: false,
     }
   }
-}
-
-/**
- * Opens a session: admits → finds the way of its answers → dials. A reason where there can be none: the datagram is dropped.
- * Room has been made before.
- */
-export function openSession(start: SessionStart, context: UdpContext): UdpSession | DropReason {
-  const source = sessionSource(start, context)
-  const refusal = refusalOf({ ...start, source }, context.proxy)
-  if (refusal !== undefined) return refusal
-  const replyBy =
-    start.replyBy ?? context.replies.acquire({ words: start.key, at: SOCKADDR_WORDS }, () => start.originalDst)
-  if (replyBy === undefined) return 'reply-address'
-  const session = dialSession(start, source, replyBy, context)
-  if (typeof session === 'string') {
-    context.replies.release(replyBy)
-    return session
-  }
-  context.table.add(session)
-  return session
-}
-
-/**
- * A client on this host has its port itself. If its socket allows others there (SO_REUSEADDR), ours would be bound, and take the
- * answers that are meant for the client: round and round.
- */
-function sessionSource({ listener, client }: SessionStart, { proxy, counters }: UdpContext): DialSource {
-  const isHere = proxy.own.has(client.address, proxy.resources.loop.now)
-  if (listener.source !== 'client-port' || !isHere) return dialSource(listener.source, client)
-  counters.sessionPortFallbacks++
-  return dialSource('client', client)
-}
-
-function dialSession(
-  start: SessionStart,
-  source: DialSource,
-  replyBy: ReplyOutlet,
-  context: UdpContext,
-): UdpSession | DropReason {
-  const { counters, proxy } = context
-  const isStream = !QUERY_PORTS.has(start.originalDst.port)
-  // an app looks at each datagram by itself, not at trains
-  const dialled = dialUdp(start.upstream, { source, mark: proxy.mark, isStream: isStream && start.app === undefined })
-  if ('errno' in dialled) {
-    const error = icmpErrorOf(dialled.errno, 0)
-    const family = familyOf(start.reached.address)
-    const dst = start.key.subarray(SOCKADDR_WORDS)
-    if (error !== undefined && context.errors.tell(family, error, start.key, dst, 0)) counters.errorsToClient++
-    return 'dial-failed'
-  }
-  if (source.kind === 'client-port' && dialled.source === 'client') counters.sessionPortFallbacks++
-  return new UdpSession(start, dialled, replyBy, context)
 }
 
 function datagramsIn(bytes: number, segment: number): number {

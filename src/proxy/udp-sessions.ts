@@ -5,7 +5,7 @@ import { Outbox } from '../relay/outbox.ts'
 import { IDLE_CLASSES, SessionTable } from '../relay/session-table.ts'
 import { Conntrack } from '../sys/conntrack.ts'
 import { DatagramArena } from '../sys/datagram-arena.ts'
-import { ECONNREFUSED } from '../sys/errno.ts'
+import type { QueuedError } from '../sys/error-queue.ts'
 import type { DatagramApp } from './app.ts'
 import { arrivesRewritten } from './arrival.ts'
 import { ClientErrors } from './client-errors.ts'
@@ -66,7 +66,7 @@ export class UdpSessions {
         mark: options.replyMark,
         most: replySockets,
         isOwn: (address) => proxy.own.has(address, loop.now),
-        onError: (client, from, errno) => this.#onClientError(client, from, errno),
+        onError: (client, from, error) => this.#onClientError(client, from, error),
         onLost: (errno, datagrams) => this.#context.countLost(errno, datagrams),
         note: options.note,
       }),
@@ -98,7 +98,10 @@ export class UdpSessions {
     return opened.address
   }
 
+  /** As they are now: full buffers are asked what they have cost. */
   get counters(): DatagramCounters {
+    for (const listener of this.#listeners) listener.countOverflow()
+    for (const session of this.#context.table) session.countOverflow()
     return this.#context.counters
   }
 
@@ -165,10 +168,14 @@ export class UdpSessions {
     replies.sweep(now)
   }
 
-  /** A client's host has nobody who waits for the answers, or a router cannot bring them there. */
-  #onClientError(client: Uint32Array, from: ReplySocket, errno: number): void {
+  /** A client's host has nobody who waits for the answers, or a router cannot bring them there, or not in this size. */
+  #onClientError(client: Uint32Array, from: ReplySocket, error: QueuedError): void {
+    for (const listener of this.#listeners) {
+      const session = listener.sessionBetween(client, from.address)
+      if (session === undefined) continue
+      session.onClientError(error)
+      return
+    }
     this.#context.counters.errorsFromClient++
-    if (errno !== ECONNREFUSED) return
-    for (const listener of this.#listeners) listener.sessionBetween(client, from.address)?.end('client-gone')
   }
 }

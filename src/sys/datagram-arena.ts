@@ -3,7 +3,7 @@ import { FixedMemory } from './fixed-memory.ts'
 import { MessageHeaders, NAME_BYTES, NAME_WORDS } from './message-headers.ts'
 
 const MSG_DONTWAIT = 0x40
-const CONTROL_BYTES = 160 // original destination 48, TOS 24, segment size 24, drops 24
+const CONTROL_BYTES = 128 // original destination 48, TOS 24, segment size 24
 const CMSG_HEADER_WORDS = 4 // size_t length, int level, int type: linux/socket.h
 
 // level << 8 | type of the control messages that we ask for
@@ -12,7 +12,6 @@ const TOS = (0 << 8) | 1 // IP_TOS
 const V6_ORIGDSTADDR = (41 << 8) | 74
 const V6_TCLASS = (41 << 8) | 67
 const GRO = (17 << 8) | 104 // UDP_GRO
-const OVERFLOW = (1 << 8) | 40 // SO_RXQ_OVFL
 
 const littleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
 const LENGTH_WORD = littleEndian ? 0 : 1 // the low half of a size_t
@@ -41,8 +40,6 @@ export class DatagramArena {
   readonly senders: Uint32Array
   /** The original destination's sockaddr, when it was asked for: NAME_WORDS words for each slot. */
   readonly destinations = new Uint32Array(SLOTS * NAME_WORDS)
-  /** What SO_RXQ_OVFL said last: datagrams that the receiving socket had lost since it was opened; it does not say 0. */
-  overflow = 0
 
   constructor() {
     this.senders = this.#headers.names.words
@@ -125,9 +122,6 @@ export class DatagramArena {
       case GRO:
         // also for a datagram that came alone
         if (words[at]! < this.length[slot]!) this.segment[slot] = words[at]!
-        break
-      case OVERFLOW:
-        this.overflow = words[at]!
         break
     }
   }

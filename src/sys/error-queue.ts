@@ -1,3 +1,4 @@
+import { EMSGSIZE } from './errno.ts'
 import { ffi, lastErrno } from './ffi.ts'
 import { FixedMemory } from './fixed-memory.ts'
 import { MessageHeaders, NAME_BYTES } from './message-headers.ts'
@@ -8,12 +9,15 @@ const CONTROL_BYTES = 256
 const PAYLOAD_BYTES = 128 // of the datagram that it is about; nobody looks at it
 // struct cmsghdr, then struct sock_extended_err: linux/errqueue.h
 const ERRNO_WORD = 4
+const INFO_WORD = 6
 
 let memory: { readonly headers: MessageHeaders; readonly payload: FixedMemory } | undefined
 
 /** An ICMP error about a datagram that a socket with setReceiveErrors() sent. */
 export interface QueuedError {
   readonly errno: number
+  /** With EMSGSIZE the MTU that a router told; else 0. */
+  readonly mtu: number
   /** To whom the datagram went: the words of its sockaddr, valid until the next call. */
   readonly to: Uint32Array
 }
@@ -30,5 +34,7 @@ export function takeQueuedError(fd: number): QueuedError | undefined {
     lastErrno()
     return undefined
   }
-  return { errno: headers.controls.words[ERRNO_WORD]!, to: headers.names.words }
+  const { words } = headers.controls
+  const errno = words[ERRNO_WORD]!
+  return { errno, mtu: errno === EMSGSIZE ? words[INFO_WORD]! : 0, to: headers.names.words }
 }

@@ -14,9 +14,10 @@ const SO_LINGER = 13
 const SO_REUSEPORT = 15
 const SO_RCVBUFFORCE = 33
 const SO_MARK = 36
-const SO_RXQ_OVFL = 40
 const SO_MEMINFO = 55
 const IPPROTO_IP = 0
+const IP_MTU_DISCOVER = 10
+const IP_PMTUDISC_DONT = 0
 const IP_RECVERR = 11
 const IP_RECVTOS = 13
 const IP_MTU = 14
@@ -206,11 +207,6 @@ export function setReceiveErrors(fd: number, family: Family): void {
   else setNumber(fd, IPPROTO_IPV6, IPV6_RECVERR, 1, 'IPV6_RECVERR')
 }
 
-/** Datagrams that the socket's full buffer cost are counted beside those that were received (SO_RXQ_OVFL, socket(7)). */
-export function setCountOverflow(fd: number): void {
-  setNumber(fd, SOL_SOCKET, SO_RXQ_OVFL, 1, 'SO_RXQ_OVFL')
-}
-
 /** Datagrams of one size may come together (UDP_GRO, Linux 5.0); false where the kernel cannot. */
 export function tryReceiveOffload(fd: number): boolean {
   number[0] = 1
@@ -247,7 +243,12 @@ export function pathMtu(fd: number, family: Family): number {
 const memoryInfo = new Uint32Array(16)
 const MEMINFO_DROPS = 8 // SK_MEMINFO_DROPS, linux/sock_diag.h
 
-/** Datagrams that the socket's full buffer has cost (SO_MEMINFO, Linux 4.12). */
+/** IPv4 alone: what the socket sends may be fragmented on its way (ip(7), IP_PMTUDISC_DONT). */
+export function allowFragments(fd: number): void {
+  setNumber(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT, 'IP_PMTUDISC_DONT')
+}
+
+/** Datagrams that the socket's full buffer has cost (SO_MEMINFO, Linux 4.12), modulo 2^32. A train of them counts as one. */
 export function socketDrops(fd: number): number {
   numberLength[0] = memoryInfo.byteLength
   return ffi.getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memoryInfo, numberLength) < 0 ? 0 : memoryInfo[MEMINFO_DROPS]!

@@ -2,7 +2,7 @@ import type { Family } from '../net/address.ts'
 import { ffi, lastErrno } from './ffi.ts'
 import { FixedMemory } from './fixed-memory.ts'
 import { internetChecksum } from './internet-checksum.ts'
-import { setMark, setTransparent } from './options.ts'
+import { allowFragments, setMark, setTransparent } from './options.ts'
 import { SendQueue } from './send-queue.ts'
 import { bindSocket, closeFd, openRaw } from './socket.ts'
 
@@ -30,6 +30,7 @@ export class RawDatagrams {
     try {
       setTransparent(this.#fd, family)
       if (mark !== 0) setMark(this.#fd, mark)
+      if (family === 4) allowFragments(this.#fd) // no ICMP error finds this socket
       // so it gets no copy of every datagram that this host receives (raw_v4_match, net/ipv4/raw.c)
       bindSocket(this.#fd, NOBODY[family])
     } catch (error) {

@@ -1,0 +1,62 @@
+import { familyOf } from '../net/address.ts'
+import { SOCKADDR_WORDS } from '../sys/sockaddr.ts'
+import { refusalOf } from './admission.ts'
+import { icmpErrorOf } from './client-errors.ts'
+import { dialUdp } from './dial-udp.ts'
+import type { DropReason } from './drops.ts'
+import type { ReplyOutlet } from './reply-sockets.ts'
+import { type DialSource, dialSource } from './source.ts'
+import type { UdpContext } from './udp-context.ts'
+import { QUERY_PORTS, type SessionStart, UdpSession } from './udp-session.ts'
+
+/**
+ * Opens a session: admits → finds the way of its answers → dials. A reason where there can be none: the datagram is dropped.
+ * Room has been made before.
+ */
+export function openSession(start: SessionStart, context: UdpContext): UdpSession | DropReason {
+  const source = sessionSource(start, context)
+  const refusal = refusalOf({ ...start, source }, context.proxy)
+  if (refusal !== undefined) return refusal
+  const replyBy =
+    start.replyBy ?? context.replies.acquire({ words: start.key, at: SOCKADDR_WORDS }, () => start.originalDst)
+  if (replyBy === undefined) return 'reply-address'
+  const session = dialSession(start, source, replyBy, context)
+  if (typeof session === 'string') {
+    context.replies.release(replyBy)
+    return session
+  }
+  context.table.add(session)
+  return session
+}
+
+/**
+ * A client on this host has its port itself. If its socket allows others there (SO_REUSEADDR), ours would be bound, and take the
+ * answers that are meant for the client: round and round.
+ */
+function sessionSource({ listener, client }: SessionStart, { proxy, counters }: UdpContext): DialSource {
+  const isHere = proxy.own.has(client.address, proxy.resources.loop.now)
+  if (listener.source !== 'client-port' || !isHere) return dialSource(listener.source, client)
+  counters.sessionPortFallbacks++
+  return dialSource('client', client)
+}
+
+function dialSession(
+  start: SessionStart,
+  source: DialSource,
+  replyBy: ReplyOutlet,
+  context: UdpContext,
+): UdpSession | DropReason {
+  const { counters, proxy } = context
+  const isStream = !QUERY_PORTS.has(start.originalDst.port)
+  // an app looks at each datagram by itself, not at trains
+  const dialled = dialUdp(start.upstream, { source, mark: proxy.mark, isStream: isStream && start.app === undefined })
+  if ('errno' in dialled) {
+    const error = icmpErrorOf(dialled.errno, 0)
+    const family = familyOf(start.reached.address)
+    const dst = start.key.subarray(SOCKADDR_WORDS)
+    if (error !== undefined && context.errors.tell(family, error, start.key, dst, 0)) counters.errorsToClient++
+    return 'dial-failed'
+  }
+  if (source.kind === 'client-port' && dialled.source === 'client') counters.sessionPortFallbacks++
+  return new UdpSession(start, dialled, replyBy, context)
+}
