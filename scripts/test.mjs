@@ -13,7 +13,15 @@ const KEPT_OUTPUT = 1_000_000 // the runner's summary stands before the failures
  * wait for what must not arrive, so two of their files run side by side.
  */
 const ALONE = [
-  ...['daemon/heal', 'daemon/kill', 'daemon/bridge', 'doctor/faults', 'proxy/abuse', 'proxy/dead-peer'],
+  ...[
+    'cli/bad-input',
+    'daemon/heal',
+    'daemon/kill',
+    'daemon/bridge',
+    'doctor/faults',
+    'proxy/abuse',
+    'proxy/dead-peer',
+  ],
   ...['proxy/exhaustion', 'proxy/memory', 'proxy/proxy.test', 'proxy/transfer', 'proxy/udp-flood', 'relay/patience'],
 ]
 
