@@ -37,6 +37,8 @@ export interface DatagramApp {
   onSend(session: AppSession, bytes: Uint8Array): boolean
   /** A datagram of the upstream. May change it in place. How many of its bytes go on to the client; -1: it does not. */
   onReceive(session: AppSession, bytes: Uint8Array): number
+  /** Nobody takes datagrams there (ICMP), or there is no way to it. */
+  onUnreachable(upstream: Endpoint): void
   onSessionEnd(session: AppSession): void
 }
 

@@ -95,7 +95,7 @@ function openFlow(
     watch: context.resources.loop.take(accepted.fd, RELAY_EVENTS, client),
     reached,
     originalDst,
-    upstream: upstreamOf(originalDst, target),
+    upstream: listener.dns?.upstreams[0] ?? upstreamOf(originalDst, target), // the app may take another of them
     source: dialSource(listener.source, accepted.clientAddr),
     startedAt: Date.now(),
     acceptedAt: performance.now(),

@@ -7,7 +7,7 @@ import type { DropReason } from './drops.ts'
 import type { ReplyOutlet } from './reply-sockets.ts'
 import { type DialSource, dialSource } from './source.ts'
 import type { UdpContext } from './udp-context.ts'
-import { QUERY_PORTS, type SessionStart, UdpSession } from './udp-session.ts'
+import { endsOf, QUERY_PORTS, type SessionStart, UdpSession } from './udp-session.ts'
 
 /**
  * Opens a session: admits → finds the way of its answers → dials. A reason where there can be none: the datagram is dropped.
@@ -26,16 +26,20 @@ export function openSession(start: SessionStart, context: UdpContext): UdpSessio
     return session
   }
   context.table.add(session)
+  if (session.source === 'client-port') context.ends.add(endsOf(session))
   return session
 }
 
 /**
  * A client on this host has its port itself. If its socket allows others there (SO_REUSEADDR), ours would be bound, and take the
- * answers that are meant for the client: round and round.
+ * answers that are meant for the client: round and round. And where two destinations have one upstream, two sockets with the
+ * client's port would have the same ends: the kernel lets them, and gives all answers to one.
  */
-function sessionSource({ listener, client }: SessionStart, { proxy, counters }: UdpContext): DialSource {
+function sessionSource({ listener, client, upstream }: SessionStart, context: UdpContext): DialSource {
+  const { proxy, counters } = context
+  if (listener.source !== 'client-port') return dialSource(listener.source, client)
   const isHere = proxy.own.has(client.address, proxy.resources.loop.now)
-  if (listener.source !== 'client-port' || !isHere) return dialSource(listener.source, client)
+  if (!isHere && !context.ends.has(endsOf({ client, upstream }))) return dialSource('client-port', client)
   counters.sessionPortFallbacks++
   return dialSource('client', client)
 }
@@ -51,6 +55,7 @@ function dialSession(
   // an app looks at each datagram by itself, not at trains
   const dialled = dialUdp(start.upstream, { source, mark: proxy.mark, isStream: isStream && start.app === undefined })
   if ('errno' in dialled) {
+    start.app?.onUnreachable(start.upstream)
     const error = icmpErrorOf(dialled.errno, 0)
     const family = familyOf(start.reached.address)
     const dst = start.key.subarray(SOCKADDR_WORDS)

@@ -16,6 +16,8 @@ export interface UdpContext {
   readonly replies: ReplySockets
   readonly errors: ClientErrors
   readonly counters: DatagramCounters
+  /** Ends of the sessions that have their client's port: see endsOf(). */
+  readonly ends: Set<string>
   countDrop(reason: DropReason, datagrams: number): void
   /** Counts datagrams that the kernel did not take, by its errno. */
   countLost(errno: number, datagrams: number): void

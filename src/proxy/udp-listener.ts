@@ -98,7 +98,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
     this.#conntrack = conntrack
     this.#context = context
     this.#salt = this.fd
-    this.#datagram = new ReceivedDatagram(context)
+    this.#datagram = new ReceivedDatagram(context, conntrack)
     this.#watch = context.proxy.resources.loop.take(this.fd, EPOLLIN, this)
   }
 
@@ -282,10 +282,12 @@ export class UdpListener implements EventTarget, ReplyOutlet {
 /** What an app sees of a slot. One object serves all. */
 class ReceivedDatagram implements ClientDatagram {
   readonly #context: UdpContext
+  readonly #conntrack: Conntrack | undefined
   slot = 0
 
-  constructor(context: UdpContext) {
+  constructor(context: UdpContext, conntrack: Conntrack | undefined) {
     this.#context = context
+    this.#conntrack = conntrack
   }
 
   get bytes(): Uint8Array {
@@ -297,7 +299,8 @@ class ReceivedDatagram implements ClientDatagram {
   }
 
   get originalDst(): Endpoint {
-    return decodeSockaddrWords(this.#context.arena.destinations, this.slot * SOCKADDR_WORDS)
+    const reached = decodeSockaddrWords(this.#context.arena.destinations, this.slot * SOCKADDR_WORDS)
+    return this.#conntrack?.original(this.client, reached)?.originalDst ?? reached
   }
 }
 

@@ -1,5 +1,5 @@
 import type { ListenerConfig } from '../config/types.ts'
-import { type Endpoint, type Family, familyOf } from '../net/address.ts'
+import { type Endpoint, type Family, familyOf, formatEndpoint } from '../net/address.ts'
 import type { Outlet, Sockaddr } from '../relay/outbox.ts'
 import { SessionEntry } from '../relay/session-table.ts'
 import { EAGAIN, ECONNREFUSED, EMSGSIZE, errnoName } from '../sys/errno.ts'
@@ -232,6 +232,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     if (errno === 0 || errno === EAGAIN) return
     this.#error = errno
     this.#context.counters.errorsFromUpstream++
+    if (errno !== EMSGSIZE) this.#app?.onUnreachable(this.upstream)
     this.#tellClient(errno, this.#lastBytes)
   }
 
@@ -281,8 +282,9 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   /** Ends it: its socket is closed, and its record is told. */
   end(reason: CloseReason): void {
     if (this.fd < 0) return
-    const { table, replies, proxy } = this.#context
+    const { table, replies, proxy, ends } = this.#context
     this.countOverflow()
+    if (this.source === 'client-port') ends.delete(endsOf(this))
     const sourceAddr = localEndpoint(this.fd)
     table.remove(this)
     proxy.resources.loop.close(this.#watch)
@@ -322,4 +324,9 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
 
 function datagramsIn(bytes: number, segment: number): number {
   return segment > 0 ? Math.ceil(bytes / segment) : 1
+}
+
+/** Both ends of a session's socket, where it has the client's port. */
+export function endsOf({ client, upstream }: Pick<UdpSession, 'client' | 'upstream'>): string {
+  return `${formatEndpoint(client)} ${formatEndpoint(upstream)}`
 }

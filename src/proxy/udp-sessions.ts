@@ -72,6 +72,7 @@ export class UdpSessions {
       }),
       errors: new ClientErrors(options.replyMark),
       counters,
+      ends: new Set(),
       countDrop: (reason, datagrams) => {
         counters.dropped[reason] += datagrams
       },

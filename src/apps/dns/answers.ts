@@ -1,12 +1,14 @@
 import type { DnsConfig, ListenerConfig } from '../../config/types.ts'
-import { type DnsQuery, emptyQuery, RCODE } from '../../inspect/dns.ts'
+import { type DnsQuery, emptyQuery, HEADER_BYTES, RCODE } from '../../inspect/dns.ts'
 import type { DnsAnswer } from '../../inspect/dns-answer.ts'
+import { nameText } from '../../inspect/dns-name.ts'
 import { NO_RECORDS, writeAnswer } from '../../inspect/dns-write.ts'
 import type { Endpoint, Family } from '../../net/address.ts'
 import { familyOf } from '../../net/address.ts'
 import { AnswerCache, writeCached } from './cache.ts'
+import type { CannedAnswer } from './canned.ts'
 import type { DnsCounters } from './counters.ts'
-import { type LearntNames, lessonOf } from './learnt.ts'
+import { type LearntNames, lessonOf, newLesson } from './learnt.ts'
 import type { PendingQuery } from './pending.ts'
 import { questionKey } from './question-key.ts'
 import { DnsRules, type ReadyRule } from './rules.ts'
@@ -79,18 +81,27 @@ export class Answers {
         return writeCached(kept, message, query, nowMs, out, limit)
       }
     }
-    return this.#rules.isEmpty ? FORWARD : this.#askRules(message, out, limit)
+    return this.#rules.isEmpty ? FORWARD : this.#askRules(message, asker, nowMs, out, limit)
   }
 
-  #askRules(message: Uint8Array, out: Uint8Array, limit: number): number {
+  #askRules(message: Uint8Array, asker: Asker, nowMs: number, out: Uint8Array, limit: number): number {
     const { query } = this
     const rule = this.ruleOf(this.key)
     this.rule = rule
     if (rule === undefined || rule.decision === 'forward') return FORWARD
     this.#counters.ruled++
     if (rule.decision === 'drop') return DROP
+    if (rule.canned !== undefined) this.#teach(message, rule.canned, asker, nowMs)
     const records = rule.canned?.recordsFor(query.qtype) ?? NO_RECORDS
     return writeAnswer(message, query, RULE_RCODES[rule.decision], records, out, limit)
+  }
+
+  /** A client that is told addresses by a rule will dial them by this name. */
+  #teach(message: Uint8Array, canned: CannedAnswer, asker: Asker, nowMs: number): void {
+    const addresses = this.learnt === undefined ? [] : canned.addressesFor(this.query.qtype)
+    if (addresses.length === 0) return
+    const lesson = newLesson(nameText(message, HEADER_BYTES), addresses, nowMs + canned.ttlMs)
+    this.learnt?.note(asker.client.address, lesson, nowMs)
   }
 
   /** The first rule for `query`, whose key is `key`. */

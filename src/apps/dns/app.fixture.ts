@@ -52,7 +52,8 @@ export class AppUnderTest {
   /** What the client gets of a server's datagram; undefined: nothing. */
   received(bytes: Uint8Array, session = this.#session): Uint8Array | undefined {
     const datagram = bytes.slice()
-    return this.app.datagrams.onReceive(session, datagram) ? datagram : undefined
+    const kept = this.app.datagrams.onReceive(session, datagram)
+    return kept < 0 ? undefined : datagram.subarray(0, kept)
   }
 
   /** Asks the server, and brings its answer to the client. */
@@ -101,7 +102,7 @@ export function fuzzApp(): (bytes: Uint8Array) => string {
     app.datagrams.onSend(session, asked)
     const answer = bytes.slice()
     answer.set(asked.subarray(0, Math.min(2, answer.length))) // else nearly all would end at the id
-    const wasTaken = app.datagrams.onReceive(session, answer)
+    const wasTaken = app.datagrams.onReceive(session, answer) >= 0
     const decision = app.datagrams.decide({ bytes, client: CLIENT, originalDst: SERVER })
     const fault = decision.kind === 'reply' ? readAnswer(decision.bytes, replied) : undefined
     if (fault !== undefined) throw new Error(`our own answer is malformed: ${fault}`)

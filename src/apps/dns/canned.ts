@@ -8,6 +8,9 @@ import { type DnsRecords, NO_RECORDS } from '../../inspect/dns-write.ts'
 export interface CannedAnswer {
   /** What the question's type gets; none: the name has no such record. */
   recordsFor(type: number): DnsRecords
+  /** The addresses among them. */
+  addressesFor(type: number): readonly string[]
+  readonly ttlMs: number
 }
 
 /** With a CNAME, the other records are those of the name that it leads to, and every type gets the CNAME first (RFC 1034 §3.6.2). */
@@ -23,7 +26,15 @@ export function cannedAnswer({ a, aaaa, cname, txt, ttlSeconds: ttl }: DnsAnswer
   const ready = new Map<number, DnsRecords>()
   for (const [type, records] of byType) ready.set(type, join([...alias, ...records]))
   ready.set(TYPE.ANY, join([...alias, ...(target === undefined ? [...byType.values()].flat() : [])]))
-  return { recordsFor: (type) => ready.get(type) ?? otherwise }
+  const addresses = new Map<number, readonly string[]>([
+    [TYPE.A, a],
+    [TYPE.AAAA, aaaa],
+  ])
+  return {
+    recordsFor: (type) => ready.get(type) ?? otherwise,
+    addressesFor: (type) => addresses.get(type) ?? [],
+    ttlMs: ttl * 1000,
+  }
 }
 
 function join(records: readonly Uint8Array[]): DnsRecords {

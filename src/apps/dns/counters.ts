@@ -19,6 +19,8 @@ export interface DnsCounters {
   answers: number
   /** Answers that were cut down, because the server sent more than the client can receive. */
   truncated: number
+  /** Answers of our own that were cut down: more large ones than one network of clients may have by UDP. */
+  limited: number
   /** Answers that nobody waits for: forged, late, or twice. */
   answersUnasked: number
   /** Answers with another question than the one that waits under their id. */
@@ -40,6 +42,7 @@ export function dnsCounters(): DnsCounters {
     forwarded: 0,
     answers: 0,
     truncated: 0,
+    limited: 0,
     answersUnasked: 0,
     answersMismatched: 0,
     answersMalformed: 0,

@@ -1,12 +1,14 @@
-import { HEADER_BYTES, idAndOpcode, isOtherOpcode, put16, readQuery, u16 } from '../../inspect/dns.ts'
+import { HEADER_BYTES, idAndOpcode, isOtherOpcode, PLAIN_UDP_BYTES, put16, readQuery, u16 } from '../../inspect/dns.ts'
 import { type DnsAnswer, emptyAnswer, isBareError, readAnswer } from '../../inspect/dns-answer.ts'
 import { OWN_UDP_BYTES, truncateInPlace } from '../../inspect/dns-write.ts'
+import type { Endpoint } from '../../net/address.ts'
 import type { AppSession, ClientDatagram, DatagramApp, DatagramDecision } from '../../proxy/app.ts'
 import { type Answers, DROP, FORWARD } from './answers.ts'
 import { type DnsCounters, type DnsDropReason, DROPS, FAULT_REASONS } from './counters.ts'
+import { LargeAnswers } from './large-answers.ts'
 import { PendingQueries, type PendingQuery } from './pending.ts'
 import { keyFits } from './question-key.ts'
-import { noteAnswered, noteAsked } from './upstreams.ts'
+import { avoid, noteAnswered, noteAsked } from './upstreams.ts'
 
 const MAX_PENDING = 64 // in one session: a client's port and a server
 const ANSWER_MS = 15_000 // a client has asked again, or another server, by then (resolv.conf(5): 5 s, twice)
@@ -20,6 +22,7 @@ export class DnsDatagrams implements DatagramApp {
   readonly #answers: Answers
   readonly #counters: DnsCounters
   readonly #now: () => number
+  readonly #large = new LargeAnswers()
   readonly #answer: DnsAnswer = emptyAnswer()
   readonly #out = new Uint8Array(OWN_UDP_BYTES)
   /** Views of #out by their length, made when first needed. */
@@ -43,11 +46,20 @@ export class DnsDatagrams implements DatagramApp {
     const fault = readQuery(bytes, answers.query)
     if (fault !== undefined) return this.#drop(FAULT_REASONS[fault])
     const limit = Math.min(answers.query.udpBytes, OWN_UDP_BYTES)
-    const length = answers.ask(bytes, datagram, this.#now(), this.#out, limit)
+    let length = answers.ask(bytes, datagram, this.#now(), this.#out, limit)
     if (length === FORWARD) return this.#forward(datagram)
     if (length === DROP) return this.#drop('dns-rule')
+    if (length > PLAIN_UDP_BYTES && !this.#large.mayGo(datagram.client.address, this.#now()))
+      length = this.#cutDown(length)
     this.#reply.bytes = this.#views[length] ??= this.#out.subarray(0, length)
     return this.#reply
+  }
+
+  /** What is too much for a client that may not be the one who asks: by TCP it can have all of it. */
+  #cutDown(length: number): number {
+    this.#counters.limited++
+    const { questionEnd, edns, dnssecOk } = this.#answers.query
+    return truncateInPlace(this.#out.subarray(0, length), questionEnd, edns, dnssecOk)
   }
 
   #drop(reason: DnsDropReason): DatagramDecision {
@@ -126,6 +138,11 @@ export class DnsDatagrams implements DatagramApp {
     if (bytes.length <= query.limit) return bytes.length
     this.#counters.truncated++
     return truncateInPlace(bytes, answer.questionEnd, query.edns, query.dnssecOk)
+  }
+
+  onUnreachable(endpoint: Endpoint): void {
+    const upstream = this.#answers.known.find(endpoint)
+    if (upstream !== undefined) avoid(upstream, this.#now())
   }
 
   onSessionEnd(session: AppSession): void {

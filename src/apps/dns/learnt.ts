@@ -10,6 +10,8 @@ const MAX_LESSONS = 131_072 // of all clients together
 
 /** What one answer teaches: these addresses have this name. */
 export interface Lesson {
+  /** Of what it says, however often it is said. */
+  readonly key: string
   /** Safe text, in lower case: `www.example.org`. */
   readonly name: string
   /** Canonical text, not empty. */
@@ -23,12 +25,23 @@ export function lessonOf(message: Uint8Array, answer: DnsAnswer, nowMs: number):
   if (answer.rcode !== 0 || answer.answers === 0) return undefined
   const addresses = answerAddresses(message, answer)
   if (addresses.length === 0) return undefined
-  return { name: nameText(message, HEADER_BYTES), addresses, endsAtMs: nowMs + answer.minTtl * 1000 }
+  return newLesson(nameText(message, HEADER_BYTES), addresses, nowMs + answer.minTtl * 1000)
+}
+
+export function newLesson(name: string, addresses: readonly string[], endsAtMs: number): Lesson {
+  // servers give the same addresses in another order each time
+  return { key: [name, ...addresses.toSorted()].join(' '), name, addresses, endsAtMs }
+}
+
+interface Learnt {
+  readonly lesson: Lesson
+  readonly untilMs: number
 }
 
 /** The names by which each client knows its servers, for policy. Times are monotonic milliseconds. */
 export class LearntNames {
-  readonly #clients = new Map<string, Map<Lesson, number>>() // the client that learnt longest ago is first
+  /** By client, then by key; what was learnt longest ago is first. */
+  readonly #clients = new Map<string, Map<string, Learnt>>()
   #lessons = 0
 
   /** Of all clients together. */
@@ -39,29 +52,29 @@ export class LearntNames {
   /** The client has got this answer. */
   note(clientAddress: string, lesson: Lesson, nowMs: number): void {
     const untilMs = Math.min(Math.max(lesson.endsAtMs, nowMs + MIN_KEPT_MS), nowMs + MAX_KEPT_MS)
+    const learnt = { lesson, untilMs }
     const former = this.#clients.get(clientAddress)
-    if (former?.has(lesson)) {
-      former.set(lesson, untilMs)
+    if (former?.delete(lesson.key)) {
+      former.set(lesson.key, learnt)
       return
     }
-    const lessons = former ?? new Map<Lesson, number>()
+    const lessons = former ?? new Map<string, Learnt>()
     if (former !== undefined) this.#clients.delete(clientAddress)
-    if (lessons.size >= MAX_PER_CLIENT) this.#forget(lessons)
+    if (lessons.size >= MAX_PER_CLIENT) this.#forgetOldest(lessons)
     while (this.#clients.size >= MAX_CLIENTS || this.#lessons >= MAX_LESSONS) {
       const oldest = this.#clients.entries().next().value
       if (oldest === undefined) break
       this.#clients.delete(oldest[0])
       this.#lessons -= oldest[1].size
     }
-    lessons.set(lesson, untilMs)
+    lessons.set(lesson.key, learnt)
     this.#lessons++
     this.#clients.set(clientAddress, lessons)
   }
 
-  /** What is over; where nothing is, the oldest. */
-  #forget(lessons: Map<Lesson, number>): void {
-    for (const lesson of lessons.keys()) {
-      lessons.delete(lesson)
+  #forgetOldest(lessons: Map<string, Learnt>): void {
+    for (const key of lessons.keys()) {
+      lessons.delete(key)
       this.#lessons--
       return
     }
@@ -70,7 +83,7 @@ export class LearntNames {
   /** The names that the client asked for and whose answers had this address; the one learnt last comes first. */
   namesOf(clientAddress: string, serverAddress: string, nowMs: number): string[] {
     const names: string[] = []
-    for (const [lesson, untilMs] of this.#clients.get(clientAddress) ?? []) {
+    for (const { lesson, untilMs } of this.#clients.get(clientAddress)?.values() ?? []) {
       if (untilMs > nowMs && lesson.addresses.includes(serverAddress)) names.unshift(lesson.name)
     }
     return [...new Set(names)]
