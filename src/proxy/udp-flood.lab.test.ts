@@ -57,8 +57,9 @@ test(`T14: while ${PER_SECOND} datagrams a second come, each from another client
       reasons.join(),
     )
     assert.equal(await limpid.stop(), 0, limpid.stderr)
-    await limpid.recorded(stats.flowsTotal) // each session was told
-    assert.equal(limpid.records.length, stats.flowsTotal, 'and once')
+    const unread = Number(/(\d+) flow lines? dropped, nobody read/.exec(limpid.stderr)?.[1] ?? 0) // T31: we are slow as well
+    await limpid.recorded(stats.flowsTotal - unread)
+    assert.equal(limpid.records.length + unread, stats.flowsTotal, 'each session was told, and once')
   } finally {
     await topology.close()
   }
