@@ -42,10 +42,10 @@ const MAX_ERRORS = 64
 /** More datagrams than its buffer holds, of which the kernel doubles the size. */
 const MOST_QUEUED = (2 * RECEIVE_BUFFER_BYTES) / 512
 /**
- * A listener that has not been empty for so long is flooded: a burst of clients is over by then. Until it is empty again few
+ * A listener that has not been empty for so long is flooded: 10,000 clients at once are served by then. Until it is empty again few
  * sessions begin, so that the datagrams of those that there are do not wait, and are not lost behind the others.
  */
-const FLOODED_AFTER_MS = 250
+const FLOODED_AFTER_MS = 1_000
 const BEGINNINGS_WHEN_FLOODED = 2 // of each batch
 /** conntrack forgets a UDP flow after 30 s at the earliest (nf_conntrack_udp_timeout): long before, it is asked again where a flow goes. */
 const ASK_AGAIN_MS = 5_000
