@@ -8,14 +8,27 @@ const FOR_START = { ip: 'iproute2', ss: 'iproute2', nft: 'nftables', unshare: 'u
 const FOR_TEST = { ...FOR_START, setpriv: 'util-linux', tc: 'iproute2', ps: 'procps' }
 
 /** Without these, tests are skipped that need them, and say so. */
-const OPTIONAL_FOR_TEST = { 'iptables-restore': 'iptables', curl: 'curl', dig: 'bind9-dnsutils' }
+const OPTIONAL_FOR_TEST = {
+  'iptables-restore': 'iptables',
+  curl: 'curl',
+  dig: 'bind9-dnsutils',
+  gtlsclient: 'ngtcp2-client',
+  iperf3: 'iperf3',
+  openssl: 'openssl',
+}
+
+/** The same, but their packages start a service, or take the place of one: only CI installs them by itself. */
+const SERVICES_FOR_TEST = { chronyd: 'chrony', gtlsserver: 'ngtcp2-server' }
 
 const SEARCHED = new Set([...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/usr/bin', '/sbin', '/bin'])
 
 /** Sees to it that the programs are there: installs them as root on Debian, else stops with the command to run. */
 export function ensurePrograms(purpose) {
   const wanted = purpose === 'test' ? FOR_TEST : FOR_START
-  if (purpose === 'test') wishForPrograms(OPTIONAL_FOR_TEST)
+  if (purpose === 'test') {
+    wishForPrograms(OPTIONAL_FOR_TEST, true)
+    wishForPrograms(SERVICES_FOR_TEST, process.env.CI === 'true')
+  }
   const missing = Object.keys(wanted).filter((program) => !isInstalled(program))
   if (missing.length === 0) return
   const packages = [...new Set(missing.map((program) => wanted[program]))]
@@ -30,13 +43,13 @@ export function ensurePrograms(purpose) {
   if (still.length > 0) stop(`apt-get brought no ${still.join(', ')}; run: apt-get ${install.join(' ')}`)
 }
 
-/** Installs what can be done without, where that is possible; else says what will be skipped. */
-function wishForPrograms(wanted) {
+/** Installs what can be done without, where that is possible and allowed; else says what will be skipped. */
+function wishForPrograms(wanted, mayInstall) {
   const isMissing = (program) => !isInstalled(program)
   const missing = Object.keys(wanted).filter(isMissing)
   if (missing.length === 0) return
   const packages = [...new Set(missing.map((program) => wanted[program]))]
-  if (isInstalled('apt-get') && process.getuid() === 0) {
+  if (mayInstall && isInstalled('apt-get') && process.getuid() === 0) {
     tell(`installing ${packages.join(', ')}, which some tests need …`)
     apt(['update', '-q'], true)
     apt(['install', '-y', '--no-install-recommends', ...packages], true)

@@ -75,7 +75,7 @@ function numbered(from: number, count: number): { bytes: Buffer }[] {
 const numbersOf = (received: readonly Incoming[]): number[] => received.map(({ bytes }) => bytes.readUInt32BE(0))
 
 /** What comes until nothing has come for a while. */
-async function allOf(peer: BurstPeer, quietMs = 300): Promise<Incoming[]> {
+async function allOf(peer: BurstPeer, quietMs = 700): Promise<Incoming[]> {
   const all: Incoming[] = []
   for (let lastAt = performance.now(); performance.now() - lastAt < quietMs; await sleep(5)) {
     const more = peer.receive()
@@ -177,4 +177,27 @@ test("what a session's full buffer costs is counted at once, and in its record: 
   const { datagrams } = recordOf(client)!
   assert.deepEqual(datagrams, { clientToUpstream: 1, upstreamToClient: taken + 1, dropped: lost })
   assert.deepEqual(await counted(), sums, 'counted once')
+})
+
+test("what a stream's own socket towards its client loses is counted as well", async () => {
+  using server = new BurstPeer(lab.z, serverAt(4))
+  using client = clientOf(4)
+  let answers = 0
+  for (let i = 0; i < 8; i++) {
+    client.send(numbered(i, 1))
+    const asked: Incoming[] = []
+    await until(() => asked.push(...server.receive()) > 0, 2_000, 'a question')
+    server.send(asked.map(({ bytes, from }) => ({ bytes, to: from })))
+    await until(() => client.receive().length > 0, 2_000, 'an answer')
+    answers++
+  }
+  const sent = 6_000
+  await whileStopped(() => client.send(numbered(answers, sent)))
+  const arrived = numbersOf(await allOf(server))
+  assertAscending(arrived, 'what is left')
+  const taken = arrived.length + server.drops
+  const lost = sent - taken
+  console.log(`stream's socket stopped: ${sent} sent, ${arrived.length} arrived`)
+  assert.ok(lost > 0 && taken > 0)
+  assert.deepEqual(await counted(), { dropped: { 'client-buffer': lost }, up: taken + answers, down: answers })
 })

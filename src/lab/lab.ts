@@ -15,7 +15,7 @@ import { observeSpoof, type PredictCapture } from './spoof.ts'
 import { ADDRESSES, BRIDGE_ADDRESSES, raiseBridge, raiseTopology, type Topology } from './topology.ts'
 
 export interface LabOptions {
-  /** `S1` … `port-forward` or `all`, also several with commas; S1 to S4 when left out. */
+  /** `S1` … `dns` or `all`, also several with commas; S1 to S4 when left out. */
   readonly scenarios?: readonly string[] | undefined
   /** One LabReport as JSON on stdout instead of the text. */
   readonly json?: boolean | undefined

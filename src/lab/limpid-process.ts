@@ -11,7 +11,7 @@ import type { Host } from './host.ts'
 /** The program as an operator starts it. */
 export const LIMPID_PROGRAM = fileURLToPath(new URL('../../bin/limpid', import.meta.url))
 
-const READY_MS = 10_000
+const READY_MS = 30_000 // a dozen programs are run before; on a busy machine each takes a while
 const STOP_MS = 15_000
 const LAST_WORDS_MS = 500
 const KEPT_STDERR = 65_536

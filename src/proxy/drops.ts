@@ -25,7 +25,9 @@ export const DROP_REASONS = [
   'send-failed',
   /** The listener's receive buffer was full: lost before we saw it. */
   'listener-buffer',
-  /** The same for the socket of a session. */
+  /** The same for a stream's own socket towards its client. */
+  'client-buffer',
+  /** The same for the socket of a session towards its upstream. */
   'upstream-buffer',
   /** It came to a session's socket from somebody else than the upstream, before the socket was connected. */
   'stranger',

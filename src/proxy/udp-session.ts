@@ -5,13 +5,14 @@ import { SessionEntry } from '../relay/session-table.ts'
 import { EAGAIN, ECONNREFUSED, EMSGSIZE, errnoName } from '../sys/errno.ts'
 import type { QueuedError } from '../sys/error-queue.ts'
 import { EPOLLERR, EPOLLIN, type EventTarget, type Watch } from '../sys/loop.ts'
-import { canSendSegments, pathMtu, setReceiveBuffer, socketDrops, takeSocketError } from '../sys/options.ts'
+import { canSendSegments, pathMtu, setReceiveBuffer, takeSocketError } from '../sys/options.ts'
 import { SOCKADDR_WORDS, sockaddrWords } from '../sys/sockaddr.ts'
 import { localEndpoint } from '../sys/socket.ts'
 import type { AppSession, DatagramApp } from './app.ts'
 import { icmpErrorOf } from './client-errors.ts'
-import type { ClientSide } from './client-socket.ts'
+import { type ClientSide, ClientSocket, STREAM_BUFFER_BYTES } from './client-socket.ts'
 import type { DropReason } from './drops.ts'
+import { Overflow } from './overflow.ts'
 import type { CloseReason, FlowRecord, SourceUsed } from './record.ts'
 import type { ReplyOutlet } from './reply-sockets.ts'
 import type { UdpContext } from './udp-context.ts'
@@ -23,11 +24,6 @@ export const QUERY_PORTS: ReadonlySet<number> = new Set([53, 123, 137, 161])
 const STREAM_AFTER = 16
 /** After so many datagrams of its client a stream has a socket of its own for them: ten system calls that short ones save. */
 const OWN_SOCKET_AFTER = 4
-/** As the listener's: a tenth of a second at 100 Mbit/s. The kernel's default holds 92 datagrams of 1,400 bytes (rmem_default). */
-const RECEIVE_BUFFER_BYTES = 1024 * 1024
-/** What must have come from the upstream so that it is worth asking what the socket's full buffer has cost: 16 small ones, or a large one. */
-const OVERFLOW_AFTER_BYTES = 65_536
-const DATAGRAM_COST_BYTES = 4_096
 /** A datagram that came in one packet is no longer than this with its headers, whatever link it came by; a longer one may have been in fragments. */
 const ONE_PACKET_BYTES = 1_500
 const EVERY_PATH_BYTES = 1_200 // fits the smallest MTU of IPv6 (RFC 8200 §5)
@@ -87,9 +83,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   #lastBytes = 0
   #lastBytesDown = 0
   #largest = EVERY_PATH_BYTES
-  /** Datagrams lost by its socket's full buffer that were counted, and what had come when that was asked. */
-  #overflow = 0
-  #overflowAskedAt = 0
+  readonly #overflow = new Overflow()
   #error: number | undefined
 
   constructor(
@@ -213,7 +207,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     const wanted = isQuery ? 'query' : 'stream'
     if (this.idleClass === wanted) return
     this.#context.table.reclass(this, wanted)
-    if (wanted === 'stream') setReceiveBuffer(this.fd, RECEIVE_BUFFER_BYTES)
+    if (wanted === 'stream') setReceiveBuffer(this.fd, STREAM_BUFFER_BYTES)
   }
 
   /** How long it may be idle, in milliseconds; 0: for ever. */
@@ -262,15 +256,13 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     }
   }
 
-  /** Counts what its socket's full buffer has cost since it was last asked. */
+  /** Counts what full buffers of its own have cost since they were last asked. */
   countOverflow(): void {
-    const received = this.#bytesDown + this.#datagramsDown * DATAGRAM_COST_BYTES
-    if (received - this.#overflowAskedAt < OVERFLOW_AFTER_BYTES) return
-    this.#overflowAskedAt = received
-    const lost = socketDrops(this.fd)
-    this.#dropped += lost - this.#overflow
-    this.#context.counters.dropped['upstream-buffer'] += lost - this.#overflow
-    this.#overflow = lost
+    const down = this.#overflow.since(this.fd, this.#datagramsDown, this.#bytesDown)
+    if (down > 0) this.#drop('upstream-buffer', down)
+    if (!(this.#replyBy instanceof ClientSocket)) return
+    const up = this.#replyBy.overflow.since(this.#replyBy.fd, this.#datagramsUp, this.#bytesUp)
+    if (up > 0) this.#drop('client-buffer', up)
   }
 
   #tellClient(errno: number, bytes: number): void {

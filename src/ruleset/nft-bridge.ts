@@ -2,6 +2,7 @@ import type { RulesConfig } from '../config/types.ts'
 import type { Family } from '../net/address.ts'
 import type { HostBridge } from '../sys/host.ts'
 import type { Interception } from './interception.ts'
+import { bridgedFragments } from './nft-fragments.ts'
 import { listenerRules } from './nft-listeners.ts'
 import { BRIDGED, NamedSets } from './nft-match.ts'
 import { passedFlows } from './nft-passed.ts'
@@ -46,14 +47,13 @@ export function bridgeScript(rules: RulesConfig, interceptions: readonly Interce
     ...sets.lines(),
     ...connections.sets,
     ...datagrams.sets,
-    ...chain(
-      'up',
-      undefined,
-      bridgesOf(bridged).map(
+    ...chain('up', undefined, [
+      ...datagrams.broughtUp,
+      ...bridgesOf(bridged).map(
         ({ mac, ports }) =>
           `iifname ${inlined(ports)} meta pkttype set host ether daddr set ${mac} meta mark set ${markIn(rules, localMark(rules))} counter accept`,
       ),
-    ),
+    ]),
     ...chain('datagrams', undefined, datagrams.received),
     ...chain('prerouting', 'filter hook prerouting priority dstnat', [
       '# a tag lies beside the packet: what is behind it would look untagged',
@@ -111,17 +111,27 @@ function connectionRules(bridged: readonly Interception[], sets: NamedSets): Bri
   }
 }
 
-function datagramRules(bridged: readonly Interception[], sets: NamedSets): BridgeRules {
-  if (bridged.length === 0) return NOTHING
+/** `broughtUp`: rules about what comes up. */
+function datagramRules(
+  bridged: readonly Interception[],
+  sets: NamedSets,
+): BridgeRules & { readonly broughtUp: readonly string[] } {
+  if (bridged.length === 0) return { ...NOTHING, broughtUp: [] }
   const families = familiesOf(bridged)
   const passed = passedFlows(bridged)
+  const fragments = bridgedFragments(families)
   return {
     sets: [
       ...families.flatMap((family) => flowSet(`answers${family}`, family, ANSWERS_TIMEOUT, FLOWS_SIZE)),
       ...passed.sets,
+      ...fragments.sets,
     ],
+    broughtUp: fragments.note,
     received: [
       TO_MANY,
+      '',
+      '# fragments behind a first one that came up',
+      ...fragments.follow('goto up'),
       '',
       '# answers to our own datagrams',
       ...families.map((family) => `${datagramTuple(family)} @answers${family} goto up`),

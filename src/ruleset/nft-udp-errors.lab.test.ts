@@ -5,12 +5,21 @@ import { DEFAULT_RULES } from '../config/defaults.ts'
 import type { ListenerConfig } from '../config/types.ts'
 import { Host } from '../lab/host.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
-import type { Endpoint, Family } from '../net/address.ts'
+import type { Family } from '../net/address.ts'
 import { setMark, setTransparent } from '../sys/options.ts'
 import { mustRun } from '../sys/program.ts'
 import { bindSocket, openTcp } from '../sys/socket.ts'
 import { ask, CLIENT, FAMILIES, listener, SERVER } from './gateway.fixture.ts'
-import { at, installRules, listening, type Networks, raiseNetworks, text, udpListener } from './nft-udp.fixture.ts'
+import {
+  at,
+  endsOf,
+  installRules,
+  listening,
+  type Networks,
+  raiseNetworks,
+  text,
+  udpListener,
+} from './nft-udp.fixture.ts'
 import { anyOf, Datagrams, upstreamSocket } from './udp.fixture.ts'
 
 await enterNamespaces()
@@ -114,21 +123,27 @@ function transparentTcp(family: Family): number {
   return fd
 }
 
-for (const mode of ['tproxy', 'mark', 'redirect'] as const) {
-  test(`${mode}: a datagram in several fragments reaches the listener, and one that answers the socket with the client's address`, async () => {
-    const one = udpListener(mode, 'forwarded', { source: 'client' })
-    using sockets = listening(one)
-    await using _rules = await installRules(one)
-    for (const family of FAMILIES) {
-      const server: Endpoint = at(SERVER[family], 80)
-      using client = new Datagrams(at(CLIENT[family], 0), { on: networks.gateway.y })
-      client.send(TORN, server)
-      assert.equal(await sockets[family].next(), `${TORN} from ${text(client.local)}`)
-      using answering = new Datagrams(at(SERVER[family], 8_080), { on: networks.gateway.z })
-      using upstream = upstreamSocket(at(CLIENT[family], 0), answering.local)
-      upstream.send('question')
-      await answering.answer(TORN)
-      assert.equal(await upstream.next(), `${TORN} from ${text(answering.local)}`)
-    }
-  })
+for (const path of ['forwarded', 'bridged'] as const) {
+  for (const mode of ['tproxy', 'mark', 'redirect'] as const) {
+    test(`${mode}, ${path}: a datagram in several fragments reaches the listener, and one that answers the socket with the client's address`, async () => {
+      const one = udpListener(mode, path, { source: 'client' })
+      using sockets = listening(one)
+      await using _rules = await installRules(one)
+      const on = path === 'forwarded' ? networks.gateway.z : networks.bridge.z
+      for (const family of FAMILIES) {
+        const { client: open, server } = endsOf(networks, path, family)
+        using client = open()
+        client.send(TORN, server)
+        assert.equal(await sockets[family].next(), `${TORN} from ${text(client.local)}`)
+        using answering = new Datagrams(at(server.address, 8_080), { on })
+        using upstream = upstreamSocket(at(client.local.address, 0), answering.local)
+        upstream.send('question')
+        await answering.answer(TORN)
+        assert.equal(await upstream.next(), `${TORN} from ${text(answering.local)}`)
+        if (path === 'forwarded') continue
+        client.send(TORN, answering.local) // nobody takes it
+        assert.equal(await answering.next(), `${TORN} from ${text(client.local)}`)
+      }
+    })
+  }
 }

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
-import { readdirSync } from 'node:fs'
+import { readdirSync, writeSync } from 'node:fs'
 import { test } from 'node:test'
 import { ffi } from './ffi.ts'
 import { EPOLLET, EPOLLIN, EventLoop } from './loop.ts'
 import { closeFd } from './socket.ts'
 
-const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 10))
+/** Long enough for events to come also on a busy machine. */
+const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 150))
 
 function makePipe(): { readFd: number; write(): void; close(): void } {
   const fds = new Int32Array(2)
@@ -13,8 +14,7 @@ function makePipe(): { readFd: number; write(): void; close(): void } {
   const [readFd = -1, writeFd = -1] = fds
   return {
     readFd,
-    // send() is for sockets; splice of nothing is not a write: Node's own write will do
-    write: () => void import('node:fs').then((fs) => fs.writeSync(writeFd, 'x')),
+    write: () => void writeSync(writeFd, 'x'),
     close: () => {
       closeFd(readFd)
       closeFd(writeFd)
