@@ -5,21 +5,12 @@ import { Conntrack } from '../sys/conntrack.ts'
 import { DatagramArena } from '../sys/datagram-arena.ts'
 import { EAGAIN, EMSGSIZE, ENOBUFS, errnoName } from '../sys/errno.ts'
 import { EPOLLIN, type EventTarget, eventLoop, type Watch } from '../sys/loop.ts'
-import {
-  canSendSegments,
-  setIpv6Only,
-  setMark,
-  setReceiveOriginalDst,
-  setReceiveTos,
-  setReuseAddress,
-  setReusePort,
-  setTransparent,
-} from '../sys/options.ts'
+import { canSendSegments } from '../sys/options.ts'
 import { OwnAddresses } from '../sys/own-addresses.ts'
 import { decodeSockaddrWords, SOCKADDR_WORDS, sockaddrWords } from '../sys/sockaddr.ts'
-import { bindSocket, closeFd, localEndpoint, openUdp } from '../sys/socket.ts'
+import { localEndpoint } from '../sys/socket.ts'
 import { expectEndpoint } from './expect-endpoint.ts'
-import { listenError } from './listener.ts'
+import { openBound } from './open-udp.ts'
 import { ReplySockets } from './reply-sockets.ts'
 import { WaitingQueue } from './waiting-queue.ts'
 
@@ -270,25 +261,6 @@ function sendError(what: string, errno: number): LimpidError {
         ? `send at most ${LARGEST_PAYLOAD} bytes`
         : 'see the route (ip route get ADDRESS) and the rules of a firewall',
   })
-}
-
-function openBound(endpoint: Endpoint, options: BindUdpOptions): number {
-  const family = familyOf(endpoint.address)
-  const fd = openUdp(family)
-  try {
-    if (family === 6) setIpv6Only(fd)
-    if (options.reuseAddress === true) setReuseAddress(fd)
-    if (options.reusePort === true) setReusePort(fd)
-    if (options.transparent === true) setTransparent(fd, family)
-    if (options.mark !== undefined) setMark(fd, options.mark)
-    setReceiveOriginalDst(fd, family)
-    setReceiveTos(fd, family)
-    bindSocket(fd, endpoint)
-    return fd
-  } catch (error) {
-    closeFd(fd)
-    throw listenError(error, endpoint, 'udp')
-  }
 }
 
 /**

@@ -1,11 +1,10 @@
 import { type Endpoint, type Family, familyOf } from '../net/address.ts'
 import type { Outbox } from '../relay/outbox.ts'
 import type { DatagramArena } from '../sys/datagram-arena.ts'
-import { EMSGSIZE, SyscallError } from '../sys/errno.ts'
-import { type QueuedError, takeQueuedError } from '../sys/error-queue.ts'
+import { SyscallError } from '../sys/errno.ts'
+import type { QueuedError } from '../sys/error-queue.ts'
 import { EPOLLERR, EPOLLIN, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
 import {
-  allowFragments,
   canSendSegments,
   setMark,
   setReceiveBuffer,
@@ -17,7 +16,7 @@ import {
 } from '../sys/options.ts'
 import { bindSocket, closeFd, openUdp, startConnect } from '../sys/socket.ts'
 import { Overflow } from './overflow.ts'
-import type { ReplyOutlet } from './reply-sockets.ts'
+import { type ReplyOutlet, takeErrors } from './reply-outlet.ts'
 
 const READ_BATCH = 32
 /**
@@ -25,7 +24,6 @@ const READ_BATCH = 32
  * of 1,400 bytes (net.core.rmem_default).
  */
 export const STREAM_BUFFER_BYTES = 1024 * 1024
-const MAX_ERRORS = 64 // then epoll tells again
 
 /** What a session hears of its client's socket. */
 export interface ClientSide {
@@ -111,13 +109,7 @@ export class ClientSocket implements ReplyOutlet, EventTarget {
   }
 
   onEarlierError(): void {
-    for (let i = 0; i < MAX_ERRORS && this.fd >= 0; i++) {
-      const error = takeQueuedError(this.fd)
-      if (error === undefined) return
-      // as of reply sockets: IPv4 does not remember the MTU of a path for a source that is not its own
-      if (error.errno === EMSGSIZE && this.family === 4) allowFragments(this.fd)
-      this.#side.onClientError(error)
-    }
+    takeErrors(this, (error) => this.#side.onClientError(error))
   }
 
   onLost(slot: number, errno: number, datagrams: number): void {

@@ -4,10 +4,11 @@ import { refusalOf } from './admission.ts'
 import { icmpErrorOf } from './client-errors.ts'
 import { dialUdp } from './dial-udp.ts'
 import type { DropReason } from './drops.ts'
-import type { ReplyOutlet } from './reply-sockets.ts'
+import type { ReplyOutlet } from './reply-outlet.ts'
+import { QUERY_PORTS, type SessionStart } from './session-start.ts'
 import { type DialSource, dialSource } from './source.ts'
 import type { UdpContext } from './udp-context.ts'
-import { endsOf, QUERY_PORTS, type SessionStart, UdpSession } from './udp-session.ts'
+import { endsOf, UdpSession } from './udp-session.ts'
 
 /**
  * Opens a session: admits → finds the way of its answers → dials. A reason where there can be none: the datagram is dropped.

@@ -1,23 +1,17 @@
 import { type Endpoint, type Family, familyOf, formatEndpoint } from '../net/address.ts'
 import { Allowance } from '../relay/allowance.ts'
-import type { Outbox, Outlet, Sockaddr } from '../relay/outbox.ts'
+import type { Outbox, Sockaddr } from '../relay/outbox.ts'
 import type { DatagramArena } from '../sys/datagram-arena.ts'
-import { EADDRINUSE, EMSGSIZE, errnoName, SyscallError } from '../sys/errno.ts'
-import { type QueuedError, takeQueuedError } from '../sys/error-queue.ts'
+import { EADDRINUSE, errnoName, SyscallError } from '../sys/errno.ts'
+import type { QueuedError } from '../sys/error-queue.ts'
 import { EPOLLERR, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
-import {
-  allowFragments,
-  canSendSegments,
-  setMark,
-  setReceiveErrors,
-  setReuseAddress,
-  setTransparent,
-} from '../sys/options.ts'
-import { RawDatagrams } from '../sys/raw-datagrams.ts'
+import { canSendSegments } from '../sys/options.ts'
 import { sockaddrWords } from '../sys/sockaddr.ts'
-import { bindSocket, closeFd, openUdp } from '../sys/socket.ts'
 import { udpPortOwner } from '../sys/socket-owner.ts'
 import { type ClientSide, ClientSocket } from './client-socket.ts'
+import { openReply } from './open-udp.ts'
+import { RawOutlet } from './raw-outlet.ts'
+import { type ReplyOutlet, takeErrors } from './reply-outlet.ts'
 
 /** How long a socket that no session needs stays for the next one. */
 const KEEP_MS = 30_000
@@ -40,12 +34,6 @@ export interface ReplySocketsOptions {
   onError(client: Uint32Array, from: ReplySocket, error: QueuedError): void
   onLost(errno: number, datagrams: number): void
   note(line: string): void
-}
-
-/** An answer comes from here: the address and port that the client asked. */
-export interface ReplyOutlet extends Outlet {
-  /** Whether each datagram must say from where it comes. */
-  readonly needsFrom: boolean
 }
 
 /**
@@ -130,7 +118,7 @@ export class ReplySockets {
     if (isOwn(endpoint.address)) return undefined
     if (this.#sockets.size + this.#owned >= most && !this.#dropOldestIdle()) return undefined
     try {
-      const socket = new ReplySocket(key, bindReply(endpoint, mark), endpoint, this.#options)
+      const socket = new ReplySocket(key, openReply(endpoint, mark), endpoint, this.#options)
       socket.watch = loop.take(socket.fd, 0, socket) // errors are always told
       this.#sockets.set(key, socket)
       return socket
@@ -188,23 +176,6 @@ export class ReplySockets {
   }
 }
 
-/** A descriptor bound to somebody else's address. @throws SyscallError */
-function bindReply(endpoint: Endpoint, mark: number): number {
-  const family = familyOf(endpoint.address)
-  const fd = openUdp(family)
-  try {
-    setTransparent(fd, family)
-    setReuseAddress(fd) // sessions of a client with that address and port may have it as well
-    if (mark !== 0) setMark(fd, mark)
-    setReceiveErrors(fd, family)
-    bindSocket(fd, endpoint)
-    return fd
-  } catch (error) {
-    closeFd(fd)
-    throw error
-  }
-}
-
 /** A socket bound to an original destination. */
 export class ReplySocket implements ReplyOutlet, EventTarget {
   readonly key: number | string
@@ -249,64 +220,7 @@ export class ReplySocket implements ReplyOutlet, EventTarget {
   }
 
   #takeErrors(): void {
-    for (let i = 0; i < MAX_ERRORS && this.fd >= 0; i++) {
-      const error = takeQueuedError(this.fd)
-      if (error === undefined) return
-      // IPv4 does not remember the MTU of a path for a source that is not its own (__ipv4_sk_update_pmtu, net/ipv4/route.c)
-      if (error.errno === EMSGSIZE && this.family === 4) allowFragments(this.fd)
-      this.#options.onError(error.to, this, error)
-    }
-  }
-}
-
-const MAX_ERRORS = 64 // then epoll tells again
-
-/** Answers from wherever they must come, one system call for each. */
-class RawOutlet implements ReplyOutlet {
-  readonly fd = 0 // never used: it sends by itself
-  readonly family: Family
-  readonly needsFrom = true
-  readonly #raw: RawDatagrams
-  readonly #options: ReplySocketsOptions
-  readonly #count: (datagrams: number) => void
-  segments = false
-  head = -1
-  tail = -1
-
-  constructor(family: Family, options: ReplySocketsOptions, count: (datagrams: number) => void) {
-    this.family = family
-    this.#options = options
-    this.#count = count
-    this.#raw = new RawDatagrams(family, options.mark)
-  }
-
-  sendAlone = (slot: number, to: Sockaddr, from: Sockaddr): void => {
-    const { arena, onLost } = this.#options
-    const bytes = arena.bytesOf(slot)
-    const size = arena.segment[slot] || bytes.length
-    let at = 0
-    do {
-      const piece = bytes.subarray(at, at + size)
-      const errno = this.#raw.send(
-        piece,
-        arena.addressOf(slot) + at,
-        to.words,
-        to.at,
-        from.words,
-        from.at,
-        arena.tos[slot]!,
-      )
-      if (errno === 0) this.#count(1)
-      else onLost(errno, 1)
-      at += size
-    } while (size > 0 && at < bytes.length)
-  }
-
-  onEarlierError(): void {}
-  onLost(): void {}
-
-  close(): void {
-    this.#raw.close()
+    takeErrors(this, (error) => this.#options.onError(error.to, this, error))
   }
 }
 

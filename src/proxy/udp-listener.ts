@@ -4,43 +4,23 @@ import type { Sockaddr } from '../relay/outbox.ts'
 import { keyOf } from '../relay/session-table.ts'
 import type { Conntrack } from '../sys/conntrack.ts'
 import { SLOTS } from '../sys/datagram-arena.ts'
-import { EMSGSIZE } from '../sys/errno.ts'
-import { takeQueuedError } from '../sys/error-queue.ts'
 import { EPOLLERR, EPOLLIN, type EventTarget, type Watch } from '../sys/loop.ts'
-import {
-  allowFragments,
-  canSendSegments,
-  setIpv6Only,
-  setMark,
-  setReceiveBuffer,
-  setReceiveErrors,
-  setReceiveOriginalDst,
-  setReceiveTos,
-  setTransparent,
-  socketDrops,
-  tryReceiveOffload,
-} from '../sys/options.ts'
+import { canSendSegments, socketDrops } from '../sys/options.ts'
 import { decodeSockaddrWords, SOCKADDR_WORDS } from '../sys/sockaddr.ts'
-import { bindSocket, closeFd, localEndpoint, openUdp } from '../sys/socket.ts'
-import type { ClientDatagram, DatagramApp } from './app.ts'
-import { arrivesUntouched } from './arrival.ts'
-import { listenError } from './listener.ts'
+import { localEndpoint } from '../sys/socket.ts'
+import type { DatagramApp } from './app.ts'
 import { openSession } from './open-session.ts'
-import type { ReplyOutlet } from './reply-sockets.ts'
+import { LISTENER_BUFFER_BYTES, openListening } from './open-udp.ts'
+import { ReceivedDatagram } from './received-datagram.ts'
+import { type ReplyOutlet, takeErrors } from './reply-outlet.ts'
 import { type Target, upstreamOf } from './target.ts'
 import type { UdpContext } from './udp-context.ts'
 import type { UdpSession } from './udp-session.ts'
 
 const READ_BATCH = 64
 const BATCHES_PER_EVENT = 4 // then the sessions have their turn
-/**
- * Half a second of 100,000 small datagrams each second, of which the kernel counts 768 bytes for each: so long a flood may have the
- * processor before the datagrams of running sessions are lost behind it.
- */
-const RECEIVE_BUFFER_BYTES = 32 * 1024 * 1024
-const MAX_ERRORS = 64
 /** More datagrams than its buffer holds, of which the kernel doubles the size. */
-const MOST_QUEUED = (2 * RECEIVE_BUFFER_BYTES) / 512
+const MOST_QUEUED = (2 * LISTENER_BUFFER_BYTES) / 512
 /**
  * A listener that has not been empty for so long is flooded: 10,000 clients at once are served by then. Until it is empty again few
  * sessions begin, so that the datagrams of those that there are do not wait, and are not lost behind the others.
@@ -257,13 +237,9 @@ export class UdpListener implements EventTarget, ReplyOutlet {
   }
 
   #takeErrors(): void {
-    for (let i = 0; i < MAX_ERRORS && this.fd >= 0; i++) {
-      const error = takeQueuedError(this.fd)
-      if (error === undefined) return
-      // with `mark` answers have a source that is not ours: as those of reply sockets
-      if (error.errno === EMSGSIZE && this.family === 4) allowFragments(this.fd)
+    takeErrors(this, () => {
       this.#context.counters.errorsFromClient++
-    }
+    })
   }
 
   /** Counts what its full buffer has cost since it was last asked. */
@@ -276,51 +252,5 @@ export class UdpListener implements EventTarget, ReplyOutlet {
 
   #drop(reason: Parameters<UdpContext['countDrop']>[0]): undefined {
     this.#context.countDrop(reason, 1)
-  }
-}
-
-/** What an app sees of a slot. One object serves all. */
-class ReceivedDatagram implements ClientDatagram {
-  readonly #context: UdpContext
-  readonly #conntrack: Conntrack | undefined
-  slot = 0
-
-  constructor(context: UdpContext, conntrack: Conntrack | undefined) {
-    this.#context = context
-    this.#conntrack = conntrack
-  }
-
-  get bytes(): Uint8Array {
-    return this.#context.arena.bytesOf(this.slot)
-  }
-
-  get client(): Endpoint {
-    return decodeSockaddrWords(this.#context.arena.senders, this.slot * SOCKADDR_WORDS)
-  }
-
-  get originalDst(): Endpoint {
-    const reached = decodeSockaddrWords(this.#context.arena.destinations, this.slot * SOCKADDR_WORDS)
-    return this.#conntrack?.original(this.client, reached)?.originalDst ?? reached
-  }
-}
-
-/** `trains`: datagrams of one size may come together. */
-function openListening(endpoint: Endpoint, listener: ListenerConfig, mark: number, trains: boolean): number {
-  const family = familyOf(endpoint.address)
-  const fd = openUdp(family)
-  try {
-    if (family === 6) setIpv6Only(fd)
-    if (arrivesUntouched(listener.intercept)) setTransparent(fd, family)
-    if (mark !== 0) setMark(fd, mark)
-    setReceiveOriginalDst(fd, family)
-    setReceiveTos(fd, family)
-    setReceiveErrors(fd, family)
-    setReceiveBuffer(fd, RECEIVE_BUFFER_BYTES)
-    if (trains) tryReceiveOffload(fd)
-    bindSocket(fd, endpoint)
-    return fd
-  } catch (error) {
-    closeFd(fd)
-    throw listenError(error, endpoint, 'udp')
   }
 }

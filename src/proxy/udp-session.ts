@@ -14,12 +14,11 @@ import { type ClientSide, ClientSocket, STREAM_BUFFER_BYTES } from './client-soc
 import type { DropReason } from './drops.ts'
 import { Overflow } from './overflow.ts'
 import type { CloseReason, FlowRecord, SourceUsed } from './record.ts'
-import type { ReplyOutlet } from './reply-sockets.ts'
+import type { ReplyOutlet } from './reply-outlet.ts'
+import { QUERY_PORTS, type SessionStart } from './session-start.ts'
 import type { UdpContext } from './udp-context.ts'
 
 const READ_BATCH = 32
-/** Ports where one question has one answer: DNS, NTP, NetBIOS names, SNMP (RFC 4787 REQ-5a lets such be forgotten sooner). */
-export const QUERY_PORTS: ReadonlySet<number> = new Set([53, 123, 137, 161])
 /** After so many datagrams it is a stream, whatever its port. */
 const STREAM_AFTER = 16
 /** After so many datagrams of its client a stream has a socket of its own for them: ten system calls that short ones save. */
@@ -27,23 +26,6 @@ const OWN_SOCKET_AFTER = 4
 /** A datagram that came in one packet is no longer than this with its headers, whatever link it came by; a longer one may have been in fragments. */
 const ONE_PACKET_BYTES = 1_500
 const EVERY_PATH_BYTES = 1_200 // fits the smallest MTU of IPv6 (RFC 8200 §5)
-
-/** What is known of a datagram when a session for it is to be opened. */
-export interface SessionStart {
-  readonly key: Uint32Array
-  readonly hash: number
-  readonly client: Endpoint
-  /** Where the datagram came to: the original destination itself, unless rules rewrote it. */
-  readonly reached: Endpoint
-  readonly originalDst: Endpoint
-  readonly upstream: Endpoint
-  readonly listener: ListenerConfig
-  /** The way of answers; undefined: by a reply socket, and later perhaps by one of its own. */
-  readonly replyBy: ReplyOutlet | undefined
-  /** Calls back when what waited at the listener so far has been taken. */
-  afterQueue(work: () => void): void
-  readonly app: DatagramApp | undefined
-}
 
 /**
  * One UDP session: what a client sends to one original destination, and the answers. Its socket is connected to the upstream;

@@ -1,0 +1,30 @@
+import type { Endpoint } from '../net/address.ts'
+import type { Conntrack } from '../sys/conntrack.ts'
+import { decodeSockaddrWords, SOCKADDR_WORDS } from '../sys/sockaddr.ts'
+import type { ClientDatagram } from './app.ts'
+import type { UdpContext } from './udp-context.ts'
+
+/** What an app sees of a slot. One object serves all. */
+export class ReceivedDatagram implements ClientDatagram {
+  readonly #context: UdpContext
+  readonly #conntrack: Conntrack | undefined
+  slot = 0
+
+  constructor(context: UdpContext, conntrack: Conntrack | undefined) {
+    this.#context = context
+    this.#conntrack = conntrack
+  }
+
+  get bytes(): Uint8Array {
+    return this.#context.arena.bytesOf(this.slot)
+  }
+
+  get client(): Endpoint {
+    return decodeSockaddrWords(this.#context.arena.senders, this.slot * SOCKADDR_WORDS)
+  }
+
+  get originalDst(): Endpoint {
+    const reached = decodeSockaddrWords(this.#context.arena.destinations, this.slot * SOCKADDR_WORDS)
+    return this.#conntrack?.original(this.client, reached)?.originalDst ?? reached
+  }
+}

@@ -1,0 +1,23 @@
+import type { ListenerConfig } from '../config/types.ts'
+import type { Endpoint } from '../net/address.ts'
+import type { DatagramApp } from './app.ts'
+import type { ReplyOutlet } from './reply-outlet.ts'
+
+/** Ports where one question has one answer: DNS, NTP, NetBIOS names, SNMP (RFC 4787 REQ-5a lets such be forgotten sooner). */
+export const QUERY_PORTS: ReadonlySet<number> = new Set([53, 123, 137, 161])
+/** What is known of a datagram when a session for it is to be opened. */
+export interface SessionStart {
+  readonly key: Uint32Array
+  readonly hash: number
+  readonly client: Endpoint
+  /** Where the datagram came to: the original destination itself, unless rules rewrote it. */
+  readonly reached: Endpoint
+  readonly originalDst: Endpoint
+  readonly upstream: Endpoint
+  readonly listener: ListenerConfig
+  /** The way of answers; undefined: by a reply socket, and later perhaps by one of its own. */
+  readonly replyBy: ReplyOutlet | undefined
+  /** Calls back when what waited at the listener so far has been taken. */
+  afterQueue(work: () => void): void
+  readonly app: DatagramApp | undefined
+}
