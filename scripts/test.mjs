@@ -17,6 +17,7 @@ const ALONE = [
     'cli/bad-input',
     'daemon/heal',
     'daemon/kill',
+    'daemon/matrix',
     'daemon/bridge',
     'doctor/faults',
     'proxy/abuse',
