@@ -83,7 +83,7 @@ test('two clients with the same source port have a session each, and their own a
 test('one client asks 1000 servers from one port, with its port: each answer comes from the server that was asked; all descriptors are closed when the sessions are idle', async () => {
   const topology = await raiseTopology()
   try {
-    const servers = await manyServers(topology, 5_300)
+    await using _servers = await manyServers(topology, 5_300)
     const config = configFile(topology, { source: 'client-port', timeouts: { session: '4s' } })
     const limpid = await LimpidProcess.start(topology.x, ['run', '-c', config])
     const before = limpid.descriptors()
@@ -98,7 +98,6 @@ test('one client asks 1000 servers from one port, with its port: each answer com
     assert.deepEqual([sessionsOpen, limpid.descriptors() - before <= replySockets], [0, true])
     assert.equal(await limpid.stop(), 0, limpid.stderr)
     assert.equal(limpid.records.length, 1_000)
-    servers.close()
   } finally {
     await topology.close()
   }
@@ -107,7 +106,7 @@ test('one client asks 1000 servers from one port, with its port: each answer com
 test('10,000 sessions at once are all answered', async () => {
   const topology = await raiseTopology()
   try {
-    const servers = await manyServers(topology, 5_300)
+    await using _servers = await manyServers(topology, 5_300)
     const limpid = await LimpidProcess.start(
       topology.x,
       ['run', '-c', configFile(topology, {}, { sessions: 12_000, sessionsPerClient: 12_000 })],
@@ -125,7 +124,6 @@ test('10,000 sessions at once are all answered', async () => {
       [],
     )
     assert.equal(await limpid.stop(), 0, limpid.stderr)
-    servers.close()
   } finally {
     await topology.close()
   }
