@@ -137,7 +137,7 @@ export class UdpSocket implements AsyncIterable<UdpDatagram>, AsyncDisposable, E
 
   onEvents(): void {
     const { arena, outbox } = shared()
-    const count = outbox.receive(this.#watch.fd, READ_BATCH)
+    const count = outbox.receive(this.#outlet, READ_BATCH)
     for (let slot = arena.used - Math.max(0, count); slot < arena.used; slot++) {
       this.#queue.push({
         bytes: arena.bytesOf(slot).slice(),

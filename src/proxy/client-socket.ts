@@ -93,17 +93,23 @@ export class ClientSocket implements ReplyOutlet, EventTarget {
     return undefined
   }
 
-  /** Not before the listener has been emptied: what the client sent earlier waits there. */
-  startReading(): void {
-    if (this.fd < 0 || this.#watch !== undefined) return
-    this.#watch = this.#parts.loop.add(this.fd, EPOLLIN, this)
+  /** Not before the listener has been emptied: what the client sent earlier waits there. False when it cannot be watched. */
+  startReading(): boolean {
+    if (this.fd < 0 || this.#watch !== undefined) return true
+    try {
+      this.#watch = this.#parts.loop.add(this.fd, EPOLLIN, this)
+      return true
+    } catch (error) {
+      if (error instanceof SyscallError) return false // fs.epoll.max_user_watches, memory
+      throw error
+    }
   }
 
   onEvents(events: number): void {
     if ((events & EPOLLERR) !== 0) this.onEarlierError()
     if ((events & EPOLLIN) === 0 || this.fd < 0) return
     const { arena, outbox } = this.#parts
-    const count = outbox.receive(this.fd, READ_BATCH)
+    const count = outbox.receive(this, READ_BATCH)
     for (let slot = arena.used - Math.max(0, count); slot < arena.used; slot++) this.#side.sendUp(slot)
     outbox.flushSoon()
   }

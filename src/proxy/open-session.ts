@@ -1,4 +1,5 @@
 import { familyOf } from '../net/address.ts'
+import { SyscallError } from '../sys/errno.ts'
 import { SOCKADDR_WORDS } from '../sys/sockaddr.ts'
 import { refusalOf } from './admission.ts'
 import { icmpErrorOf } from './client-errors.ts'
@@ -64,5 +65,10 @@ function dialSession(
     return 'dial-failed'
   }
   if (source.kind === 'client-port' && dialled.source === 'client') counters.sessionPortFallbacks++
-  return new UdpSession(start, dialled, replyBy, context)
+  try {
+    return new UdpSession(start, dialled, replyBy, context)
+  } catch (error) {
+    if (error instanceof SyscallError) return 'dial-failed' // it could not be watched, and its socket is closed
+    throw error
+  }
 }

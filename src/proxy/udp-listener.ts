@@ -91,7 +91,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
       if (batch === 0 && !this.#wasFull) this.#emptyAt = now
       this.#beginningsLeft = now - this.#emptyAt > FLOODED_AFTER_MS ? BEGINNINGS_WHEN_FLOODED : READ_BATCH
       const most = Math.min(READ_BATCH, SLOTS)
-      const count = outbox.receive(this.fd, most)
+      const count = outbox.receive(this, most)
       this.#wasFull = count === most
       this.#tellAfterQueue(Math.max(0, count), count < most)
       if (count <= 0) break

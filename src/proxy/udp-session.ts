@@ -128,7 +128,9 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     this.#replyBy = own
     this.#to = undefined
     this.#from = undefined
-    this.#afterQueue(() => own.startReading())
+    this.#afterQueue(() => {
+      if (!own.startReading()) this.end('dial-failed')
+    })
   }
 
   /** A router, or the client's host, about an answer. */
@@ -142,7 +144,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     if ((events & EPOLLERR) !== 0) this.#onError(takeSocketError(this.fd))
     if ((events & EPOLLIN) === 0 || this.fd < 0) return
     const { arena, outbox } = this.#context
-    const count = outbox.receive(this.fd, READ_BATCH)
+    const count = outbox.receive(this, READ_BATCH)
     if (count < 0) this.#onError(-count)
     for (let slot = arena.used - Math.max(0, count); slot < arena.used; slot++) this.#sendDown(slot)
     outbox.flushSoon()

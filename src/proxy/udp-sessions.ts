@@ -91,7 +91,7 @@ export class UdpSessions {
 
   /** @throws LimpidError as UdpListener; LIMPID_CAPABILITY where conntrack may not be asked. */
   listen(endpoint: Endpoint, listener: ListenerConfig, target: Target | undefined, app?: DatagramApp): Endpoint {
-    if (arrivesRewritten(listener.intercept)) this.#conntrack ??= new Conntrack()
+    if (arrivesRewritten(listener.intercept)) this.#conntrack ??= openConntrack()
     const conntrack = arrivesRewritten(listener.intercept) ? this.#conntrack : undefined
     const opened = new UdpListener(endpoint, listener, target, app, conntrack, this.#context)
     this.#listeners.push(opened)
@@ -178,5 +178,17 @@ export class UdpSessions {
       return
     }
     this.#context.counters.errorsFromClient++
+  }
+}
+
+/** Asks once, so that a missing capability is told at the start. @throws SyscallError LIMPID_CAPABILITY */
+function openConntrack(): Conntrack {
+  const conntrack = new Conntrack()
+  try {
+    conntrack.original({ address: '192.0.2.1', port: 1 }, { address: '192.0.2.2', port: 1 }) // nobody has these (RFC 5737)
+    return conntrack
+  } catch (error) {
+    conntrack[Symbol.dispose]()
+    throw error
   }
 }

@@ -189,3 +189,15 @@ test('an outlet that was closed meanwhile sends nothing, and the others do', () 
     [2],
   )
 })
+
+test('a socket that is closed by what flushing tells is not read', () => {
+  using parts = raise()
+  const { arena, outbox, outlet, receiver } = parts
+  const socket = { fd: receiver.fd }
+  outlet.onLost = () => {
+    socket.fd = -1
+  }
+  outbox.put(outlet, lay(arena, numbered(1, 65_520)))
+  while (arena.used < 128) lay(arena, numbered(2, 1))
+  assert.equal(outbox.receive(socket, 64), 0)
+})

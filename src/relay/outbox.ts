@@ -55,10 +55,13 @@ export class Outbox {
     this.#loop = loop
   }
 
-  /** Receives into the arena; flushes before when it has no room for `most`. As DatagramArena.receive(). */
-  receive(fd: number, most: number): number {
+  /**
+   * Receives into the arena; flushes before when it has no room for `most`. As DatagramArena.receive(); 0 when the socket has been closed
+   * by then, which flushing may have led to.
+   */
+  receive(socket: { readonly fd: number }, most: number): number {
     if (SLOTS - this.#arena.used < most) this.flush()
-    return this.#arena.receive(fd, most)
+    return socket.fd < 0 ? 0 : this.#arena.receive(socket.fd, most)
   }
 
   /** Sends a slot by an outlet: to the peer of a connected socket, or `to` somebody; `from` an address that is not the socket's own. */

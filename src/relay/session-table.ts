@@ -186,7 +186,7 @@ export class SessionTable<S extends SessionEntry> {
 
   /** A datagram moved. */
   touch(session: S, now: number): void {
-    if (session.activeAt === now) return
+    if (session.activeAt === now || !session.inTable) return
     session.activeAt = now
     session.byIdle.joinEnd(this.#idle[session.idleClass])
     const own = this.#clients.get(session.clientAddress)!
@@ -195,6 +195,7 @@ export class SessionTable<S extends SessionEntry> {
 
   /** Puts a session into another class, as the one that was active last. */
   reclass(session: S, idleClass: IdleClass): void {
+    if (!session.inTable) return
     session.idleClass = idleClass
     session.byIdle.joinEnd(this.#idle[idleClass])
   }

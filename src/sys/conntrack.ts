@@ -1,6 +1,14 @@
 import { addressBytes, type Endpoint, familyOf } from '../net/address.ts'
+import { SyscallError } from './errno.ts'
 import { NETLINK_NETFILTER, NetlinkSocket } from './netlink.ts'
-import { attributeOf, encodeAttribute, encodeBody, encodeByte, encodeNested } from './netlink-message.ts'
+import {
+  attributeOf,
+  encodeAttribute,
+  encodeBody,
+  encodeByte,
+  encodeNested,
+  type NetlinkMessage,
+} from './netlink-message.ts'
 import { AF_INET, AF_INET6, decodeAddress } from './sockaddr.ts'
 
 // linux/netfilter/nfnetlink.h, nfnetlink_conntrack.h
@@ -27,7 +35,8 @@ export class Conntrack implements Disposable {
   readonly #socket = NetlinkSocket.open(NETLINK_NETFILTER)
 
   /**
-   * The flow whose datagrams come from `sender` to `reached`, an address of ours; undefined when conntrack knows none.
+   * The flow whose datagrams come from `sender` to `reached`, an address of ours; undefined when conntrack knows none, or cannot tell
+   * now (ENOBUFS …).
    * @throws SyscallError LIMPID_CAPABILITY without CAP_NET_ADMIN.
    */
   original(sender: Endpoint, reached: Endpoint): OriginalTuple | undefined {
@@ -35,9 +44,18 @@ export class Conntrack implements Disposable {
     const generic = Uint8Array.of(family === 4 ? AF_INET : AF_INET6, 0, 0, 0)
     // answers go from the listener to the client: that is how the kernel finds the entry, whatever was dialled
     const tuple = encodeTuple(CTA_TUPLE_REPLY, reached, sender)
-    const answer = this.#socket.ask(CT_GET, encodeBody(generic, [tuple]), 'conntrack, IPCTNL_MSG_CT_GET')
+    const answer = this.#ask(encodeBody(generic, [tuple]))
     const original = answer && attributeOf(answer.body, GENERIC_BYTES, CTA_TUPLE_ORIG)
     return original && decodeTuple(original)
+  }
+
+  #ask(body: Uint8Array): NetlinkMessage | undefined {
+    try {
+      return this.#socket.ask(CT_GET, body, 'conntrack, IPCTNL_MSG_CT_GET')
+    } catch (error) {
+      if (error instanceof SyscallError && error.code !== 'LIMPID_CAPABILITY') return undefined
+      throw error
+    }
   }
 
   [Symbol.dispose](): void {
