@@ -1,4 +1,3 @@
-import { createProxy } from '../apps/create-proxy.ts'
 import { formatDuration } from '../config/duration.ts'
 import { configNotes } from '../config/notes.ts'
 import type { Config } from '../config/types.ts'
@@ -10,8 +9,8 @@ import { readForwardAccounts } from '../ruleset/forward-account.ts'
 import { isEmptyPlan, type Plan, planRuleset } from '../ruleset/plan.ts'
 import { type CapabilityName, requireCapabilities } from '../sys/capability.ts'
 import { hostFacts } from '../sys/host.ts'
-import { ForwardWatch } from './forward-watch.ts'
-import { KeptRules } from './kept-rules.ts'
+import type { ForwardWatch } from './forward-watch.ts'
+import type { KeptRules } from './kept-rules.ts'
 import { StopSignals } from './stop-signals.ts'
 
 export interface DaemonOptions {
@@ -35,9 +34,14 @@ export interface DaemonOptions {
  */
 export async function runDaemon(config: Config, options: DaemonOptions): Promise<ProxyStats> {
   using signals = new StopSignals({ hasTerminal: process.stdout.isTTY || process.stderr.isTTY })
-  const plan = planRuleset(config, hostFacts(), { backend: await chooseBackend(config.rules) }) // also without rules: it knows whether the interfaces are there
-  const needsRules = config.rules.install && !isEmptyPlan(plan)
+  const facts = hostFacts()
+  const needsRules = config.rules.install && !isEmptyPlan(planRuleset(config, facts)) // for whatever backend
   requireCapabilities(neededCapabilities(config, needsRules), needsRules ? 'take traffic' : 'use foreign addresses')
+  const plan = planRuleset(config, facts, { backend: await chooseBackend(config.rules) }) // also without rules: it knows whether the interfaces are there
+  // what is missing has been told by now: loading the proxy takes longer than all before
+  const { createProxy } = await import('../apps/create-proxy.ts')
+  const { KeptRules } = await import('./kept-rules.ts')
+  const { ForwardWatch } = await import('./forward-watch.ts')
   for (const line of configNotes(config)) options.note(line)
   let rules: KeptRules | undefined
   let forwards: ForwardWatch | undefined
