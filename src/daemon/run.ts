@@ -35,9 +35,11 @@ export interface DaemonOptions {
 export async function runDaemon(config: Config, options: DaemonOptions): Promise<ProxyStats> {
   using signals = new StopSignals({ hasTerminal: process.stdout.isTTY || process.stderr.isTTY })
   const facts = hostFacts()
-  const needsRules = config.rules.install && !isEmptyPlan(planRuleset(config, facts)) // for whatever backend
+  const draft = planRuleset(config, facts) // for whatever backend, and also without rules: it knows whether the interfaces are there
+  const needsRules = config.rules.install && !isEmptyPlan(draft)
   requireCapabilities(neededCapabilities(config, needsRules), needsRules ? 'take traffic' : 'use foreign addresses')
-  const plan = planRuleset(config, facts, { backend: await chooseBackend(config.rules) }) // also without rules: it knows whether the interfaces are there
+  const backend = await chooseBackend(config.rules)
+  const plan = draft.backend === backend ? draft : planRuleset(config, facts, { backend })
   // what is missing has been told by now: loading the proxy takes longer than all before
   const { createProxy } = await import('../apps/create-proxy.ts')
   const { KeptRules } = await import('./kept-rules.ts')

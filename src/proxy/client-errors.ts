@@ -1,7 +1,9 @@
-import type { Family } from '../net/address.ts'
+import { type Endpoint, type Family, familyOf } from '../net/address.ts'
 import { Allowance } from '../relay/allowance.ts'
 import { EACCES, ECONNREFUSED, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, EPERM } from '../sys/errno.ts'
 import { type IcmpError, IcmpErrors } from '../sys/raw-datagrams.ts'
+import { SOCKADDR_WORDS } from '../sys/sockaddr.ts'
+import type { UdpContext } from './udp-context.ts'
 
 // as net.ipv4.icmp_msgs_per_sec and icmp_msgs_burst: one a millisecond, 50 at once
 const AT_ONCE = 50
@@ -54,7 +56,7 @@ export class ClientErrors {
 }
 
 /** What an error of a connected UDP socket says, in the words of ICMP; undefined when it is no ICMP error. `mtu`: of the path. */
-export function icmpErrorOf(errno: number, mtu: number): IcmpError | undefined {
+function icmpErrorOf(errno: number, mtu: number): IcmpError | undefined {
   switch (errno) {
     case ECONNREFUSED:
       return { kind: 'port-unreachable' }
@@ -69,4 +71,20 @@ export function icmpErrorOf(errno: number, mtu: number): IcmpError | undefined {
     default:
       return undefined
   }
+}
+
+/**
+ * Tells a session's client, or one that was to have a session, what an errno says about a datagram of `bytes`, where it is an ICMP
+ * error. `mtu`: of the path, with EMSGSIZE.
+ */
+export function tellClient(
+  { reached, key }: { readonly reached: Endpoint; readonly key: Uint32Array },
+  errno: number,
+  mtu: number,
+  bytes: number,
+  { errors, counters }: Pick<UdpContext, 'errors' | 'counters'>,
+): void {
+  const error = icmpErrorOf(errno, mtu)
+  if (error === undefined) return
+  if (errors.tell(familyOf(reached.address), error, key, key.subarray(SOCKADDR_WORDS), bytes)) counters.errorsToClient++
 }

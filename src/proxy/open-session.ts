@@ -1,8 +1,7 @@
-import { familyOf } from '../net/address.ts'
 import { SyscallError } from '../sys/errno.ts'
 import { SOCKADDR_WORDS } from '../sys/sockaddr.ts'
 import { refusalOf } from './admission.ts'
-import { icmpErrorOf } from './client-errors.ts'
+import { tellClient } from './client-errors.ts'
 import { dialUdp } from './dial-udp.ts'
 import type { DropReason } from './drops.ts'
 import type { ReplyOutlet } from './reply-outlet.ts'
@@ -58,10 +57,7 @@ function dialSession(
   const dialled = dialUdp(start.upstream, { source, mark: proxy.mark, isStream: isStream && start.app === undefined })
   if ('errno' in dialled) {
     start.app?.onUnreachable(start.upstream)
-    const error = icmpErrorOf(dialled.errno, 0)
-    const family = familyOf(start.reached.address)
-    const dst = start.key.subarray(SOCKADDR_WORDS)
-    if (error !== undefined && context.errors.tell(family, error, start.key, dst, 0)) counters.errorsToClient++
+    tellClient(start, dialled.errno, 0, 0, context)
     return 'dial-failed'
   }
   if (source.kind === 'client-port' && dialled.source === 'client') counters.sessionPortFallbacks++

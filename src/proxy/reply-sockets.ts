@@ -1,12 +1,13 @@
 import { type Endpoint, type Family, familyOf, formatEndpoint } from '../net/address.ts'
 import { Allowance } from '../relay/allowance.ts'
 import type { Outbox, Sockaddr } from '../relay/outbox.ts'
+import { littleEndian } from '../sys/byte-order.ts'
 import type { DatagramArena } from '../sys/datagram-arena.ts'
 import { EADDRINUSE, errnoName, SyscallError } from '../sys/errno.ts'
 import type { QueuedError } from '../sys/error-queue.ts'
 import { EPOLLERR, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
 import { canSendSegments } from '../sys/options.ts'
-import { sockaddrWords } from '../sys/sockaddr.ts'
+import { isIpv6Word, sockaddrWords } from '../sys/sockaddr.ts'
 import { udpPortOwner } from '../sys/socket-owner.ts'
 import { type ClientSide, ClientSocket } from './client-socket.ts'
 import { openReply } from './open-udp.ts'
@@ -79,7 +80,7 @@ export class ReplySockets {
   /** A socket of a session's own in place of a shared one; undefined where there can be none. Give it back by release(). */
   own(dst: Endpoint, client: Endpoint, side: ClientSide, outbox: Outbox): ClientSocket | undefined {
     const { most, isOwn, loop, arena, mark } = this.#options
-    if (this.#sockets.size + this.#owned >= most || isOwn(dst.address)) return undefined
+    if (this.open >= most || isOwn(dst.address)) return undefined
     const socket = ClientSocket.open(dst, client, mark, side, { loop, arena, outbox })
     if (socket !== undefined) this.#owned++
     return socket
@@ -89,6 +90,7 @@ export class ReplySockets {
     if (outlet instanceof ClientSocket) {
       outlet.close()
       this.#owned--
+      return
     }
     if (!(outlet instanceof ReplySocket) || --outlet.users > 0) return
     outlet.idleSince = this.#options.loop.now
@@ -116,7 +118,7 @@ export class ReplySockets {
   #bind(key: number | string, endpoint: Endpoint): ReplySocket | undefined {
     const { most, isOwn, loop, mark } = this.#options
     if (isOwn(endpoint.address)) return undefined
-    if (this.#sockets.size + this.#owned >= most && !this.#dropOldestIdle()) return undefined
+    if (this.open >= most && !this.#dropOldestIdle()) return undefined
     try {
       const socket = new ReplySocket(key, openReply(endpoint, mark), endpoint, this.#options)
       socket.watch = loop.take(socket.fd, 0, socket) // errors are always told
@@ -155,7 +157,7 @@ export class ReplySockets {
       this.#raw[family] = raw
       return raw
     } catch (error) {
-      if (error instanceof SyscallError || (error as { code?: string }).code === 'LIMPID_CAPABILITY') return undefined
+      if (error instanceof SyscallError) return undefined // of CAP_NET_RAW, or of descriptors, there are none
       throw error
     }
   }
@@ -224,14 +226,9 @@ export class ReplySocket implements ReplyOutlet, EventTarget {
   }
 }
 
-const AF_INET6 = 10
-const littleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
-
-/** A number for IPv4: address and port fit in 48 bits. */
+/** A number for IPv4: the address, and the first word without the family, which is the port as it stands, fit in 48 bits. */
 function keyOf({ words, at }: Sockaddr): number | string {
   const first = words[at]!
-  const family = littleEndian ? first & 0xffff : first >>> 16
-  const port = littleEndian ? first >>> 16 : first & 0xffff
-  if (family !== AF_INET6) return words[at + 1]! * 0x1_0000 + port
-  return `${port} ${words[at + 2]} ${words[at + 3]} ${words[at + 4]} ${words[at + 5]}`
+  if (isIpv6Word(first)) return `${first} ${words[at + 2]} ${words[at + 3]} ${words[at + 4]} ${words[at + 5]}`
+  return words[at + 1]! * 0x1_0000 + (littleEndian ? first >>> 16 : first & 0xffff)
 }

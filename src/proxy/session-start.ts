@@ -5,6 +5,7 @@ import type { ReplyOutlet } from './reply-outlet.ts'
 
 /** Ports where one question has one answer: DNS, NTP, NetBIOS names, SNMP (RFC 4787 REQ-5a lets such be forgotten sooner). */
 export const QUERY_PORTS: ReadonlySet<number> = new Set([53, 123, 137, 161])
+
 /** What is known of a datagram when a session for it is to be opened. */
 export interface SessionStart {
   readonly key: Uint32Array

@@ -3,7 +3,6 @@ import { type Endpoint, type Family, familyOf, sameEndpoint } from '../net/addre
 import type { Sockaddr } from '../relay/outbox.ts'
 import { keyOf } from '../relay/session-table.ts'
 import type { Conntrack } from '../sys/conntrack.ts'
-import { SLOTS } from '../sys/datagram-arena.ts'
 import { EPOLLERR, EPOLLIN, type EventTarget, type Watch } from '../sys/loop.ts'
 import { canSendSegments, socketDrops } from '../sys/options.ts'
 import { decodeSockaddrWords, SOCKADDR_WORDS } from '../sys/sockaddr.ts'
@@ -90,13 +89,12 @@ export class UdpListener implements EventTarget, ReplyOutlet {
       const now = performance.now()
       if (batch === 0 && !this.#wasFull) this.#emptyAt = now
       this.#beginningsLeft = now - this.#emptyAt > FLOODED_AFTER_MS ? BEGINNINGS_WHEN_FLOODED : READ_BATCH
-      const most = Math.min(READ_BATCH, SLOTS)
-      const count = outbox.receive(this, most)
-      this.#wasFull = count === most
-      this.#tellAfterQueue(Math.max(0, count), count < most)
+      const count = outbox.receive(this, READ_BATCH)
+      this.#wasFull = count === READ_BATCH
+      this.#tellAfterQueue(Math.max(0, count), !this.#wasFull)
       if (count <= 0) break
       for (let slot = arena.used - count; slot < arena.used; slot++) this.#take(slot)
-      if (count < most && this.#waiting.length === 0) break
+      if (!this.#wasFull && this.#waiting.length === 0) break
     }
     outbox.flushSoon()
     // it may be empty by now, and then nothing would be told any more

@@ -9,7 +9,7 @@ import { canSendSegments, pathMtu, setReceiveBuffer, takeSocketError } from '../
 import { SOCKADDR_WORDS, sockaddrWords } from '../sys/sockaddr.ts'
 import { localEndpoint } from '../sys/socket.ts'
 import type { AppSession, DatagramApp } from './app.ts'
-import { icmpErrorOf } from './client-errors.ts'
+import { tellClient } from './client-errors.ts'
 import { type ClientSide, ClientSocket, STREAM_BUFFER_BYTES } from './client-socket.ts'
 import type { DropReason } from './drops.ts'
 import { Overflow } from './overflow.ts'
@@ -250,12 +250,8 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   }
 
   #tellClient(errno: number, bytes: number): void {
-    const { errors, counters } = this.#context
-    const error = icmpErrorOf(errno, errno === EMSGSIZE ? pathMtu(this.fd, this.family) : 0)
-    if (error === undefined) return
-    const family = familyOf(this.reached.address)
-    const dst = this.key.subarray(SOCKADDR_WORDS)
-    if (errors.tell(family, error, this.key, dst, bytes)) counters.errorsToClient++
+    const mtu = errno === EMSGSIZE ? pathMtu(this.fd, this.family) : 0
+    tellClient(this, errno, mtu, bytes, this.#context)
   }
 
   #drop(reason: DropReason, datagrams: number): void {

@@ -11,7 +11,6 @@ import { arrivesRewritten } from './arrival.ts'
 import { ClientErrors } from './client-errors.ts'
 import type { ProxyContext } from './context.ts'
 import { type DatagramCounters, dropReasonOf, newDatagramCounters } from './drops.ts'
-import type { CloseReason } from './record.ts'
 import { type ReplySocket, ReplySockets } from './reply-sockets.ts'
 import type { Target } from './target.ts'
 import type { UdpContext } from './udp-context.ts'
@@ -91,8 +90,9 @@ export class UdpSessions {
 
   /** @throws LimpidError as UdpListener; LIMPID_CAPABILITY where conntrack may not be asked. */
   listen(endpoint: Endpoint, listener: ListenerConfig, target: Target | undefined, app?: DatagramApp): Endpoint {
-    if (arrivesRewritten(listener.intercept)) this.#conntrack ??= openConntrack()
-    const conntrack = arrivesRewritten(listener.intercept) ? this.#conntrack : undefined
+    const isRewritten = arrivesRewritten(listener.intercept)
+    if (isRewritten) this.#conntrack ??= openConntrack()
+    const conntrack = isRewritten ? this.#conntrack : undefined
     const opened = new UdpListener(endpoint, listener, target, app, conntrack, this.#context)
     this.#listeners.push(opened)
     this.#sweep ??= setInterval(() => this.#expire(), SWEEP_MS)
@@ -140,16 +140,12 @@ export class UdpSessions {
   close(): void {
     clearInterval(this.#sweep)
     this.#context.outbox.flush()
-    this.#endAll('shutdown')
+    for (const session of this.#context.table) session.end('shutdown')
     for (const listener of this.#listeners) listener.close()
     this.#context.replies.close()
     this.#context.errors.close()
     this.#conntrack?.[Symbol.dispose]()
     this.#conntrack = undefined
-  }
-
-  #endAll(reason: CloseReason): void {
-    for (const session of this.#context.table) session.end(reason)
   }
 
   /** Sessions of a class may belong to listeners with different patience: each is looked at until none of its class can be due. */

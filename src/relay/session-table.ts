@@ -1,9 +1,8 @@
 import { NAME_WORDS } from '../sys/message-headers.ts'
+import { isIpv6Word } from '../sys/sockaddr.ts'
 
 const KEY_WORDS = 2 * NAME_WORDS
 const FLOW_LABEL_WORD = 1 // sin6_flowinfo: not a part of who is who (RFC 6437 §2)
-const AF_INET6 = 10
-const littleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
 
 /** How a session is likely to go on, for which its idle time and its place at evictions are chosen. First to go come first. */
 export const IDLE_CLASSES = ['unanswered', 'query', 'stream'] as const
@@ -108,7 +107,7 @@ export class SessionTable<S extends SessionEntry> {
 
   /** `salt` keeps apart what has the same addresses: listeners, upstreams. */
   hashOf(client: Uint32Array, clientAt: number, dst: Uint32Array, dstAt: number, salt: number): number {
-    const words = isIpv6(client[clientAt]!) ? NAME_WORDS - 1 : 2
+    const words = isIpv6Word(client[clientAt]!) ? NAME_WORDS - 1 : 2
     let hash = this.#seed ^ Math.imul(salt + 1, 0x9e37_79b1)
     for (let i = 0; i < words; i++) {
       if (words > 2 && i === FLOW_LABEL_WORD) continue
@@ -234,16 +233,11 @@ export function keyOf(client: Uint32Array, clientAt: number, dst: Uint32Array, d
 
 function sameEnds(key: Uint32Array, client: Uint32Array, clientAt: number, dst: Uint32Array, dstAt: number): boolean {
   if (key[0] !== client[clientAt] || key[NAME_WORDS] !== dst[dstAt]) return false
-  if (!isIpv6(key[0]!)) return key[1] === client[clientAt + 1] && key[NAME_WORDS + 1] === dst[dstAt + 1]
+  if (!isIpv6Word(key[0]!)) return key[1] === client[clientAt + 1] && key[NAME_WORDS + 1] === dst[dstAt + 1]
   for (let i = FLOW_LABEL_WORD + 1; i < NAME_WORDS - 1; i++) {
     if (key[i] !== client[clientAt + i] || key[NAME_WORDS + i] !== dst[dstAt + i]) return false
   }
   return true
-}
-
-/** The first word of a sockaddr: its family, and its port. */
-function isIpv6(word: number): boolean {
-  return (littleEndian ? word & 0xffff : word >>> 16) === AF_INET6
 }
 
 /** The finalizer of MurmurHash3: every bit of the input changes half of the output's. */

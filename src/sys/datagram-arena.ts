@@ -1,3 +1,4 @@
+import { LOW_WORD } from './byte-order.ts'
 import { ffi, lastErrno } from './ffi.ts'
 import { FixedMemory } from './fixed-memory.ts'
 import { MessageHeaders, NAME_BYTES, NAME_WORDS } from './message-headers.ts'
@@ -12,9 +13,6 @@ const TOS = (0 << 8) | 1 // IP_TOS
 const V6_ORIGDSTADDR = (41 << 8) | 74
 const V6_TCLASS = (41 << 8) | 67
 const GRO = (17 << 8) | 104 // UDP_GRO
-
-const littleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
-const LENGTH_WORD = littleEndian ? 0 : 1 // the low half of a size_t
 
 /** Datagrams that lie in the arena at once. */
 export const SLOTS = 128
@@ -98,7 +96,7 @@ export class DatagramArena {
     let at = (slot * CONTROL_BYTES) >>> 2
     const end = at + (this.#headers.controlLength(slot) >>> 2)
     while (at + CMSG_HEADER_WORDS < end) {
-      const bytes = words[at + LENGTH_WORD]!
+      const bytes = words[at + LOW_WORD]!
       if (bytes < CMSG_HEADER_WORDS * 4) return
       this.#readOne(slot, (words[at + 2]! << 8) | words[at + 3]!, words, at + CMSG_HEADER_WORDS)
       at += ((bytes + 7) >>> 3) << 1

@@ -1,9 +1,7 @@
+import { HIGH_WORD, LOW_WORD } from './byte-order.ts'
 import { addressOf } from './ffi.ts'
 
 const SMALLEST_BYTES = 128 // V8 keeps smaller arrays on its heap, where they move
-const littleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
-const LOW = littleEndian ? 0 : 1
-const HIGH = 1 - LOW
 const WORD = 2 ** 32
 
 /** Memory whose address stays the same, for structs that hold addresses. 64-bit Linux alone, as Node itself. */
@@ -23,16 +21,16 @@ export class FixedMemory {
   /** Writes an address, or a size_t, at a byte offset that 8 divides. */
   setLong(offset: number, value: number): void {
     const at = offset >>> 2
-    this.words[at + LOW] = value >>> 0
-    this.words[at + HIGH] = Math.floor(value / WORD)
+    this.words[at + LOW_WORD] = value >>> 0
+    this.words[at + HIGH_WORD] = Math.floor(value / WORD)
   }
 
   /** A size_t that is below 4 GiB. */
   setSize(offset: number, value: number): void {
-    this.words[(offset >>> 2) + LOW] = value
+    this.words[(offset >>> 2) + LOW_WORD] = value
   }
 
   size(offset: number): number {
-    return this.words[(offset >>> 2) + LOW]!
+    return this.words[(offset >>> 2) + LOW_WORD]!
   }
 }

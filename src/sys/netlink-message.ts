@@ -1,9 +1,9 @@
+import { littleEndian } from './byte-order.ts'
+
 const HEADER_BYTES = 16 // struct nlmsghdr, linux/netlink.h
 const ATTRIBUTE_HEADER_BYTES = 4
 const NESTED = 0x8000 // NLA_F_NESTED
 const ATTRIBUTE_TYPE_MASK = 0x3fff // without NLA_F_NESTED and NLA_F_NET_BYTEORDER
-
-const littleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
 
 /** One netlink message. `body` is what follows the header: a fixed part, then attributes. */
 export interface NetlinkMessage {

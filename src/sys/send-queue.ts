@@ -1,4 +1,5 @@
 import type { Family } from '../net/address.ts'
+import { LOW_WORD } from './byte-order.ts'
 import { ffi, lastErrno } from './ffi.ts'
 import { MessageHeaders, NAME_WORDS } from './message-headers.ts'
 
@@ -8,8 +9,6 @@ const MESSAGES = 128
 const IOVECS = 256
 const CONTROL_BYTES = 96 // packet info 40, TOS 24, segment size 24
 const CMSG_HEADER_BYTES = 16
-const littleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
-const LENGTH_WORD = littleEndian ? 0 : 1
 
 // sockaddr_in is 16 bytes, sockaddr_in6 28: netinet/in.h
 const NAME_LENGTH = { 4: 16, 6: 28 } as const
@@ -70,8 +69,8 @@ export class SendQueue {
   segment(bytes: number): void {
     const place = this.#cmsg(17, 103, 2)
     const at = place * 4
-    this.#headers.controls.bytes[at + LENGTH_WORD] = bytes & 0xff
-    this.#headers.controls.bytes[at + 1 - LENGTH_WORD] = bytes >>> 8
+    this.#headers.controls.bytes[at + LOW_WORD] = bytes & 0xff
+    this.#headers.controls.bytes[at + 1 - LOW_WORD] = bytes >>> 8
   }
 
   /** Adds bytes to the message that was begun. */
@@ -100,8 +99,8 @@ export class SendQueue {
   #cmsg(level: number, type: number, bytes: number): number {
     const words = this.#headers.controls.words
     const at = (this.#messages * CONTROL_BYTES + this.#control) >>> 2
-    words[at + LENGTH_WORD] = CMSG_HEADER_BYTES + bytes
-    words[at + 1 - LENGTH_WORD] = 0
+    words[at + LOW_WORD] = CMSG_HEADER_BYTES + bytes
+    words[at + 1 - LOW_WORD] = 0
     words[at + 2] = level
     words[at + 3] = type
     this.#control += CMSG_HEADER_BYTES + ((bytes + 7) & ~7)

@@ -1,4 +1,5 @@
 import { addressBytes, type Endpoint, type Family } from '../net/address.ts'
+import { littleEndian } from './byte-order.ts'
 
 export const AF_INET = 2
 export const AF_INET6 = 10
@@ -11,8 +12,6 @@ const SOCKADDR_IN_BYTES = 16
 const PORT_AT = 2
 const IN_ADDR_AT = 4
 const IN6_ADDR_AT = 8
-
-const littleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
 
 /** The address family constant of an IP version. */
 export function domainOf(family: Family): number {
@@ -46,6 +45,11 @@ export function decodeAddress(bytes: Uint8Array): string {
 /** Reads the sockaddr of which `words` holds the words from `at` on. As decodeSockaddr(). */
 export function decodeSockaddrWords(words: Uint32Array, at: number): Endpoint {
   return decodeSockaddr(new Uint8Array(words.buffer, words.byteOffset + at * 4, SOCKADDR_BYTES))
+}
+
+/** Whether the words of a sockaddr that begin with this one are an IPv6 address. */
+export function isIpv6Word(first: number): boolean {
+  return (littleEndian ? first & 0xffff : first >>> 16) === AF_INET6
 }
 
 /** The words of a sockaddr, SOCKADDR_WORDS of them; what is behind a sockaddr_in is 0. */
