@@ -146,3 +146,9 @@ function peerOf(socket: Socket): Endpoint {
   const { remoteAddress, remotePort } = socket
   return { address: remoteAddress ?? '', port: remotePort ?? 0 }
 }
+
+/** What a test installed; disposing takes it away. */
+export interface InstalledRules extends AsyncDisposable {
+  /** As when Limpid dies: only what outlives it stays. */
+  removeMain(): Promise<void>
+}

@@ -9,7 +9,7 @@ import { originalDestination, setIpv6Only, setMark, setReuseAddress, setTranspar
 import { mustRun } from '../sys/program.ts'
 import { bindSocket, closeFd, listenSocket, openTcp } from '../sys/socket.ts'
 import { ebtablesGuards, ebtablesScripts } from './ebtables.ts'
-import { FAMILIES, listener, setSysctl } from './gateway.fixture.ts'
+import { FAMILIES, type InstalledRules, listener, setSysctl } from './gateway.fixture.ts'
 import { type Interception, interceptionsOf } from './interception.ts'
 import { iptablesScripts } from './iptables.ts'
 import { listOurChains, loadChains, removeChains } from './iptables-commands.ts'
@@ -48,14 +48,18 @@ export function listenerFor(
 }
 
 /** What the installer does, for iptables alone: chains, ip rules and routes. Loads guards first. */
-export async function installChains(...listeners: readonly ListenerConfig[]): Promise<AsyncDisposable> {
+export async function installChains(...listeners: readonly ListenerConfig[]): Promise<InstalledRules> {
   const interceptions = allInterceptions(listeners, hostFacts())
   for (const script of guardsOf(interceptions)) await loadChains(asChains(script))
   await changeRouting('add')
   for (const script of scriptsOf(interceptions)) await loadChains(asChains(script))
+  const removeAll = async (isGone: (name: string) => boolean) => {
+    for (const { program, name } of await listOurChains()) if (isGone(name)) await removeChains(program, name)
+  }
   return {
+    removeMain: () => removeAll((name) => !name.endsWith('guard')),
     [Symbol.asyncDispose]: async () => {
-      for (const { program, name } of await listOurChains()) await removeChains(program, name)
+      await removeAll(() => true)
       await changeRouting('del')
     },
   }

@@ -10,17 +10,9 @@ import { setMark, setTransparent } from '../sys/options.ts'
 import { mustRun } from '../sys/program.ts'
 import { bindSocket, openTcp } from '../sys/socket.ts'
 import { ask, CLIENT, FAMILIES, listener, SERVER } from './gateway.fixture.ts'
-import {
-  at,
-  endsOf,
-  installRules,
-  listening,
-  type Networks,
-  raiseNetworks,
-  text,
-  udpListener,
-} from './nft-udp.fixture.ts'
+import { installRules } from './nft-udp.fixture.ts'
 import { anyOf, Datagrams, upstreamSocket } from './udp.fixture.ts'
+import { at, endsOf, listening, type Networks, raiseNetworks, text, udpListener } from './udp-networks.fixture.ts'
 
 await enterNamespaces()
 

@@ -1,17 +1,16 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { DEFAULT_RULES, MATCH_ANY } from '../config/defaults.ts'
-import type { ForwardConfig, Path } from '../config/types.ts'
+import type { ForwardConfig } from '../config/types.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
-import type { Family } from '../net/address.ts'
 import { CLIENT, configOf, FAMILIES, PROXY, SERVER } from './gateway.fixture.ts'
-import { MODES } from './iptables.fixture.ts'
+import { installConfig, installRules } from './nft-udp.fixture.ts'
+import { Datagrams, upstreamSocket } from './udp.fixture.ts'
 import {
   at,
+  converse,
   EXCLUDED,
   endsOf,
-  installConfig,
-  installRules,
   listening,
   type Networks,
   NOT_EXCLUDED,
@@ -21,8 +20,7 @@ import {
   text,
   udpListener,
   WIDE,
-} from './nft-udp.fixture.ts'
-import { Datagrams, upstreamSocket } from './udp.fixture.ts'
+} from './udp-networks.fixture.ts'
 
 await enterNamespaces()
 
@@ -34,14 +32,6 @@ after(async () => await networks.close())
 
 const FROM_Y = { ...MATCH_ANY, interfaces: ['y'] }
 const FROM_B_Y = { ...MATCH_ANY, interfaces: ['b-y'] }
-
-/** Sends to a service, which answers as often, and nobody in between takes anything. */
-async function converse(asking: Datagrams, service: ReturnType<typeof at>): Promise<void> {
-  for (const _ of [1, 2]) {
-    asking.send('question', service)
-    assert.equal(await asking.next(), `server saw ${text(asking.local)} from ${text(service)}`)
-  }
-}
 
 for (const path of ['forwarded', 'bridged'] as const) {
   test(`tproxy of all ports, ${path}: answers of flows that are excluded, or began on the other side, pass by`, async () => {
@@ -69,21 +59,6 @@ for (const path of ['forwarded', 'bridged'] as const) {
     }
   })
 }
-
-test('local tproxy of all ports: this host’s servers answer, and what it asks itself is taken', async () => {
-  const listener = udpListener('tproxy', 'local', WIDE)
-  using sockets = listening(listener)
-  await using _rules = await installRules(listener)
-  for (const family of FAMILIES) {
-    const service = at(PROXY[family], 5_300)
-    using _service = new Datagrams(service).serve()
-    using asking = new Datagrams(at(CLIENT[family], 0), { on: networks.gateway.y })
-    await converse(asking, service)
-    using client = endsOf(networks, 'local', family).client()
-    client.send('mine', at(SERVER[family], 81))
-    assert.equal(await sockets[family].next(), `mine from ${text(client.local)}`)
-  }
-})
 
 test('a listener of what is addressed to this host, of all ports, leaves it the answers to its own questions', async () => {
   const changes = { ...WIDE, addressedHere: true, onDown: 'closed' } as const
@@ -183,26 +158,6 @@ for (const path of ['forwarded', 'bridged'] as const) {
       for (const { server, client } of pairs) for (const socket of [server, client]) socket[Symbol.dispose]()
     }
   })
-}
-
-for (const path of PATHS) {
-  for (const mode of MODES) {
-    test(`${mode} on the path ${path}, closed: what the rules took is dropped when they are gone`, async () => {
-      const listener = udpListener(mode, path, { onDown: 'closed' })
-      await using rules = await installRules(listener)
-      await rules.removeMain()
-      for (const family of FAMILIES) await isClosed(path, family)
-    })
-  }
-}
-
-async function isClosed(path: Path, family: Family): Promise<void> {
-  const { client: open, server } = endsOf(networks, path, family)
-  using client = open()
-  client.send('question', server)
-  assert.equal(await client.next(), 'silence')
-  client.send('by', at(server.address, 81))
-  assert.match(await client.next(), /^server saw/)
 }
 
 test('closed, of all ports: with the rules gone, what is excluded has its answers, and so have this host’s servers', async () => {

@@ -1,26 +1,23 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { DEFAULT_RULES, MATCH_ANY } from '../config/defaults.ts'
+import { MATCH_ANY } from '../config/defaults.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
-import type { Endpoint } from '../net/address.ts'
 import { mustRun } from '../sys/program.ts'
-import { CLIENT, FAMILIES, PROXY, SERVER } from './gateway.fixture.ts'
-import { MODES } from './iptables.fixture.ts'
+import { CLIENT, FAMILIES, PROXY } from './gateway.fixture.ts'
+import { installRules } from './nft-udp.fixture.ts'
+import { Datagrams } from './udp.fixture.ts'
 import {
   at,
-  EXCLUDED,
   endsOf,
-  installRules,
   listening,
   type Networks,
-  NOT_EXCLUDED,
   PATHS,
   raiseNetworks,
   text,
   udpListener,
   WIDE,
-} from './nft-udp.fixture.ts'
-import { Datagrams, replySocket, upstreamSocket } from './udp.fixture.ts'
+} from './udp-networks.fixture.ts'
+import { promiseUdpInterception } from './udp-promises.fixture.ts'
 
 await enterNamespaces()
 
@@ -30,108 +27,7 @@ before(async () => {
 })
 after(async () => await networks.close())
 
-for (const path of PATHS) {
-  for (const mode of MODES) {
-    test(`${mode} on the path ${path}: the listener gets every datagram, and its answers come from the server's address`, async () => {
-      // on lo, an answer of a socket that is bound to no address comes from another than where the question went
-      const listen = FAMILIES.map((family) => at(family === 4 ? '127.0.0.1' : '::1', 50_080))
-      const listener = udpListener(mode, path, mode === 'redirect' && path === 'local' ? { listen } : {})
-      using sockets = listening(listener)
-      await using _rules = await installRules(listener)
-      for (const family of FAMILIES) {
-        const ends = endsOf(networks, path, family)
-        using client = ends.client()
-        const sender = text(client.local)
-        for (const word of ['one', 'two']) {
-          client.send(word, ends.server)
-          if (mode === 'redirect' || mode === 'dnat') {
-            assert.equal(await sockets[family].answer(`re ${word}`), `${word} from ${sender}`)
-          } else {
-            assert.equal(await sockets[family].next(), `${word} from ${sender}`)
-            using reply = mode === 'tproxy' ? replySocket(ends.server) : ownSocket(ends.server)
-            reply.send(`re ${word}`, client.local)
-          }
-          assert.equal(await client.next(), `re ${word} from ${text(ends.server)}`)
-        }
-        client.send('by', at(ends.server.address, 81))
-        assert.equal(await client.next(), `server saw ${sender} from ${text(at(ends.server.address, 81))}`)
-      }
-    })
-  }
-}
-
-/** A mark listener sends its answers by itself, with the original destination as their source. */
-function ownSocket(original: Endpoint): Datagrams {
-  return new Datagrams(original, { transparent: true, mark: DEFAULT_RULES.bypassMark })
-}
-
-for (const path of ['forwarded', 'bridged'] as const) {
-  for (const mode of MODES) {
-    test(`${mode} on the path ${path}: answers to the client's address and port come to the upstream socket`, async () => {
-      const wide = mode === 'mark' ? {} : WIDE
-      const listener = udpListener(mode, path, { ...wide, source: 'client-port' })
-      using sockets = listening(listener)
-      await using _rules = await installRules(listener)
-      for (const family of FAMILIES) {
-        const { client: open, server } = endsOf(networks, path, family)
-        using client = open()
-        const { address, port } = client.local
-        for (const from of [at(address, 0), at(address, port)]) {
-          client.send('question', server)
-          assert.equal(await sockets[family].next(), `question from ${text(client.local)}`)
-          using upstream = upstreamSocket(from, server)
-          for (const word of ['first', 'second']) {
-            upstream.send(word)
-            assert.equal(await upstream.next(), `server saw ${text(upstream.local)} from ${text(server)}`)
-          }
-        }
-        assert.equal(await client.next(), 'silence')
-        assert.equal(await sockets[family].next(), 'silence')
-      }
-    })
-  }
-}
-
-for (const changes of [WIDE, {}]) {
-  const ports = changes === WIDE ? 'all ports' : 'one port'
-  test(`tproxy of ${ports}: what answers clients with the server's address and port takes none of their datagrams`, async () => {
-    const listener = udpListener('tproxy', 'forwarded', { ...changes, exclude: NOT_EXCLUDED })
-    using sockets = listening(listener)
-    await using _rules = await installRules(listener)
-    const { y } = networks.gateway
-    for (const family of FAMILIES) {
-      const server = at(SERVER[family], 80)
-      using reply = replySocket(server)
-      using client = new Datagrams(at(CLIENT[family], 0), { on: y })
-      using excluded = new Datagrams(at(EXCLUDED[family], 0), { on: y })
-      for (const word of ['one', 'two']) {
-        client.send(word, server)
-        assert.equal(await sockets[family].next(), `${word} from ${text(client.local)}`)
-        reply.send('answer', client.local)
-        assert.equal(await client.next(), `answer from ${text(server)}`)
-        excluded.send(word, server)
-        assert.equal(await excluded.next(), `server saw ${text(excluded.local)} from ${text(server)}`)
-      }
-      assert.equal(await reply.next(), 'silence')
-    }
-  })
-}
-
-test('of two local listeners, each gets the datagrams of its own, although only the sender told them apart', async () => {
-  const uid = process.getuid!()
-  const others = udpListener('tproxy', 'local', {
-    ...{ name: 'others', match: { ...MATCH_ANY, fwmarks: [{ value: 7, mask: 0xff }] } },
-    listen: [at('127.0.0.1', 50_081), at('::1', 50_081)],
-  })
-  const own = udpListener('tproxy', 'local', { match: { ...MATCH_ANY, uids: [{ from: uid, to: uid }] } })
-  using sockets = listening(own) // at the other's port nobody listens
-  await using _rules = await installRules(others, own)
-  for (const family of FAMILIES) {
-    using client = endsOf(networks, 'local', family).client()
-    client.send('mine', at(SERVER[family], 80))
-    assert.equal(await sockets[family].next(), `mine from ${text(client.local)}`)
-  }
-})
+promiseUdpInterception(() => networks, installRules)
 
 test('a listener that others can send to is not sent to: the port is unreachable', async () => {
   for (const mode of ['redirect', 'tproxy', 'mark'] as const) {

@@ -2,12 +2,11 @@ import { createSocket, type Socket } from 'node:dgram'
 import { DEFAULT_RULES } from '../config/defaults.ts'
 import type { Host } from '../lab/host.ts'
 import { type Endpoint, type Family, familyOf, formatEndpoint } from '../net/address.ts'
-import { ffi, lastErrno } from '../sys/ffi.ts'
+import { ffi } from '../sys/ffi.ts'
 import { setIpv6Only, setMark, setReuseAddress, setTransparent } from '../sys/options.ts'
-import { domainOf, encodeSockaddr } from '../sys/sockaddr.ts'
-import { bindSocket, localEndpoint, startConnect, transmit } from '../sys/socket.ts'
+import { encodeSockaddr } from '../sys/sockaddr.ts'
+import { bindSocket, localEndpoint, openUdp, startConnect, transmit } from '../sys/socket.ts'
 
-const SOCK_DGRAM_NONBLOCK_CLOEXEC = 2 | 0o4000 | 0o2000000
 const ANSWER_TIMEOUT_MS = 400
 
 export interface DatagramOptions {
@@ -28,9 +27,8 @@ export class Datagrams {
 
   constructor(at: Endpoint, { on, transparent, mark, to }: DatagramOptions = {}) {
     const family = familyOf(at.address)
-    const open = () => ffi.socket(domainOf(family), SOCK_DGRAM_NONBLOCK_CLOEXEC, 0)
+    const open = () => openUdp(family)
     this.#fd = on === undefined ? open() : on.inside(open)
-    if (this.#fd < 0) throw new Error(`socket: errno ${lastErrno()}`)
     setReuseAddress(this.#fd)
     if (family === 6) setIpv6Only(this.#fd)
     if (transparent === true) setTransparent(this.#fd, family)
