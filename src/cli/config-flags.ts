@@ -3,7 +3,7 @@ import { deepFreeze } from '../config/build.ts'
 import { flagValue } from '../config/flags.ts'
 import { quickConfig } from '../config/quick.ts'
 import type { Config } from '../config/types.ts'
-import { BACKEND } from '../config/values.ts'
+import { BACKEND, WORKERS } from '../config/values.ts'
 import { LimpidError } from '../errors.ts'
 import { loadConfig } from './config-file.ts'
 import { hostFamilies } from './host-families.ts'
@@ -26,6 +26,7 @@ export interface QuickFlags {
   listen?: string[]
   onDown?: string
   backend?: string
+  workers?: string
   rules: boolean
 }
 
@@ -58,6 +59,7 @@ export function addConfigFlags(
       'if Limpid dies, traffic passes by (open) or stays dropped (closed); a clean stop lets it pass (open)',
     )
     .option('--backend <program>', 'what makes the rules: nft, iptables or auto (auto)')
+    .option('--workers <count>', 'processes that relay: a number, or auto for one on each core (1)')
     .option('--no-rules', 'leave the kernel rules to somebody else')
 }
 
@@ -73,7 +75,9 @@ export async function configOf(flags: QuickFlags, command: Command): Promise<Con
     }
     const config = await loadConfig(flags.config, `${commandLine(command)} --intercept tproxy`)
     const backend = flagValue('--backend', BACKEND, flags.backend) ?? config.rules.backend
-    return deepFreeze({ ...config, rules: { ...config.rules, backend, install: flags.rules && config.rules.install } })
+    const workers = flagValue('--workers', WORKERS, flags.workers) ?? config.workers
+    const rules = { ...config.rules, backend, install: flags.rules && config.rules.install }
+    return deepFreeze({ ...config, workers, rules })
   }
   if (flags.config !== undefined) {
     throw new LimpidError('LIMPID_USAGE', '-c and --intercept exclude each other', {

@@ -1,4 +1,4 @@
-import type { Limits, Match, RulesConfig, Timeouts } from './types.ts'
+import type { Limits, Match, RulesConfig, Timeouts, WorkerCount } from './types.ts'
 
 /** Where an intercepting listener waits when nothing else is said. Loopback: nobody outside can dial it. */
 export const DEFAULT_LISTEN_PORT = 50_080
@@ -29,6 +29,9 @@ export const MATCH_ANY: Match = {
   cgroups: [],
   fwmarks: [],
 }
+
+/** One process is enough for most gateways, and has one table of flows, one cache and one count for all. */
+export const DEFAULT_WORKERS: WorkerCount = 1
 
 /** How often the server of a forward is asked for a connection. */
 export const DEFAULT_HEALTH_MS = 5_000

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { LimpidError } from '../errors.ts'
-import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_TIMEOUTS, MATCH_ANY } from './defaults.ts'
+import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_TIMEOUTS, DEFAULT_WORKERS, MATCH_ANY } from './defaults.ts'
 import { listener, problemsOf } from './parse.fixture.ts'
 import { parseConfig } from './parse.ts'
 import { ConfigError } from './problem.ts'
@@ -35,6 +35,7 @@ test('a listener with a name only takes all ports of both families, and goes on 
       },
     ],
     forwards: [],
+    workers: DEFAULT_WORKERS,
     limits: DEFAULT_LIMITS,
     rules: DEFAULT_RULES,
   })

@@ -1,6 +1,6 @@
 import type { Family } from '../net/address.ts'
 import { buildListener, deepFreeze } from './build.ts'
-import { DEFAULT_LIMITS, DEFAULT_RULES } from './defaults.ts'
+import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_WORKERS } from './defaults.ts'
 import { buildForward } from './forward.ts'
 import { issueProblems } from './issues.ts'
 import { MAX_CONFIG_BYTES } from './limits.ts'
@@ -63,7 +63,13 @@ function buildConfig(input: FileInput, hostFamilies: readonly Family[], problems
       problems.push({ ...problem, path: ['forwards', index, ...problem.path] }),
     ),
   )
-  return { listeners, forwards, limits: { ...DEFAULT_LIMITS, ...defined(input.limits ?? {}) }, rules }
+  return {
+    listeners,
+    forwards,
+    workers: input.workers ?? DEFAULT_WORKERS,
+    limits: { ...DEFAULT_LIMITS, ...defined(input.limits ?? {}) },
+    rules,
+  }
 }
 
 type Defined<T> = { [K in keyof T]?: Exclude<T[K], undefined> }

@@ -1,6 +1,6 @@
 import type { Family } from '../net/address.ts'
 import { buildListener, deepFreeze } from './build.ts'
-import { DEFAULT_LIMITS, DEFAULT_RULES } from './defaults.ts'
+import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_WORKERS } from './defaults.ts'
 import { flagValue, throwAsUsage } from './flags.ts'
 import type { Config } from './types.ts'
 import {
@@ -15,6 +15,7 @@ import {
   PROTOCOL,
   SOURCE,
   TARGET,
+  WORKERS,
 } from './values.ts'
 
 /** The flags of `limpid run` without a file, as they were written. */
@@ -33,6 +34,7 @@ export interface QuickOptions {
   readonly listen?: readonly string[] | undefined
   readonly onDown?: string | undefined
   readonly backend?: string | undefined
+  readonly workers?: string | undefined
   /** false: `--no-rules`. */
   readonly rules: boolean
 }
@@ -76,6 +78,7 @@ export function quickConfig(options: QuickOptions, hostFamilies: readonly Family
   return deepFreeze({
     listeners: [listener],
     forwards: [],
+    workers: flagValue('--workers', WORKERS, options.workers) ?? DEFAULT_WORKERS,
     limits: DEFAULT_LIMITS,
     rules: {
       ...DEFAULT_RULES,

@@ -1,7 +1,7 @@
 import { type Family, familyOf, parseAddress } from '../net/address.ts'
 import type { PortRange } from '../net/ports.ts'
 import { buildListener, deepFreeze, type ListenerInput } from './build.ts'
-import { DEFAULT_LIMITS, DEFAULT_RULES } from './defaults.ts'
+import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_WORKERS } from './defaults.ts'
 import { flagValue, throwAsUsage } from './flags.ts'
 import type { Config } from './types.ts'
 import { HOST, PORT, PORTS, type ValueKind } from './values.ts'
@@ -72,6 +72,7 @@ export function relayConfig(options: RelayOptions, hostFamilies: readonly Family
   return deepFreeze({
     listeners: [listener],
     forwards: [],
+    workers: DEFAULT_WORKERS,
     limits: options.keepServing === true ? DEFAULT_LIMITS : { ...DEFAULT_LIMITS, flows: 1, sessions: 1 },
     rules: { ...DEFAULT_RULES, install: options.rules && (interceptClients || clientSource) },
   })

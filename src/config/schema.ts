@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { Family } from '../net/address.ts'
 import { dnsSchema } from './dns.ts'
-import type { BackendChoice, Intercept, OnDown, Source } from './types.ts'
+import type { BackendChoice, Intercept, OnDown, Source, WorkerCount } from './types.ts'
 import {
   BACKEND,
   CGROUP,
@@ -21,6 +21,7 @@ import {
   TARGET,
   UIDS,
   type ValueKind,
+  WORKERS,
 } from './values.ts'
 
 // Every `error` text is what was expected; parse.ts makes `expected …, found …` of it.
@@ -152,6 +153,9 @@ export const FILE_SCHEMA = z.strictObject(
       .max(MAX_FORWARDS, { error: `at most ${MAX_FORWARDS} forwards` })
       .optional()
       .describe('Port forwarding by the kernel alone (DNAT to another host).'),
+    workers: value<WorkerCount, number | 'auto'>(WORKERS)
+      .optional()
+      .describe('Processes that relay; auto: one for each core. 1 when left out.'),
     limits: z
       .strictObject(
         {

@@ -167,9 +167,14 @@ export interface RulesConfig {
   readonly bypassMark: number
 }
 
+/** Processes that relay: so many, or one for each core of this host. */
+export type WorkerCount = number | 'auto'
+
 export interface Config {
   readonly listeners: readonly ListenerConfig[]
   readonly forwards: readonly ForwardConfig[]
+  /** Of `limpid run`: with 1 its own process relays, else it supervises others. A program that embeds Limpid has its own process. */
+  readonly workers: WorkerCount
   readonly limits: Limits
   readonly rules: RulesConfig
 }

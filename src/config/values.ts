@@ -3,7 +3,7 @@ import { ALL_PORTS, type NumberRange, type PortRange, parsePortRange } from '../
 import { networkOf, type Prefix, parsePrefix } from '../net/prefix.ts'
 import { LONGEST_DURATION, parseDuration } from './duration.ts'
 import { nearest } from './nearest.ts'
-import type { BackendChoice, FwmarkMatch, Intercept, OnDown, Path, Protocol, Source } from './types.ts'
+import type { BackendChoice, FwmarkMatch, Intercept, OnDown, Path, Protocol, Source, WorkerCount } from './types.ts'
 
 /** One kind of value that an operator writes, in a file or behind a flag. */
 export interface ValueKind<T> {
@@ -24,6 +24,7 @@ export interface ListenValue {
 }
 
 const MAX_LISTEN_PORTS = 64 // each is a socket per family
+const MAX_WORKERS = 256
 const U32_MAX = 0xffff_ffff
 
 /** `to`: port 0 keeps the original one. */
@@ -46,6 +47,16 @@ export const PROTOCOL: ValueKind<Protocol> = oneOf(['tcp', 'udp'])
 export const BACKEND: ValueKind<BackendChoice> = oneOf(['auto', 'nft', 'iptables'])
 export const FORWARD_SOURCE: ValueKind<'proxy' | 'client'> = oneOf(['client', 'proxy'])
 export const ON_DOWN: ValueKind<OnDown> = oneOf(['open', 'closed'])
+
+export const WORKERS: ValueKind<WorkerCount> = {
+  expected: `a number of processes from 1 to ${MAX_WORKERS}, or auto: one for each core`,
+  parse: (text) => {
+    if (text === 'auto') return text
+    const count = /^[1-9]\d{0,2}$/.test(text) ? Number(text) : Number.NaN
+    return count <= MAX_WORKERS ? count : undefined
+  },
+  suggest: (text) => nearest(text, ['auto']),
+}
 
 export const FAMILY: ValueKind<readonly Family[]> = {
   expected: '4, 6 or both',

@@ -3,7 +3,7 @@ import type { Endpoint } from '../net/address.ts'
 import { eventLoop } from '../sys/loop.ts'
 import { localEndpoint } from '../sys/socket.ts'
 import { expectEndpoint } from './expect-endpoint.ts'
-import { TcpListener } from './listener.ts'
+import { bindTcp, TcpListener } from './listener.ts'
 import { TcpSocket } from './tcp-socket.ts'
 import { WaitingQueue } from './waiting-queue.ts'
 
@@ -44,8 +44,8 @@ export class TcpAcceptor implements AsyncIterable<TcpSocket>, AsyncDisposable {
     }
     const { backlog = DEFAULT_LIMITS.backlog, mark = 0, reusePort, deferSeconds } = options
     this.#listener = new TcpListener(
-      endpoint,
-      { listener, backlog, mark, reusePort, deferSeconds },
+      bindTcp(endpoint, listener, { backlog, mark, reusePort, deferSeconds }),
+      backlog,
       eventLoop,
       () => !this.#queue.isFull,
       ({ fd, clientAddr }) => this.#queue.push(new TcpSocket(fd, localEndpoint(fd), clientAddr)),

@@ -30,11 +30,12 @@ const ACCEPT_BATCH = 64 // then the flows that there are have their turn
 /** After EMFILE and its like: long enough to cost nothing, short enough to be back at once. */
 const ACCEPT_BACKOFF_MS = 50
 
-export interface ListenOptions {
-  readonly listener: Pick<ListenerConfig, 'intercept' | 'fastOpen' | 'timeouts'>
+export interface BindTcpOptions {
+  /** Of connections whose handshake is not finished, with Fast Open. */
   readonly backlog: number
   /** fwmark of the accepted sockets' packets; 0 for none. */
   readonly mark: number
+  /** SO_REUSEPORT: others of this user may bind the same, and share what comes. */
   readonly reusePort?: boolean | undefined
   /** TCP_DEFER_ACCEPT. */
   readonly deferSeconds?: number | undefined
@@ -55,23 +56,28 @@ export class TcpListener implements EventTarget {
   backoffs = 0
 
   /**
-   * Opens, binds and listens at once. Accepted sockets inherit its options. `onAccept` owns what it gets; `mayAccept`
-   * is asked before each accept: while it says no, connections wait in the backlog until `resume()`.
-   * @throws LimpidError LIMPID_LISTEN when the address is taken or not ours, LIMPID_CAPABILITY when it is denied.
+   * Takes `fd`, which bindTcp() made, and listens at once; closes it also when it throws. `onAccept` owns what it gets;
+   * `mayAccept` is asked before each accept: while it says no, connections wait in the backlog until `resume()`.
+   * @throws LimpidError LIMPID_LISTEN when somebody else listens there.
    */
   constructor(
-    endpoint: Endpoint,
-    options: ListenOptions,
+    fd: number,
+    backlog: number,
     loop: EventLoop,
     mayAccept: () => boolean,
     onAccept: (accepted: Accepted) => void,
   ) {
     this.#loop = loop
-    this.#backlog = options.backlog
+    this.#backlog = backlog
     this.#mayAccept = mayAccept
     this.#onAccept = onAccept
-    const fd = openListening(endpoint, options)
     this.address = localEndpoint(fd)
+    try {
+      listenSocket(fd, backlog)
+    } catch (error) {
+      closeFd(fd)
+      throw listenError(error, this.address, 'tcp')
+    }
     this.#watch = loop.add(fd, EPOLLIN, this)
   }
 
@@ -135,9 +141,15 @@ export class TcpListener implements EventTarget {
 /** EMFILE, ENFILE, ENOBUFS, ENOMEM: trying again at once would only spin. */
 const EXHAUSTED: ReadonlySet<number> = new Set([EMFILE, ENFILE, ENOBUFS, ENOMEM])
 
-/** A listening socket. Options set here hold for every socket that it accepts. */
-function openListening(endpoint: Endpoint, options: ListenOptions): number {
-  const { listener, backlog, mark, reusePort, deferSeconds } = options
+/**
+ * A bound socket for a TcpListener. Options set here hold for every socket that it accepts.
+ * @throws LimpidError LIMPID_LISTEN when the address is taken or not ours, LIMPID_CAPABILITY when it is denied.
+ */
+export function bindTcp(
+  endpoint: Endpoint,
+  listener: Pick<ListenerConfig, 'intercept' | 'fastOpen' | 'timeouts'>,
+  { backlog, mark, reusePort, deferSeconds }: BindTcpOptions,
+): number {
   const family = familyOf(endpoint.address)
   const fd = openTcp(family)
   try {
@@ -154,7 +166,6 @@ function openListening(endpoint: Endpoint, options: ListenOptions): number {
     bindSocket(fd, endpoint)
     if (deferSeconds !== undefined) setDeferAccept(fd, deferSeconds)
     if (listener.fastOpen) setFastOpen(fd, backlog)
-    listenSocket(fd, backlog)
     return fd
   } catch (error) {
     closeFd(fd)

@@ -10,7 +10,6 @@ import {
   setReuseAddress,
   setReusePort,
   setTransparent,
-  tryReceiveOffload,
 } from '../sys/options.ts'
 import { bindSocket, closeFd, openUdp } from '../sys/socket.ts'
 import { arrivesUntouched } from './arrival.ts'
@@ -23,19 +22,33 @@ import { listenError } from './listener.ts'
  */
 export const LISTENER_BUFFER_BYTES = 32 * 1024 * 1024
 
-/** The socket of a listener. `trains`: datagrams of one size may come together. @throws LimpidError as UdpListener. */
-export function openListening(endpoint: Endpoint, listener: ListenerConfig, mark: number, trains: boolean): number {
+export interface BindListenerOptions {
+  /** fwmark of the answers that leave by it; 0 for none. */
+  readonly mark: number
+  /** SO_REUSEPORT: others of this user may bind the same, and share what comes. */
+  readonly reusePort: boolean
+}
+
+/**
+ * A bound socket for a UdpListener.
+ * @throws LimpidError LIMPID_LISTEN when the address is taken or not ours, LIMPID_CAPABILITY when it is denied.
+ */
+export function bindUdpListener(
+  endpoint: Endpoint,
+  listener: Pick<ListenerConfig, 'intercept'>,
+  { mark, reusePort }: BindListenerOptions,
+): number {
   const family = familyOf(endpoint.address)
   const fd = openUdp(family)
   try {
     if (family === 6) setIpv6Only(fd)
+    if (reusePort) setReusePort(fd)
     if (arrivesUntouched(listener.intercept)) setTransparent(fd, family)
     if (mark !== 0) setMark(fd, mark)
     setReceiveOriginalDst(fd, family)
     setReceiveTos(fd, family)
     setReceiveErrors(fd, family)
     setReceiveBuffer(fd, LISTENER_BUFFER_BYTES)
-    if (trains) tryReceiveOffload(fd)
     bindSocket(fd, endpoint)
     return fd
   } catch (error) {

@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs'
 import { Server, Socket } from 'node:net'
 import { createProxy } from '../apps/create-proxy.ts'
-import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_TIMEOUTS, MATCH_ANY } from '../config/defaults.ts'
+import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_TIMEOUTS, DEFAULT_WORKERS, MATCH_ANY } from '../config/defaults.ts'
 import type { Config, Limits, ListenerConfig, Timeouts } from '../config/types.ts'
 import { until } from '../lab/traffic.fixture.ts'
 import type { Endpoint } from '../net/address.ts'
@@ -36,6 +36,7 @@ export function forwarderConfig(
       },
     ],
     forwards: [],
+    workers: DEFAULT_WORKERS,
     limits: { ...DEFAULT_LIMITS, ...limits },
     rules: DEFAULT_RULES,
   }

@@ -7,7 +7,9 @@ import { localPortRange } from '../sys/local-ports.ts'
 import { eventLoop } from '../sys/loop.ts'
 import { OwnAddresses } from '../sys/own-addresses.ts'
 import { PipePool } from '../sys/pipes.ts'
+import { closeFd } from '../sys/socket.ts'
 import type { App, Apps } from './app.ts'
+import { type BoundSockets, bindSockets, closeSockets, markOf } from './bound-sockets.ts'
 import { MAX_WAITING_BYTES, PIPE_BYTES, planBudget } from './budget.ts'
 import type { ProxyContext } from './context.ts'
 import type { DialCounters } from './dial.ts'
@@ -102,7 +104,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       own: new OwnAddresses(),
       counters: { dials: 0, sourcePortFallbacks: 0, sourcePortSearches: 0 },
       ports: new SourcePorts(localPortRange()),
-      mark: needsMark(config) ? config.rules.bypassMark : 0,
+      mark: markOf(config),
       listening: [],
       flows: new Set(),
       flowsByClient: new Map(),
@@ -124,22 +126,26 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   }
 
   /**
-   * Resolves the names in the config and opens every listener, or none.
+   * Resolves the names in the config and opens every listener, or none. Takes `sockets`, where somebody has bound them
+   * before (bindSockets()); closes them also when it throws.
    * @returns the addresses listened on, in the order of the config (a port 0 is filled in).
    * @throws LimpidError LIMPID_LISTEN, LIMPID_CAPABILITY or LIMPID_HOST_NAME.
    */
-  async listen(): Promise<readonly Endpoint[]> {
+  async listen(sockets?: readonly BoundSockets[]): Promise<readonly Endpoint[]> {
     if (this.#listening) throw new LimpidError('LIMPID_USAGE', 'this proxy listens already', { cure: 'listen() once' })
     this.#listening = true
-    const targets = await Promise.all(this.#config.listeners.map(resolveTarget))
-    if (this.#closed) {
-      throw new LimpidError('LIMPID_USAGE', 'this proxy was closed', { cure: 'make a new one with createProxy()' })
-    }
+    const waiting: BoundSockets[] = [...(sockets ?? [])]
     try {
+      const targets = await Promise.all(this.#config.listeners.map(resolveTarget))
+      if (this.#closed) {
+        throw new LimpidError('LIMPID_USAGE', 'this proxy was closed', { cure: 'make a new one with createProxy()' })
+      }
+      if (sockets === undefined) waiting.push(...bindSockets(this.#config))
       this.#config.listeners.forEach((listener, index) => {
-        for (const endpoint of listener.listen) this.#openListener(listener, endpoint, targets[index])
+        for (const _ of listener.listen) this.#openListener(listener, waiting.shift()!, targets[index])
       })
     } catch (error) {
+      closeSockets(waiting)
       this.stopAccepting()
       throw error
     }
@@ -217,22 +223,24 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     }
   }
 
-  #openListener(listener: ListenerConfig, endpoint: Endpoint, target: Target | undefined): void {
-    let at = endpoint
-    if (listener.protocols.includes('tcp')) at = this.#listenTcp(listener, at, target)
-    // where the kernel chose a port, it is one for both
-    if (listener.protocols.includes('udp'))
-      at = this.#udp!.listen(at, listener, target, this.#appOf.get(listener)?.datagrams)
+  /** Takes the sockets. */
+  #openListener(listener: ListenerConfig, { at, tcp, udp }: BoundSockets, target: Target | undefined): void {
+    try {
+      if (tcp !== undefined) this.#listenTcp(tcp, listener, target)
+    } catch (error) {
+      if (udp !== undefined) closeFd(udp)
+      throw error
+    }
+    if (udp !== undefined) this.#udp!.listen(udp, listener, target, this.#appOf.get(listener)?.datagrams)
     this.#context.listening.push(at)
   }
 
-  #listenTcp(listener: ListenerConfig, endpoint: Endpoint, target: Target | undefined): Endpoint {
+  #listenTcp(fd: number, listener: ListenerConfig, target: Target | undefined): void {
     const context = this.#context
     const app = this.#appOf.get(listener)?.streams
-    const options = { listener, backlog: context.limits.backlog, mark: context.mark }
     const opened = new TcpListener(
-      endpoint,
-      options,
+      fd,
+      context.limits.backlog,
       context.resources.loop,
       () => context.flows.size < context.budget.flows && context.resources.waitingBytes < MAX_WAITING_BYTES,
       (accepted) => {
@@ -240,7 +248,6 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       },
     )
     this.#listeners.push(opened)
-    return opened.address
   }
 
   #onFlowEnd(record: FlowRecord): void {
@@ -270,11 +277,6 @@ function oneFlowEnds(proxy: TransparentProxy, deadlineAt: number): Promise<void>
     const timer = setTimeout(done, Math.max(0, deadlineAt - performance.now()))
     proxy.on('flow', done)
   })
-}
-
-/** A plain forwarder needs no mark, and so no capability. */
-function needsMark(config: Config): boolean {
-  return config.listeners.some((listener) => listener.intercept !== 'none' || listener.source !== 'proxy')
 }
 
 /** A quarter of the shortest timeout, so that none is exceeded by more than that. */

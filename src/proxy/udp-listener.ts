@@ -4,12 +4,12 @@ import type { Sockaddr } from '../relay/outbox.ts'
 import { keyOf } from '../relay/session-table.ts'
 import type { Conntrack } from '../sys/conntrack.ts'
 import { EPOLLERR, EPOLLIN, type EventTarget, type Watch } from '../sys/loop.ts'
-import { canSendSegments, socketDrops } from '../sys/options.ts'
+import { canSendSegments, socketDrops, tryReceiveOffload } from '../sys/options.ts'
 import { decodeSockaddrWords, SOCKADDR_WORDS } from '../sys/sockaddr.ts'
 import { localEndpoint } from '../sys/socket.ts'
 import type { DatagramApp } from './app.ts'
 import { openSession } from './open-session.ts'
-import { LISTENER_BUFFER_BYTES, openListening } from './open-udp.ts'
+import { LISTENER_BUFFER_BYTES } from './open-udp.ts'
 import { ReceivedDatagram } from './received-datagram.ts'
 import { type ReplyOutlet, takeErrors } from './reply-outlet.ts'
 import { type Target, upstreamOf } from './target.ts'
@@ -58,18 +58,19 @@ export class UdpListener implements EventTarget, ReplyOutlet {
   /** Where an app wants the datagram at hand to go. */
   #to: Endpoint | undefined
 
-  /** Opens and binds at once. @throws LimpidError LIMPID_LISTEN when the address is taken or not ours, LIMPID_CAPABILITY when it is denied. */
+  /** Takes `fd`, which bindUdpListener() made. */
   constructor(
-    endpoint: Endpoint,
+    fd: number,
     listener: ListenerConfig,
     target: Target | undefined,
     app: DatagramApp | undefined,
     conntrack: Conntrack | undefined,
     context: UdpContext,
   ) {
-    this.family = familyOf(endpoint.address)
-    this.fd = openListening(endpoint, listener, context.proxy.mark, app === undefined)
-    this.address = localEndpoint(this.fd)
+    this.fd = fd
+    this.address = localEndpoint(fd)
+    this.family = familyOf(this.address.address)
+    if (app === undefined) tryReceiveOffload(fd) // an app looks at datagrams one by one
     this.segments = canSendSegments(this.fd)
     this.#listener = listener
     this.#target = target

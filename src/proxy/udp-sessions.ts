@@ -1,11 +1,11 @@
 import type { ListenerConfig } from '../config/types.ts'
-import type { Endpoint } from '../net/address.ts'
 import { Allowance } from '../relay/allowance.ts'
 import { Outbox } from '../relay/outbox.ts'
 import { IDLE_CLASSES, SessionTable } from '../relay/session-table.ts'
 import { Conntrack } from '../sys/conntrack.ts'
 import { DatagramArena } from '../sys/datagram-arena.ts'
 import type { QueuedError } from '../sys/error-queue.ts'
+import { closeFd } from '../sys/socket.ts'
 import type { DatagramApp } from './app.ts'
 import { arrivesRewritten } from './arrival.ts'
 import { ClientErrors } from './client-errors.ts'
@@ -88,15 +88,18 @@ export class UdpSessions {
     }
   }
 
-  /** @throws LimpidError as UdpListener; LIMPID_CAPABILITY where conntrack may not be asked. */
-  listen(endpoint: Endpoint, listener: ListenerConfig, target: Target | undefined, app?: DatagramApp): Endpoint {
+  /** Takes `fd`, which bindUdpListener() made. @throws LimpidError LIMPID_CAPABILITY where conntrack may not be asked. */
+  listen(fd: number, listener: ListenerConfig, target: Target | undefined, app?: DatagramApp): void {
     const isRewritten = arrivesRewritten(listener.intercept)
-    if (isRewritten) this.#conntrack ??= openConntrack()
+    try {
+      if (isRewritten) this.#conntrack ??= openConntrack()
+    } catch (error) {
+      closeFd(fd)
+      throw error
+    }
     const conntrack = isRewritten ? this.#conntrack : undefined
-    const opened = new UdpListener(endpoint, listener, target, app, conntrack, this.#context)
-    this.#listeners.push(opened)
+    this.#listeners.push(new UdpListener(fd, listener, target, app, conntrack, this.#context))
     this.#sweep ??= setInterval(() => this.#expire(), SWEEP_MS)
-    return opened.address
   }
 
   /** As they are now: full buffers are asked what they have cost. */

@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import { Server, type Socket } from 'node:net'
-import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_TIMEOUTS, MATCH_ANY } from '../config/defaults.ts'
+import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_TIMEOUTS, DEFAULT_WORKERS, MATCH_ANY } from '../config/defaults.ts'
 import type { Config, ListenerConfig } from '../config/types.ts'
 import { Host } from '../lab/host.ts'
 import { ADDRESSES } from '../lab/topology.ts'
@@ -43,7 +43,7 @@ export function listener(changes: Partial<ListenerConfig> = {}): ListenerConfig 
 }
 
 export function configOf(...listeners: ListenerConfig[]): Config {
-  return { listeners, forwards: [], limits: DEFAULT_LIMITS, rules: DEFAULT_RULES }
+  return { listeners, forwards: [], workers: DEFAULT_WORKERS, limits: DEFAULT_LIMITS, rules: DEFAULT_RULES }
 }
 
 export function setSysctl(key: string, value: string): void {
