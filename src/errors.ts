@@ -25,6 +25,7 @@ export const EXIT_CODES = {
   LIMPID_SEND: 1,
   LIMPID_SYSCALL: 1,
   LIMPID_USAGE: 2,
+  LIMPID_WORKER: 1,
 } as const
 
 export type ErrorCode = keyof typeof EXIT_CODES

@@ -2,7 +2,7 @@ import { formatDuration } from '../config/duration.ts'
 import { configNotes } from '../config/notes.ts'
 import type { Config } from '../config/types.ts'
 import { formatEndpoint } from '../net/address.ts'
-import type { ProxyStats, TransparentProxy } from '../proxy/proxy.ts'
+import type { ProxyStats } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
 import { BACKENDS, chooseBackend } from '../ruleset/backend.ts'
 import { readForwardAccounts } from '../ruleset/forward-account.ts'
@@ -11,6 +11,7 @@ import { type CapabilityName, requireCapabilities } from '../sys/capability.ts'
 import { hostFacts } from '../sys/host.ts'
 import type { ForwardWatch } from './forward-watch.ts'
 import type { KeptRules } from './kept-rules.ts'
+import { openService, type Service, workerCount } from './service.ts'
 import { StopSignals } from './stop-signals.ts'
 
 export interface DaemonOptions {
@@ -20,15 +21,15 @@ export interface DaemonOptions {
   readonly keepGuard: boolean
   /** End by itself after the first flow. */
   readonly once: boolean
-  /** Once for each flow, when it has ended. */
-  onFlow(record: FlowRecord): void
+  /** Once for each flow, when it has ended; undefined: nobody wants to know. */
+  readonly onFlow: ((record: FlowRecord) => void) | undefined
   /** One line for the operator. */
   note(line: string): void
 }
 
 /**
- * Serves a config in this process until SIGTERM or SIGINT: checks, listens, installs the rules, drains, removes
- * them. Whatever fails before "ready" leaves nothing changed. A second signal ends the drain at once, SIGQUIT goes
+ * Serves a config until SIGTERM or SIGINT, in this process or in workers: checks, listens, installs the rules, drains,
+ * removes them. Whatever fails before "ready" leaves nothing changed. A second signal ends the drain at once, SIGQUIT goes
  * without one; SIGUSR2 notes the counters.
  * @throws LimpidError when it cannot start, or cannot keep the rules in place.
  */
@@ -41,32 +42,32 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
   const backend = await chooseBackend(config.rules)
   const plan = draft.backend === backend ? draft : planRuleset(config, facts, { backend })
   // what is missing has been told by now: loading the proxy takes longer than all before
-  const { createProxy } = await import('../apps/create-proxy.ts')
+  const service = await openService(config, { records: options.onFlow !== undefined })
   const { KeptRules } = await import('./kept-rules.ts')
   const { ForwardWatch } = await import('./forward-watch.ts')
   for (const line of configNotes(config)) options.note(line)
   let rules: KeptRules | undefined
   let forwards: ForwardWatch | undefined
   let isClean = false
-  const proxy = createProxy(config)
-  proxy.on('flow', (record) => options.onFlow(record))
-  proxy.on('note', (line) => options.note(line))
+  if (options.onFlow !== undefined) service.on('flow', options.onFlow)
+  service.on('note', (line) => options.note(line))
   if (options.once) {
-    proxy.once('flow', () => {
-      proxy.stopAccepting()
+    service.on('flow', () => {
+      service.stopAccepting()
       signals.request()
     })
   }
-  const onDump = (): void => {
-    options.note(JSON.stringify({ ...proxy.stats(), restorations: rules?.restorations ?? 0 }))
-    if (needsRules) void tellForwards(plan, options)
+  const onDump = async (): Promise<void> => {
+    options.note(JSON.stringify({ ...(await service.stats()), restorations: rules?.restorations ?? 0 }))
+    if (needsRules) await tellForwards(plan, options)
   }
   try {
-    const addresses = await proxy.listen() // before the rules: they would bring traffic that nobody takes
+    const addresses = await service.listen() // before the rules: they would bring traffic that nobody takes
     if (!signals.stop.aborted) {
       if (needsRules) rules = await KeptRules.install(plan, options.note)
       if (needsRules) forwards = new ForwardWatch(config, options.note)
       process.on('SIGUSR2', onDump)
+      const workers = workerCount(config)
       const doing = [
         ...(addresses.length > 0 ? [`listening on ${addresses.map(formatEndpoint).join(' and ')}`] : []),
         ...config.forwards.map(({ name, to }) => `forwarding ${name} to ${formatEndpoint(to)}`),
@@ -75,16 +76,17 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
         plan.guard.length === 0
           ? ''
           : `, guard ${BACKENDS[plan.backend].label(config.rules, 'guard')} (stays if Limpid dies)`
-      options.note(`ready: ${doing.join(', ')}${rules === undefined ? '' : `, ${rules.summary}${guard}`}`)
+      const by = workers === 1 ? '' : `, ${workers} workers`
+      options.note(`ready: ${doing.join(', ')}${by}${rules === undefined ? '' : `, ${rules.summary}${guard}`}`)
       await Promise.race([aborted(signals.stop), ...(rules === undefined ? [] : [rules.failed])])
     }
-    await drain(proxy, signals, options)
+    await drain(service, signals, options)
     isClean = true
-    return proxy.stats()
+    return await service.stats()
   } finally {
     process.off('SIGUSR2', onDump)
     forwards?.[Symbol.dispose]()
-    await proxy.close()
+    await service.close()
     if (rules !== undefined) await tellForwards(plan, options)
     // last: the flows that drain still need the divert rule; and what is closed stays so when we end by an error
     await rules?.remove({ keepGuard: options.keepGuard || !isClean })
@@ -100,12 +102,12 @@ async function tellForwards(plan: Plan, options: DaemonOptions): Promise<void> {
   }
 }
 
-async function drain(proxy: TransparentProxy, signals: StopSignals, options: DaemonOptions): Promise<void> {
-  const { flowsOpen } = proxy.stats()
+async function drain(service: Service, signals: StopSignals, options: DaemonOptions): Promise<void> {
+  const { flowsOpen } = await service.stats()
   if (flowsOpen > 0) options.note(stoppingLine(flowsOpen, signals.stopNow.aborted ? 0 : options.drainMs))
-  const hurry = (): void => void proxy.close()
+  const hurry = (): void => void service.close()
   signals.stopNow.addEventListener('abort', hurry, { once: true })
-  await proxy.drain(signals.stopNow.aborted ? 0 : options.drainMs)
+  await service.drain(signals.stopNow.aborted ? 0 : options.drainMs)
 }
 
 function stoppingLine(flowsOpen: number, drainMs: number): string {

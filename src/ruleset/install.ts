@@ -156,7 +156,7 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
 /** The plan may have been made while the values of a killed run were still there. */
 function sysctlsNow(plan: Plan): SysctlChange[] {
   const planned = plan.sysctls.map((change) => ({ ...change, former: readSysctl(change.key) ?? change.former }))
-  const needed = neededSysctls(plan.interceptions, readSysctl)
+  const needed = neededSysctls(plan.interceptions, plan.workers, readSysctl)
   return [...planned, ...needed.filter(({ key }) => !planned.some((change) => change.key === key))]
 }
 

@@ -1,4 +1,4 @@
-import type { Config, ForwardConfig, ListenerConfig, RulesConfig, Source } from '../config/types.ts'
+import type { Config, ForwardConfig, ListenerConfig, RulesConfig, Source, WorkerCount } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import { type Family, familyOf, isWildcard } from '../net/address.ts'
 import type { HostFacts } from '../sys/host.ts'
@@ -29,6 +29,7 @@ export interface Plan {
   readonly guard: readonly Script[]
   readonly ipRules: readonly IpRule[]
   readonly routes: readonly LocalRoute[]
+  readonly workers: WorkerCount
   readonly sysctls: readonly SysctlChange[]
   readonly knows: readonly KnowsRow[]
   /** What the operator should know about the plan: families left out and the like. */
@@ -86,7 +87,8 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
     ...scriptsFor(backend, config, interceptions, divert),
     ipRules: families.flatMap((family) => ipRulesFor(family, config.rules, { local: isLocal(family) })),
     routes: families.map((family) => ({ family, table: config.rules.routeTable })),
-    sysctls: neededSysctls(interceptions, (key) => facts.sysctls.get(key)),
+    workers: config.workers,
+    sysctls: neededSysctls(interceptions, config.workers, (key) => facts.sysctls.get(key)),
     knows: [
       ...config.listeners.flatMap((listener) => predictKnows(listener, ownAddresses(facts))),
       ...config.forwards.map(predictForward),

@@ -3,6 +3,7 @@ import { LimpidError } from '../errors.ts'
 
 /** Bit numbers in the kernel's capability sets (include/uapi/linux/capability.h); those that Limpid asks about. */
 const BITS = {
+  CAP_SETPCAP: 8,
   CAP_NET_BIND_SERVICE: 10,
   CAP_NET_ADMIN: 12,
   CAP_NET_RAW: 13,
@@ -15,6 +16,11 @@ export type CapabilityName = keyof typeof BITS
 export function effectiveCapabilities(): Set<CapabilityName> {
   const status = readFileSync('/proc/self/status', 'latin1')
   return parseCapabilities(status)
+}
+
+/** As setpriv(1) writes it: `net_raw`. */
+export function shortName(name: CapabilityName): string {
+  return name.slice('CAP_'.length).toLowerCase()
 }
 
 /** From the text of /proc/PID/status. */
@@ -37,7 +43,7 @@ export function requireCapabilities(
 ): void {
   const missing = names.filter((name) => !held.has(name))
   if (missing.length === 0) return
-  const short = missing.map((name) => `+${name.slice('CAP_'.length).toLowerCase()}`).join(',')
+  const short = missing.map((name) => `+${shortName(name)}`).join(',')
   throw new LimpidError(
     'LIMPID_CAPABILITY',
     `cannot ${why}: this process lacks ${missing.join(' and ')} (it runs as uid ${process.getuid?.() ?? '?'})`,

@@ -39,6 +39,7 @@ const SYSCTLS = [
   'net.ipv4.ip_forward',
   'net.ipv6.conf.all.forwarding',
   'net.ipv4.tcp_fwmark_accept',
+  'net.ipv4.tcp_migrate_req',
   'net.bridge.bridge-nf-call-iptables',
   'net.bridge.bridge-nf-call-ip6tables',
 ] as const

@@ -1,0 +1,32 @@
+import { availableParallelism } from 'node:os'
+import type { Config } from '../config/types.ts'
+import type { Endpoint } from '../net/address.ts'
+import type { ProxyStats } from '../proxy/proxy.ts'
+import type { FlowRecord } from '../proxy/record.ts'
+
+/** What relays: a TransparentProxy in this process, or a WorkerPool. Their words mean the same. */
+export interface Service {
+  listen(): Promise<readonly Endpoint[]>
+  stopAccepting(): void
+  drain(deadlineMs: number): Promise<void>
+  close(): Promise<void>
+  stats(): ProxyStats | Promise<ProxyStats>
+  on(event: 'flow', listener: (record: FlowRecord) => void): unknown
+  on(event: 'note', listener: (line: string) => void): unknown
+}
+
+/** `records`: whether flows will be told. Loads what it needs: that takes longer than to find out that it cannot start. */
+export async function openService(config: Config, options: { readonly records: boolean }): Promise<Service> {
+  const workers = workerCount(config)
+  if (workers === 1) {
+    const { createProxy } = await import('../apps/create-proxy.ts')
+    return createProxy(config)
+  }
+  const { WorkerPool } = await import('./worker-pool.ts')
+  return new WorkerPool(config, { workers, records: options.records })
+}
+
+/** Processes that relay on this host. */
+export function workerCount({ workers }: Config): number {
+  return workers === 'auto' ? availableParallelism() : workers
+}

@@ -1,0 +1,27 @@
+import type { Config, Limits } from '../config/types.ts'
+
+/** What one of `workers` processes serves: the same, within its share of the limits. */
+export function workerConfig(config: Config, workers: number): Config {
+  return { ...config, workers: 1, limits: shareOf(config.limits, workers) }
+}
+
+function shareOf(limits: Limits, workers: number): Limits {
+  const share = (limit: number): number => Math.ceil(limit / workers) // 0 stays 0: what RLIMIT_NOFILE allows each
+  return {
+    ...limits,
+    flows: share(limits.flows),
+    sessions: share(limits.sessions),
+    flowsPerClient: clientShare(limits.flowsPerClient, workers),
+    sessionsPerClient: clientShare(limits.sessionsPerClient, workers),
+  }
+}
+
+/**
+ * The kernel spreads a client's flows by a hash, so that a worker may have more of them than its share. Four standard
+ * deviations of a Poisson distribution above it, no client meets its limit early; all workers together let it have at
+ * most `limit + 4 √(limit × workers)`.
+ */
+function clientShare(limit: number, workers: number): number {
+  const share = limit / workers
+  return Math.min(limit, Math.ceil(share + 4 * Math.sqrt(share)))
+}

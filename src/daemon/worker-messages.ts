@@ -1,0 +1,36 @@
+import type { Config } from '../config/types.ts'
+import type { ErrorCode } from '../errors.ts'
+import type { BoundSockets } from '../proxy/bound-sockets.ts'
+import type { ProxyStats } from '../proxy/proxy.ts'
+import type { FlowRecord } from '../proxy/record.ts'
+
+// What the supervisor and its workers say to each other, over Node's channel between parent and child ('advanced': structured clones).
+
+export type ToWorker =
+  /** First of all, once. `sockets`: descriptors that the worker has inherited. */
+  | {
+      readonly kind: 'serve'
+      readonly config: Config
+      readonly sockets: readonly BoundSockets[]
+      readonly records: boolean
+    }
+  | { readonly kind: 'tell-stats' }
+  | { readonly kind: 'stop-accepting' }
+  /** Take no more, let flows end until the deadline, then end. */
+  | { readonly kind: 'drain'; readonly deadlineMs: number }
+  /** End now; every flow is reset. */
+  | { readonly kind: 'close' }
+
+export type FromWorker =
+  | { readonly kind: 'listening' }
+  /** It cannot serve, and ends. */
+  | {
+      readonly kind: 'failed'
+      readonly code: ErrorCode | undefined
+      readonly message: string
+      readonly cure: string | undefined
+    }
+  | { readonly kind: 'flows'; readonly records: readonly FlowRecord[] }
+  | { readonly kind: 'note'; readonly line: string }
+  /** Asked for, every second, and as its last word. */
+  | { readonly kind: 'stats'; readonly stats: ProxyStats; readonly recordsDropped: number }

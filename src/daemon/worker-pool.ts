@@ -1,0 +1,204 @@
+import { EventEmitter } from 'node:events'
+import { release } from 'node:os'
+import { formatDuration } from '../config/duration.ts'
+import type { Config } from '../config/types.ts'
+import type { Endpoint } from '../net/address.ts'
+import { type BoundSockets, bindSockets, closeSockets } from '../proxy/bound-sockets.ts'
+import type { ProxyStats } from '../proxy/proxy.ts'
+import type { FlowRecord } from '../proxy/record.ts'
+import { countersOf, sumStats } from './summed-stats.ts'
+import { Worker, type WorkerOptions } from './worker.ts'
+import { confinement, workerCapabilities } from './worker-capabilities.ts'
+import { workerConfig } from './worker-config.ts'
+import type { FromWorker } from './worker-messages.ts'
+
+const FIRST_BACKOFF_MS = 100
+const MAX_BACKOFF_MS = 10_000
+const STEADY_MS = 60_000 // who lived so long begins with the first backoff again
+const END_MS = 3_000 // beyond the deadline it had; then it is killed
+
+/** One place of the pool: a worker, or the time until the next one. */
+interface Slot {
+  readonly number: number
+  /** The supervisor keeps these: they stay in the kernel's group, and so every session stays with its place. */
+  readonly udp: readonly BoundSockets[]
+  worker: Worker | undefined
+  backoffMs: number
+  timer: NodeJS.Timeout | undefined
+}
+
+/** What is said of the workers, beyond their counters. */
+export interface WorkerStats {
+  /** In the order of their places; undefined: the next one has not begun. */
+  readonly workers: readonly ({ readonly pid: number; readonly flowsOpen: number } | undefined)[]
+  /** Times that a worker took the place of one that had ended. */
+  readonly workerRestarts: number
+  /** Flows and sessions that workers had open when they ended, as they told last. */
+  readonly flowsLost: number
+}
+
+export type PoolStats = ProxyStats & WorkerStats
+
+interface PoolEvents {
+  flow: [record: FlowRecord]
+  note: [line: string]
+}
+
+/**
+ * Relays in several processes, between which the kernel shares out what comes (SO_REUSEPORT). One that ends takes its own
+ * flows along; new ones go to the others at once, and another process takes its place.
+ */
+export class WorkerPool extends EventEmitter<PoolEvents> {
+  readonly #config: Config
+  readonly #wrapper: WorkerOptions['wrapper']
+  readonly #records: boolean
+  readonly #count: number
+  readonly #slots: Slot[] = []
+  #addresses: readonly Endpoint[] = []
+  #ended: ProxyStats | undefined
+  #restarts = 0
+  #flowsLost = 0
+  #recordsDropped = 0
+  #flowsTold = 0
+  /** Who ends now is replaced. */
+  #isServing = false
+
+  /** `records`: whether flows are to be told. @throws LimpidError LIMPID_PROGRAM without setpriv. */
+  constructor(config: Config, options: { readonly workers: number; readonly records: boolean }) {
+    super()
+    this.#config = workerConfig(config, options.workers)
+    this.#count = options.workers
+    this.#records = options.records
+    this.#wrapper = confinement(workerCapabilities(config, release()))
+  }
+
+  /**
+   * Binds the listeners, starts the workers, and returns when all of them listen.
+   * @throws LimpidError as TransparentProxy's listen(); LIMPID_WORKER. Then no worker is left.
+   */
+  async listen(): Promise<readonly Endpoint[]> {
+    // alone first: with SO_REUSEPORT a socket of another program of ours would not be noticed, and take half of what comes
+    const alone = bindSockets(this.#config)
+    this.#addresses = alone.map(({ at }) => at)
+    closeSockets(alone)
+    try {
+      for (let number = 1; number <= this.#count; number++) {
+        const udp = bindSockets(this.#config, { reusePort: true, at: this.#addresses, only: 'udp' })
+        this.#slots.push({ number, udp, worker: undefined, backoffMs: FIRST_BACKOFF_MS, timer: undefined })
+      }
+      for (const slot of this.#slots) this.#start(slot)
+      await Promise.all(this.#slots.map(({ worker }) => worker!.listening))
+      this.#isServing = true
+    } catch (error) {
+      await this.close()
+      throw error
+    }
+    return this.#addresses
+  }
+
+  stopAccepting(): void {
+    this.#stopReplacing()
+    for (const { worker } of this.#slots) worker?.stopAccepting()
+  }
+
+  /** The workers stop accepting, let their flows end, and after `deadlineMs` end those that are left. */
+  async drain(deadlineMs: number): Promise<void> {
+    this.#stopReplacing()
+    for (const { worker } of this.#slots) worker?.drain(deadlineMs)
+    await this.#haveEnded(deadlineMs + END_MS)
+    await this.close()
+  }
+
+  /** Ends the workers and their flows now. */
+  async close(): Promise<void> {
+    this.#stopReplacing()
+    for (const { worker } of this.#slots) worker?.close()
+    await this.#haveEnded(END_MS)
+    for (const { udp } of this.#slots.splice(0)) closeSockets(udp)
+    if (this.#recordsDropped > 0)
+      this.emit('note', `${this.#recordsDropped} flow lines were dropped: they came too fast`)
+    this.#recordsDropped = 0
+  }
+
+  /** Of the workers that there are and were; once they listen. */
+  async stats(): Promise<PoolStats> {
+    await Promise.all(this.#slots.map(({ worker }) => worker?.freshStats()))
+    const living = this.#slots.map(({ worker }) => worker) // one that has ended meanwhile is among those that were
+    const known = [this.#ended, ...living.map((worker) => worker?.stats)].filter((stats) => stats !== undefined)
+    return {
+      ...sumStats(known),
+      workers: living.map((worker) =>
+        worker?.pid === undefined ? undefined : { pid: worker.pid, flowsOpen: worker.stats?.flowsOpen ?? 0 },
+      ),
+      workerRestarts: this.#restarts,
+      flowsLost: this.#flowsLost,
+    }
+  }
+
+  #stopReplacing(): void {
+    this.#isServing = false
+    for (const { timer } of this.#slots) clearTimeout(timer)
+  }
+
+  /** Waits for all to end, and kills those that have not after `withinMs`. */
+  async #haveEnded(withinMs: number): Promise<void> {
+    const living = this.#slots.map(({ worker }) => worker).filter((worker) => worker !== undefined)
+    const timer = setTimeout(() => {
+      for (const worker of living) worker.kill()
+    }, withinMs)
+    await Promise.all(living.map(({ ended }) => ended))
+    clearTimeout(timer)
+  }
+
+  #start(slot: Slot): void {
+    const tcp = bindSockets(this.#config, { reusePort: true, at: this.#addresses, only: 'tcp' })
+    const sockets = tcp.map(({ at, tcp }, index) => ({ at, tcp, udp: slot.udp[index]?.udp }))
+    try {
+      const worker = new Worker({
+        config: this.#config,
+        sockets,
+        records: this.#records,
+        wrapper: this.#wrapper,
+        onMessage: (message) => this.#onMessage(slot, message),
+        onEnd: (how) => this.#onEnd(slot, worker, how),
+      })
+      slot.worker = worker
+    } finally {
+      closeSockets(tcp) // its own are left: when it ends, the kernel knows at once that nobody listens there
+    }
+  }
+
+  #onMessage({ number }: Slot, message: FromWorker): void {
+    if (message.kind === 'note') this.emit('note', `worker ${number}: ${message.line}`)
+    if (message.kind !== 'flows') return
+    for (const record of message.records) this.emit('flow', { ...record, id: ++this.#flowsTold })
+  }
+
+  #onEnd(slot: Slot, worker: Worker, how: string): void {
+    slot.worker = undefined
+    const { stats, recordsDropped } = worker
+    this.#recordsDropped += recordsDropped
+    const lost = (stats?.flowsOpen ?? 0) + (stats?.sessionsOpen ?? 0)
+    this.#flowsLost += lost
+    const ended = [this.#ended, stats && countersOf(stats)].filter((one) => one !== undefined)
+    if (ended.length > 0) this.#ended = sumStats(ended)
+    if (!this.#isServing) return
+    if (performance.now() - worker.startedAt > STEADY_MS) slot.backoffMs = FIRST_BACKOFF_MS
+    const waitMs = slot.backoffMs
+    slot.backoffMs = Math.min(waitMs * 2, MAX_BACKOFF_MS)
+    this.emit(
+      'note',
+      `worker ${slot.number} (pid ${worker.pid ?? '?'}) ended: ${how}; ${lost} flow${lost === 1 ? ' is' : 's are'} lost, the next begins in ${formatDuration(waitMs)}`,
+    )
+    slot.timer = setTimeout(() => this.#restart(slot), waitMs)
+  }
+  #restart(slot: Slot): void {
+    this.#restarts++
+    try {
+      this.#start(slot)
+    } catch (error) {
+      this.emit('note', `worker ${slot.number} cannot begin: ${(error as Error).message}`)
+      slot.timer = setTimeout(() => this.#restart(slot), MAX_BACKOFF_MS)
+    }
+  }
+}

@@ -1,0 +1,136 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import type { Config } from '../config/types.ts'
+import { LimpidError } from '../errors.ts'
+import type { BoundSockets } from '../proxy/bound-sockets.ts'
+import type { ProxyStats } from '../proxy/proxy.ts'
+import type { FromWorker, ToWorker } from './worker-messages.ts'
+
+const PROGRAM = fileURLToPath(new URL('./worker-process.js', import.meta.url))
+const FIRST_INHERITED = 4 // after stdin, stdout, stderr and the channel
+const STATS_MS = 1_000 // then it is busy, and what it told last is taken
+
+export interface WorkerOptions {
+  readonly config: Config
+  /** It gets descriptors of its own of these; the caller keeps, and closes, those that it has. */
+  readonly sockets: readonly BoundSockets[]
+  /** Flow records are wanted. */
+  readonly records: boolean
+  /** A program with its arguments that starts another one: see confinement(). */
+  readonly wrapper: readonly [string, ...string[]]
+  onMessage(message: FromWorker): void
+  /** Once; `how`: `exit code 1`, `SIGKILL`. */
+  onEnd(how: string): void
+}
+
+/** A worker process, seen from the supervisor. */
+export class Worker {
+  readonly #child: ChildProcess
+  readonly startedAt = performance.now()
+  /** Rejects when it cannot serve, or ends before it does. */
+  readonly listening: Promise<void>
+  /** Resolves when it has ended, and all that it said has been heard. */
+  readonly ended: Promise<void>
+  /** What it told last. */
+  stats: ProxyStats | undefined
+  recordsDropped = 0
+  #isEnded = false
+  #asked: (() => void)[] = []
+
+  constructor(options: WorkerOptions) {
+    const { config, sockets, records, wrapper } = options
+    const fds: number[] = []
+    const inherit = (fd: number | undefined): number | undefined =>
+      fd === undefined ? undefined : FIRST_INHERITED + fds.push(fd) - 1
+    const inherited = sockets.map(({ at, tcp, udp }) => ({ at, tcp: inherit(tcp), udp: inherit(udp) }))
+    const [program, ...rest] = wrapper
+    const args = [...rest, process.execPath, ...process.execArgv, PROGRAM]
+    this.#child = spawn(program, args, {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...fds],
+      serialization: 'advanced',
+    })
+    let onEnded = (): void => {}
+    this.ended = new Promise((resolve) => {
+      onEnded = resolve
+    })
+    this.listening = this.#begin(options, onEnded)
+    this.listening.catch(() => {}) // whoever does not wait for it hears of its end
+    this.#tell({ kind: 'serve', config, sockets: inherited, records })
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid
+  }
+
+  /** Its counters as they are now; as it told them last when it does not answer, or has ended. */
+  async freshStats(): Promise<ProxyStats | undefined> {
+    if (!this.#isEnded) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, STATS_MS)
+        this.#asked.push(() => {
+          clearTimeout(timer)
+          resolve()
+        })
+        this.#tell({ kind: 'tell-stats' })
+      })
+    }
+    return this.stats
+  }
+
+  stopAccepting(): void {
+    this.#tell({ kind: 'stop-accepting' })
+  }
+
+  drain(deadlineMs: number): void {
+    this.#tell({ kind: 'drain', deadlineMs })
+  }
+
+  close(): void {
+    this.#tell({ kind: 'close' })
+  }
+
+  kill(): void {
+    this.#child.kill('SIGKILL')
+  }
+
+  #begin({ onMessage, onEnd }: WorkerOptions, onEnded: () => void): Promise<void> {
+    return new Promise((resolve, reject) => {
+      let failure: LimpidError | undefined
+      this.#child.on('message', (message: FromWorker) => {
+        if (message.kind === 'failed') failure = failureOf(message)
+        else if (message.kind === 'stats') this.#noteStats(message)
+        else if (message.kind === 'listening') resolve()
+        onMessage(message)
+      })
+      const end = (how: string): void => {
+        if (this.#isEnded) return
+        this.#isEnded = true
+        this.#answer()
+        reject(failure ?? new LimpidError('LIMPID_WORKER', `a worker ended before it listened: ${how}`))
+        onEnd(failure?.message ?? how)
+        onEnded()
+      }
+      this.#child.once('error', (error) => end(error.message))
+      // 'close' comes after the last message, 'exit' perhaps before it
+      this.#child.once('close', (code, signal) => end(signal ?? `exit code ${code}`))
+    })
+  }
+
+  #noteStats({ stats, recordsDropped }: Extract<FromWorker, { kind: 'stats' }>): void {
+    this.stats = stats
+    this.recordsDropped = recordsDropped
+    this.#answer()
+  }
+
+  #answer(): void {
+    for (const done of this.#asked.splice(0)) done()
+  }
+
+  #tell(message: ToWorker): void {
+    if (this.#child.connected) this.#child.send(message, () => {}) // one that is gone is told by its end
+  }
+}
+
+function failureOf({ code, message, cure }: Extract<FromWorker, { kind: 'failed' }>): LimpidError {
+  return new LimpidError(code ?? 'LIMPID_WORKER', message, { cure })
+}
