@@ -5,13 +5,12 @@ import { DnsApp } from './dns/app.ts'
 import { LearntNames } from './dns/learnt.ts'
 
 /** The proxy of a config (see defineConfig, parseConfig). Call `listen()`; flow records come as `flow` events. */
-export function createProxy(config: Config): TransparentProxy {
+export function createProxy(config: Config, learnt = new LearntNames()): TransparentProxy {
   if (config?.limits === undefined || config.rules === undefined) {
     throw new LimpidError('LIMPID_USAGE', 'createProxy: this configuration is not complete', {
       cure: 'pass it through defineConfig()',
     })
   }
-  const learnt = new LearntNames()
   return new TransparentProxy(config, {
     names: learnt,
     appOf: (listener) => {

@@ -6,6 +6,15 @@ import type { FlowRecord } from '../proxy/record.ts'
 
 // What the supervisor and its workers say to each other, over Node's channel between parent and child ('advanced': structured clones).
 
+/** What a client has learnt by DNS, as LearntNames keeps it. */
+export interface ToldLesson {
+  readonly clientAddress: string
+  readonly name: string
+  readonly addresses: readonly string[]
+  /** Milliseconds from now on: each process has a clock of its own. */
+  readonly ttlMs: number
+}
+
 export type ToWorker =
   /** First of all, once. `sockets`: descriptors that the worker has inherited. */
   | {
@@ -15,6 +24,8 @@ export type ToWorker =
       readonly records: boolean
     }
   | { readonly kind: 'tell-stats' }
+  /** Learnt by another worker: the client's flow may come here. */
+  | { readonly kind: 'lessons'; readonly lessons: readonly ToldLesson[] }
   | { readonly kind: 'stop-accepting' }
   /** Take no more, let flows end until the deadline, then end. */
   | { readonly kind: 'drain'; readonly deadlineMs: number }
@@ -32,5 +43,6 @@ export type FromWorker =
     }
   | { readonly kind: 'flows'; readonly records: readonly FlowRecord[] }
   | { readonly kind: 'note'; readonly line: string }
+  | { readonly kind: 'lessons'; readonly lessons: readonly ToldLesson[] }
   /** Asked for, every second, and as its last word. */
   | { readonly kind: 'stats'; readonly stats: ProxyStats; readonly recordsDropped: number }

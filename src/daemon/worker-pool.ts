@@ -10,7 +10,7 @@ import { countersOf, sumStats } from './summed-stats.ts'
 import { Worker, type WorkerOptions } from './worker.ts'
 import { confinement, workerCapabilities } from './worker-capabilities.ts'
 import { workerConfig } from './worker-config.ts'
-import type { FromWorker } from './worker-messages.ts'
+import type { FromWorker, ToldLesson } from './worker-messages.ts'
 
 const FIRST_BACKOFF_MS = 100
 const MAX_BACKOFF_MS = 10_000
@@ -27,10 +27,18 @@ interface Slot {
   timer: NodeJS.Timeout | undefined
 }
 
+export interface WorkerShare {
+  readonly pid: number
+  readonly flowsOpen: number
+  readonly sessionsOpen: number
+  /** Since it began. */
+  readonly flowsTotal: number
+}
+
 /** What is said of the workers, beyond their counters. */
 export interface WorkerStats {
   /** In the order of their places; undefined: the next one has not begun. */
-  readonly workers: readonly ({ readonly pid: number; readonly flowsOpen: number } | undefined)[]
+  readonly workers: readonly (WorkerShare | undefined)[]
   /** Times that a worker took the place of one that had ended. */
   readonly workerRestarts: number
   /** Flows and sessions that workers had open when they ended, as they told last. */
@@ -127,9 +135,7 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
     const known = [this.#ended, ...living.map((worker) => worker?.stats)].filter((stats) => stats !== undefined)
     return {
       ...sumStats(known),
-      workers: living.map((worker) =>
-        worker?.pid === undefined ? undefined : { pid: worker.pid, flowsOpen: worker.stats?.flowsOpen ?? 0 },
-      ),
+      workers: living.map(shareOf),
       workerRestarts: this.#restarts,
       flowsLost: this.#flowsLost,
     }
@@ -168,10 +174,19 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
     }
   }
 
-  #onMessage({ number }: Slot, message: FromWorker): void {
-    if (message.kind === 'note') this.emit('note', `worker ${number}: ${message.line}`)
-    if (message.kind !== 'flows') return
-    for (const record of message.records) this.emit('flow', { ...record, id: ++this.#flowsTold })
+  #onMessage(slot: Slot, message: FromWorker): void {
+    if (message.kind === 'note') this.emit('note', `worker ${slot.number}: ${message.line}`)
+    else if (message.kind === 'lessons') this.#passOn(message.lessons, slot)
+    else if (message.kind === 'flows') this.#tellFlows(message.records)
+  }
+
+  /** Ids count up from 1 in each worker, and so they do here. */
+  #tellFlows(records: readonly FlowRecord[]): void {
+    for (const record of records) this.emit('flow', { ...record, id: ++this.#flowsTold })
+  }
+
+  #passOn(lessons: readonly ToldLesson[], from: Slot): void {
+    for (const slot of this.#slots) if (slot !== from) slot.worker?.tellLessons(lessons)
   }
 
   #onEnd(slot: Slot, worker: Worker, how: string): void {
@@ -201,4 +216,10 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
       slot.timer = setTimeout(() => this.#restart(slot), MAX_BACKOFF_MS)
     }
   }
+}
+
+function shareOf(worker: Worker | undefined): WorkerShare | undefined {
+  if (worker?.pid === undefined || worker.stats === undefined) return undefined
+  const { flowsOpen, sessionsOpen, flowsTotal } = worker.stats
+  return { pid: worker.pid, flowsOpen, sessionsOpen, flowsTotal }
 }

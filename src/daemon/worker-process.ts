@@ -1,12 +1,16 @@
 // One worker, as a process of its own: relays what its sockets bring until the supervisor says otherwise, or is gone.
 import { createProxy } from '../apps/create-proxy.ts'
+import { LearntNames, newLesson } from '../apps/dns/learnt.ts'
 import { LimpidError } from '../errors.ts'
 import type { TransparentProxy } from '../proxy/proxy.ts'
+import type { FlowRecord } from '../proxy/record.ts'
 import { setCloseOnExec } from '../sys/descriptors.ts'
-import { RecordBatch } from './record-batch.ts'
-import type { FromWorker, ToWorker } from './worker-messages.ts'
+import { Batch } from './batch.ts'
+import type { FromWorker, ToldLesson, ToWorker } from './worker-messages.ts'
 
 const STATS_EVERY_MS = 1_000
+const RECORDS_WAIT_MS = 20
+const LESSONS_WAIT_MS = 1 // the client dials soon
 
 // the terminal's signals come to the whole group, and the supervisor decides what they mean; SIGUSR1 would open the debugger
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const)
@@ -15,7 +19,17 @@ process.on('disconnect', () => process.exit()) // the supervisor is gone, and it
 process.on('message', (message: ToWorker) => void onMessage(message))
 
 let proxy: TransparentProxy | undefined
-let batch: RecordBatch | undefined
+const records = new Batch<FlowRecord>({
+  waitMs: RECORDS_WAIT_MS,
+  send: (records, done) => tell({ kind: 'flows', records }, done),
+})
+const lessons = new Batch<ToldLesson>({
+  waitMs: LESSONS_WAIT_MS,
+  send: (lessons, done) => tell({ kind: 'lessons', lessons }, done),
+})
+const learnt = new LearntNames((clientAddress, { name, addresses, endsAtMs }) =>
+  lessons.add({ clientAddress, name, addresses, ttlMs: endsAtMs - performance.now() }),
+)
 
 async function onMessage(message: ToWorker): Promise<void> {
   switch (message.kind) {
@@ -23,6 +37,8 @@ async function onMessage(message: ToWorker): Promise<void> {
       return await serve(message)
     case 'tell-stats':
       return tellStats()
+    case 'lessons':
+      return keep(message.lessons)
     case 'stop-accepting':
       return proxy?.stopAccepting()
     case 'drain':
@@ -34,15 +50,12 @@ async function onMessage(message: ToWorker): Promise<void> {
   }
 }
 
-async function serve({ config, sockets, records }: Extract<ToWorker, { kind: 'serve' }>): Promise<void> {
+async function serve({ config, sockets, ...wanted }: Extract<ToWorker, { kind: 'serve' }>): Promise<void> {
   try {
     for (const { tcp, udp } of sockets) for (const fd of [tcp, udp]) if (fd !== undefined) setCloseOnExec(fd)
-    proxy = createProxy(config)
+    proxy = createProxy(config, learnt)
     proxy.on('note', (line) => tell({ kind: 'note', line }))
-    if (records) {
-      batch = new RecordBatch((records, done) => tell({ kind: 'flows', records }, done))
-      proxy.on('flow', (record) => batch!.add(record))
-    }
+    if (wanted.records) proxy.on('flow', (record) => records.add(record))
     await proxy.listen(sockets)
     tellStats()
     tell({ kind: 'listening' })
@@ -53,13 +66,20 @@ async function serve({ config, sockets, records }: Extract<ToWorker, { kind: 'se
   }
 }
 
+function keep(lessons: readonly ToldLesson[]): void {
+  const now = performance.now()
+  for (const { clientAddress, name, addresses, ttlMs } of lessons) {
+    learnt.keep(clientAddress, newLesson(name, addresses, now + ttlMs), now)
+  }
+}
+
 function tellStats(): void {
-  if (proxy !== undefined) tell({ kind: 'stats', stats: proxy.stats(), recordsDropped: batch?.dropped ?? 0 })
+  if (proxy !== undefined) tell({ kind: 'stats', stats: proxy.stats(), recordsDropped: records.dropped })
 }
 
 /** What it has to say is said, then the channel is closed: nothing else keeps the process alive. */
 function end(): void {
-  batch?.flush()
+  records.flush()
   tellStats()
   process.disconnect()
 }

@@ -4,7 +4,7 @@ import type { Config } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import type { BoundSockets } from '../proxy/bound-sockets.ts'
 import type { ProxyStats } from '../proxy/proxy.ts'
-import type { FromWorker, ToWorker } from './worker-messages.ts'
+import type { FromWorker, ToldLesson, ToWorker } from './worker-messages.ts'
 
 const PROGRAM = fileURLToPath(new URL('./worker-process.js', import.meta.url))
 const FIRST_INHERITED = 4 // after stdin, stdout, stderr and the channel
@@ -75,6 +75,11 @@ export class Worker {
       })
     }
     return this.stats
+  }
+
+  /** What its clients have learnt from others. */
+  tellLessons(lessons: readonly ToldLesson[]): void {
+    this.#tell({ kind: 'lessons', lessons })
   }
 
   stopAccepting(): void {

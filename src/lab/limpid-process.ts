@@ -17,7 +17,7 @@ const LAST_WORDS_MS = 500
 const KEPT_STDERR = 65_536
 
 /** `limpid run` or `limpid relay` on a host of the lab, as a process of its own, with `--json` flow lines. */
-export class LimpidProcess {
+export class LimpidProcess implements AsyncDisposable {
   readonly child: ChildProcess
   /** Flow records in the order in which they were printed. */
   readonly records: FlowRecord[] = []
@@ -153,6 +153,11 @@ export class LimpidProcess {
     const code = await this.#exited
     clearTimeout(timer)
     return code
+  }
+
+  /** Ends it, where nobody has. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
   }
 
   /** Its exit code, when it ends by itself. */

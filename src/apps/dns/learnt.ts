@@ -43,6 +43,12 @@ export class LearntNames {
   /** By client, then by key; what was learnt longest ago is first. */
   readonly #clients = new Map<string, Map<string, Learnt>>()
   #lessons = 0
+  readonly #onLesson: (clientAddress: string, lesson: Lesson) => void
+
+  /** `onLesson` hears of all that note() is told. */
+  constructor(onLesson: (clientAddress: string, lesson: Lesson) => void = () => {}) {
+    this.#onLesson = onLesson
+  }
 
   /** Of all clients together. */
   get lessons(): number {
@@ -51,6 +57,12 @@ export class LearntNames {
 
   /** The client has got this answer. */
   note(clientAddress: string, lesson: Lesson, nowMs: number): void {
+    this.keep(clientAddress, lesson, nowMs)
+    this.#onLesson(clientAddress, lesson)
+  }
+
+  /** As note(), of an answer that the client has got from another process of ours. */
+  keep(clientAddress: string, lesson: Lesson, nowMs: number): void {
     const untilMs = Math.min(Math.max(lesson.endsAtMs, nowMs + MIN_KEPT_MS), nowMs + MAX_KEPT_MS)
     const learnt = { lesson, untilMs }
     const former = this.#clients.get(clientAddress)
