@@ -50,6 +50,7 @@ const COMMANDS: readonly Entry[] = [
     summary: 'tell hop by hop what becomes of a flow; --live compares with a real packet',
     load: () => import('./trace.ts'),
   },
+  { name: 'stats', summary: 'print the counters of the limpid run that runs here', load: () => import('./stats.ts') },
   { name: 'check', summary: 'check a configuration file', load: () => import('./check.ts') },
   {
     name: 'lab',

@@ -72,7 +72,7 @@ export function configure(command: Command, invocation: Invocation): void {
       )
       const { serve } = await import('./serve.ts')
       const output = { json: flags.json === true, quiet: flags.quiet === true }
-      await serve(config, { ...output, drainMs, keepGuard: false, once: flags.l !== true }, invocation)
+      await serve(config, { ...output, drainMs, keepGuard: false, once: flags.l !== true, control: false }, invocation)
     })
 }
 

@@ -39,6 +39,10 @@ export function configure(command: Command, invocation: Invocation): void {
       }
       const { serve } = await import('./serve.ts')
       const output = { json: flags.json === true, quiet: flags.quiet === true }
-      await serve(config, { ...output, drainMs, keepGuard: flags.keepGuard === true, once: false }, invocation)
+      await serve(
+        config,
+        { ...output, drainMs, keepGuard: flags.keepGuard === true, once: false, control: true },
+        invocation,
+      )
     })
 }

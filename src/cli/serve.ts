@@ -16,6 +16,8 @@ export interface ServeOptions {
   readonly keepGuard: boolean
   /** Serve one connection, then end. */
   readonly once: boolean
+  /** `limpid stats` can ask it. */
+  readonly control: boolean
 }
 
 /** Runs the proxy in the foreground until it is told to stop; a line on stdout for each flow that ended. */
@@ -26,6 +28,7 @@ export async function serve(config: Config, options: ServeOptions, invocation: I
     drainMs: options.drainMs,
     keepGuard: options.keepGuard,
     once: options.once,
+    control: options.control,
     onFlow: options.quiet ? undefined : (record) => lines.write(format(record)),
     note: (line) => note(`limpid: ${line}`),
   })

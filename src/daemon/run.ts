@@ -9,10 +9,12 @@ import { readForwardAccounts } from '../ruleset/forward-account.ts'
 import { isEmptyPlan, type Plan, planRuleset } from '../ruleset/plan.ts'
 import { type CapabilityName, requireCapabilities } from '../sys/capability.ts'
 import { hostFacts } from '../sys/host.ts'
+import type { ControlSocket } from './control.ts'
 import type { ForwardWatch } from './forward-watch.ts'
 import type { KeptRules } from './kept-rules.ts'
 import { openService, type Service, workerCount } from './service.ts'
 import { StopSignals } from './stop-signals.ts'
+import type { WorkerStats } from './worker-pool.ts'
 
 export interface DaemonOptions {
   /** How long flows may go on once it is told to stop. */
@@ -21,6 +23,8 @@ export interface DaemonOptions {
   readonly keepGuard: boolean
   /** End by itself after the first flow. */
   readonly once: boolean
+  /** A control socket is opened, for `limpid stats`. */
+  readonly control: boolean
   /** Once for each flow, when it has ended; undefined: nobody wants to know. */
   readonly onFlow: ((record: FlowRecord) => void) | undefined
   /** One line for the operator. */
@@ -48,6 +52,7 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
   for (const line of configNotes(config)) options.note(line)
   let rules: KeptRules | undefined
   let forwards: ForwardWatch | undefined
+  let control: ControlSocket | undefined
   let isClean = false
   if (options.onFlow !== undefined) service.on('flow', options.onFlow)
   service.on('note', (line) => options.note(line))
@@ -57,8 +62,12 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
       signals.request()
     })
   }
+  const stats = async (): Promise<ServiceStats> => ({
+    ...(await service.stats()),
+    restorations: rules?.restorations ?? 0,
+  })
   const onDump = async (): Promise<void> => {
-    options.note(JSON.stringify({ ...(await service.stats()), restorations: rules?.restorations ?? 0 }))
+    options.note(JSON.stringify(await stats()))
     if (needsRules) await tellForwards(plan, options)
   }
   try {
@@ -67,6 +76,7 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
       if (needsRules) rules = await KeptRules.install(plan, options.note)
       if (needsRules) forwards = new ForwardWatch(config, options.note)
       process.on('SIGUSR2', onDump)
+      if (options.control) control = await openControl(stats, options)
       const workers = workerCount(config)
       const doing = [
         ...(addresses.length > 0 ? [`listening on ${addresses.map(formatEndpoint).join(' and ')}`] : []),
@@ -85,11 +95,31 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
     return await service.stats()
   } finally {
     process.off('SIGUSR2', onDump)
+    await control?.[Symbol.asyncDispose]()
     forwards?.[Symbol.dispose]()
     await service.close()
     if (rules !== undefined) await tellForwards(plan, options)
     // last: the flows that drain still need the divert rule; and what is closed stays so when we end by an error
     await rules?.remove({ keepGuard: options.keepGuard || !isClean })
+  }
+}
+
+/** What `limpid stats` tells. */
+export type ServiceStats = ProxyStats & Partial<WorkerStats> & { readonly restorations: number }
+
+/** Without it all else works. */
+async function openControl(
+  stats: () => Promise<ServiceStats>,
+  { note }: DaemonOptions,
+): Promise<ControlSocket | undefined> {
+  try {
+    const { ControlSocket } = await import('./control.ts')
+    const opened = await ControlSocket.open({ 'GET /stats': stats })
+    if (opened === undefined) note('no control socket: another limpid run of this network namespace has it')
+    return opened
+  } catch (error) {
+    note(`no control socket: ${(error as Error).message}`)
+    return undefined
   }
 }
 

@@ -1,0 +1,43 @@
+import type { Command } from 'commander'
+import { askControl } from '../daemon/ask-control.ts'
+import type { ServiceStats } from '../daemon/run.ts'
+import { formatBytes } from './flow-line.ts'
+import { printJson, printLine } from './print.ts'
+
+export function configure(command: Command): void {
+  command
+    .option('--json', 'all counters, as JSON')
+    .addHelpText('after', '\nAsks the `limpid run` of this network namespace by its control socket.')
+    .action(async (flags: { json?: true }) => {
+      const stats = (await askControl('GET', '/stats')) as ServiceStats
+      if (flags.json === true) printJson(stats)
+      else for (const line of statsLines(stats)) printLine(line)
+    })
+}
+
+/** What most people want to know; the rest is in the JSON. */
+export function statsLines(stats: ServiceStats): string[] {
+  const { flowsOpen, flowsLimit, flowsTotal, sessionsOpen, sessionsLimit, endedBy, datagramsDropped } = stats
+  const sessions = sessionsLimit === 0 ? '' : `, UDP sessions ${sessionsOpen} of ${sessionsLimit}`
+  const moved = `${formatBytes(stats.bytesClientToUpstream)} up, ${formatBytes(stats.bytesUpstreamToClient)} down`
+  return [
+    `open      ${flowsOpen} of ${flowsLimit} flows${sessions}`,
+    `total     ${flowsTotal} flows, of those that ended ${moved}`,
+    ...listed('ended by ', endedBy),
+    ...listed('dropped  ', datagramsDropped),
+    `rules     restored ${stats.restorations} times`,
+    ...(stats.workers ?? []).map((worker, index) =>
+      worker === undefined
+        ? `worker ${index + 1}  about to begin`
+        : `worker ${index + 1}  pid ${worker.pid}, ${worker.flowsOpen} flows and ${worker.sessionsOpen} sessions open, ${worker.flowsTotal} in all`,
+    ),
+    ...(stats.workers === undefined
+      ? []
+      : [`workers   ${stats.workerRestarts} restarted, ${stats.flowsLost} flows lost by that`]),
+  ]
+}
+
+function listed(heading: string, counts: Readonly<Record<string, number>>): string[] {
+  const entries = Object.entries(counts).toSorted(([, one], [, other]) => other - one)
+  return entries.length === 0 ? [] : [`${heading} ${entries.map(([name, count]) => `${name} ${count}`).join(', ')}`]
+}
