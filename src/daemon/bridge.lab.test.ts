@@ -7,7 +7,7 @@ import type { Host } from '../lab/host.ts'
 import { LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { raiseBridge, type Topology, X_BRIDGE, X_TO_Y } from '../lab/topology.ts'
-import { type LabServer, pattern, receiveAll, serve, sleep, until } from '../lab/traffic.fixture.ts'
+import { drained, type LabServer, pattern, receiveAll, serve, sleep, until } from '../lab/traffic.fixture.ts'
 import { type Endpoint, type Family, sameEndpoint } from '../net/address.ts'
 import { domainOf, encodeSockaddr } from '../sys/sockaddr.ts'
 import { sendDatagram, sendFrame, taggedSyn } from './bridge.fixture.ts'
@@ -259,7 +259,7 @@ class Bulk {
       if (this.#enough || this.#socket.destroyed) break
       this.#hash.update(chunk)
       this.bytes += chunk.length
-      if (!this.#socket.write(chunk)) await Promise.race([once(this.#socket, 'drain'), once(this.#socket, 'close')])
+      if (!this.#socket.write(chunk)) await drained(this.#socket)
     }
     this.#socket.end()
   }

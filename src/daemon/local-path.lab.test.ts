@@ -27,7 +27,7 @@ const servers: LabServer[] = []
 before(async () => {
   lab = await raiseTopology()
   // iptables leaves its tables behind when it was the first to use them
-  await plantOthersRules({ mode: 'redirect', path: 'local', backend: 'iptables', topology: lab })
+  await plantOthersRules({ modes: ['redirect'], path: 'local', backend: 'iptables', topology: lab })
   for (const family of FAMILIES) {
     for (const port of PORTS) servers.push(await serve(lab.z, web(family, port), answer))
   }

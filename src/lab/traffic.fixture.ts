@@ -83,8 +83,16 @@ export function patternHash(seed: number, size: number): string {
 export async function sendPattern(socket: Socket, seed: number, size: number): Promise<void> {
   for (const chunk of pattern(seed, size)) {
     if (socket.destroyed) return
-    if (!socket.write(chunk)) await Promise.race([once(socket, 'drain'), once(socket, 'close')]).catch(() => {})
+    if (!socket.write(chunk)) await drained(socket)
   }
+}
+
+/** Waits until the socket takes more, or is gone; leaves no event handler on it. */
+export async function drained(socket: Socket): Promise<void> {
+  const waiting = new AbortController()
+  const { signal } = waiting
+  await Promise.race([once(socket, 'drain', { signal }), once(socket, 'close', { signal })]).catch(() => {})
+  waiting.abort()
 }
 
 /** Waits until `condition` holds. @throws Error after `withinMs`. */
