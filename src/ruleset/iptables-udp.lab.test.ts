@@ -31,7 +31,11 @@ before(async () => {
 })
 after(async () => await networks.close())
 
-promiseUdpInterception(() => networks, installChains)
+promiseUdpInterception(
+  (name, work) => void test(name, work),
+  () => networks,
+  installChains,
+)
 
 test('tproxy of all ports: a flow goes on after conntrack has forgotten it and our answer begins it anew', async () => {
   const listener = udpListener('tproxy', 'forwarded', WIDE)

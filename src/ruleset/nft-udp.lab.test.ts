@@ -27,7 +27,11 @@ before(async () => {
 })
 after(async () => await networks.close())
 
-promiseUdpInterception(() => networks, installRules)
+promiseUdpInterception(
+  (name, work) => void test(name, work),
+  () => networks,
+  installRules,
+)
 
 test('a listener that others can send to is not sent to: the port is unreachable', async () => {
   for (const mode of ['redirect', 'tproxy', 'mark'] as const) {

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
 import { DEFAULT_RULES, MATCH_ANY } from '../config/defaults.ts'
 import type { ListenerConfig } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
@@ -20,8 +19,12 @@ import {
   WIDE,
 } from './udp-networks.fixture.ts'
 
-/** What the rules of every backend promise to UDP. */
+/**
+ * What the rules of every backend promise to UDP. `test`: one of the calling file's own that calls node:test's, which tells
+ * a test's file by where it is called.
+ */
 export function promiseUdpInterception(
+  test: (name: string, work: () => Promise<void>) => void,
   networks: () => Networks,
   install: (...listeners: readonly ListenerConfig[]) => Promise<InstalledRules>,
 ): void {
