@@ -73,8 +73,8 @@ async function same(expected: unknown): Promise<void> {
 test('after doctor this host is as before, and it took less than ten seconds', async () => {
   const expected = await state()
   const startedAt = performance.now()
-  const { code } = await doctorOn(lab.x, FLAGS) // runs it twice
-  assert.ok(performance.now() - startedAt < 20_000)
+  const { code } = await doctorOn(lab.x, FLAGS)
+  assert.ok(performance.now() - startedAt < 10_000)
   assert.equal(code, 3)
   await same(expected)
 })
