@@ -85,13 +85,16 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
     for (const delayMs of [0, 300]) {
       const child = lab.x.spawn(process.execPath, [LIMPID_PROGRAM, 'doctor', ...FLAGS], { stdio: 'ignore' })
       const exited = once(child, 'exit')
-      await until(
-        () => lab.x.inside(() => readFileSync('/proc/thread-self/net/dev', 'latin1')).includes('limpid-dc'),
-        5_000,
-        'probe link',
-      )
-      await sleep(delayMs)
-      child.kill(signal)
+      try {
+        await until(
+          () => lab.x.inside(() => readFileSync('/proc/thread-self/net/dev', 'latin1')).includes('limpid-dc'),
+          30_000,
+          'probe link',
+        )
+        await sleep(delayMs)
+      } finally {
+        child.kill(signal)
+      }
       await exited
       await same(expected)
     }
