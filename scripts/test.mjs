@@ -6,21 +6,13 @@ import { stop, tell } from './say.mjs'
 import { filesUnder, ROOT, setUp } from './setup.mjs'
 
 /**
- * Tests that look how soon something happens, or how much of the processor it takes: nothing else runs beside them. The others mostly
- * wait for what must not arrive, so two of their files run side by side.
+ * Tests that look how soon something happens, or how much of the processor it takes: nothing else runs beside them. The others wait
+ * for what must happen as long as a busy machine may need, and much for what must not, so two of their files run side by side.
  */
 const ALONE = [
-  ...[
-    'cli/bad-input',
-    'daemon/heal',
-    'daemon/kill',
-    'daemon/matrix',
-    'daemon/bridge',
-    'doctor/faults',
-    'proxy/abuse',
-    'proxy/dead-peer',
-  ],
+  ...['cli/bad-input', 'daemon/heal', 'daemon/kill', 'daemon/udp-kill', 'proxy/abuse', 'proxy/dead-peer'],
   ...['proxy/exhaustion', 'proxy/memory', 'proxy/proxy.test', 'proxy/transfer', 'proxy/udp-flood', 'relay/patience'],
+  'ruleset/backend-iptables',
 ]
 
 setUp('test')

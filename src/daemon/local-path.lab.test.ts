@@ -19,7 +19,6 @@ const MODES = ['tproxy', 'redirect', 'mark'] as const
 type Mode = (typeof MODES)[number]
 const BACKENDS = ['nft', 'iptables'] as const
 const ANSWER = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok'
-const EXCHANGE_MS = 10_000 // a slow machine is no failure
 /** What is tried of a mode at once: a listener for each, told apart by their ports. */
 const TRIED = ['any process', 'named user', 'excluded user', 'other user', 'named cgroup', 'excluded cgroup'] as const
 type Tried = (typeof TRIED)[number]
@@ -245,7 +244,7 @@ class Talk {
   async say(line: string): Promise<void> {
     this.#heard = ''
     this.#socket.write(line)
-    await until(() => this.#heard === `echo ${line}`, EXCHANGE_MS, `answer to "${line}", but "${this.#heard}"`)
+    await until(() => this.#heard === `echo ${line}`, `answer to "${line}", but "${this.#heard}"`)
   }
 
   get client(): Endpoint {

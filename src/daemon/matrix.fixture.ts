@@ -131,7 +131,7 @@ export class Servers implements AsyncDisposable {
   /** Waits until accept() has told of this client. */
   async untilPeer(family: Family, port: number, client: Endpoint): Promise<void> {
     const has = (): boolean => this.peers(family, port).some((peer) => sameEndpoint(peer, client))
-    await until(has, ARRIVES_MS, `connection of ${formatEndpoint(client)} at port ${port}`)
+    await until(has, `connection of ${formatEndpoint(client)} at port ${port}`)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -31,6 +31,7 @@ interface Fault {
 const TPROXY = ['--intercept', 'tproxy', '--source', 'client']
 const RULE = 'pref 195 fwmark 0x10000000/0x30000000 lookup 19536'
 const SERVER = { address: ADDRESSES[4].z, port: 80 }
+const SILENT_MS = 1_500 // for an answer that must not come; one that must comes at once, or is sent again after a second
 
 let lab: Topology
 const servers: LabServer[] = []
@@ -434,7 +435,7 @@ async function dialZ(): Promise<string> {
   socket.on('end', () => {
     ended = true
   })
-  await until(() => ended, 1_500, 'end').catch(() => {})
+  await until(() => ended, 'end', SILENT_MS).catch(() => {})
   socket.destroy()
   return said ?? 'silence'
 }

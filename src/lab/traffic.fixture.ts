@@ -95,8 +95,11 @@ export async function drained(socket: Socket): Promise<void> {
   waiting.abort()
 }
 
+/** How long a test waits for what must happen, where how soon is not what it is about: a busy machine is no failure. */
+export const PATIENCE_MS = 30_000
+
 /** Waits until `condition` holds. @throws Error after `withinMs`. */
-export async function until(condition: () => boolean, withinMs: number, what: string): Promise<void> {
+export async function until(condition: () => boolean, what: string, withinMs = PATIENCE_MS): Promise<void> {
   const deadlineAt = performance.now() + withinMs
   while (!condition()) {
     if (performance.now() > deadlineAt) throw new Error(`no ${what} within ${withinMs} ms`)

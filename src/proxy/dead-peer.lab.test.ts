@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { ADDRESSES, raiseTopology } from '../lab/topology.ts'
-import { receiveAll, serve, sleep, until } from '../lab/traffic.fixture.ts'
+import { receiveAll, serve, sleep } from '../lab/traffic.fixture.ts'
 
 await enterNamespaces()
 
@@ -64,10 +64,9 @@ test('T28: a silent server reaches the client as a reset when connectMs has pass
 
   const server = lab.z.spawn(process.execPath, [
     '-e',
-    `require('net').createServer((s) => s.on('error', () => {}).resume()).listen(80, '${endpoint.address}')`,
+    `require('net').createServer((s) => s.on('error', () => {}).resume()).listen(80, '${endpoint.address}', () => console.log('listening'))`,
   ])
-  await until(() => true, 1, '')
-  await sleep(500)
+  await once(server.stdout!, 'data')
   const client = lab.y.connect(endpoint)
   await once(client, 'connect')
   client.write('unanswered')

@@ -4,7 +4,7 @@ import type { ListenerConfig } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import { CLIENT, FAMILIES, type InstalledRules, PROXY, SERVER } from './gateway.fixture.ts'
 import { MODES } from './iptables.fixture.ts'
-import { Datagrams, replySocket, upstreamSocket } from './udp.fixture.ts'
+import { Datagrams, replySocket, SILENT_MS, upstreamSocket } from './udp.fixture.ts'
 import {
   at,
   converse,
@@ -78,8 +78,8 @@ export function promiseUdpInterception(
               assert.equal(await upstream.next(), `server saw ${text(upstream.local)} from ${text(server)}`)
             }
           }
-          assert.equal(await client.next(), 'silence')
-          assert.equal(await sockets[family].next(), 'silence')
+          assert.equal(await client.next(SILENT_MS), 'silence')
+          assert.equal(await sockets[family].next(SILENT_MS), 'silence')
         }
       })
     }
@@ -105,7 +105,7 @@ export function promiseUdpInterception(
           excluded.send(word, server)
           assert.equal(await excluded.next(), `server saw ${text(excluded.local)} from ${text(server)}`)
         }
-        assert.equal(await reply.next(), 'silence')
+        assert.equal(await reply.next(SILENT_MS), 'silence')
       }
     })
   }
@@ -151,7 +151,7 @@ export function promiseUdpInterception(
           const { client: open, server } = endsOf(networks(), path, family)
           using client = open()
           client.send('question', server)
-          assert.equal(await client.next(), 'silence')
+          assert.equal(await client.next(SILENT_MS), 'silence')
           client.send('by', at(server.address, 81))
           assert.match(await client.next(), /^server saw/)
         }
