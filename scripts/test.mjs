@@ -10,7 +10,7 @@ import { filesUnder, ROOT, setUp } from './setup.mjs'
  * for what must happen as long as a busy machine may need, and much for what must not, so two of their files run side by side.
  */
 const ALONE = [
-  ...['cli/bad-input', 'daemon/heal', 'daemon/kill', 'daemon/udp-kill', 'proxy/abuse', 'proxy/dead-peer'],
+  ...['cli/bad-input', 'daemon/heal', 'daemon/kill', 'daemon/udp-kill', 'proxy/abuse', 'proxy/dead-server'],
   ...['proxy/exhaustion', 'proxy/memory', 'proxy/proxy.test', 'proxy/transfer', 'proxy/udp-flood', 'relay/patience'],
   'ruleset/backend-iptables',
 ]
