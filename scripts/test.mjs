@@ -6,8 +6,8 @@ import { stop, tell } from './say.mjs'
 import { filesUnder, ROOT, setUp } from './setup.mjs'
 
 /**
- * Tests that look how soon something happens, or how much of the processor it takes: nothing else runs beside them. The others wait
- * for what must happen as long as a busy machine may need, and much for what must not, so two of their files run side by side.
+ * Tests that look how soon something happens, or how much of the processor it takes: nothing else runs beside them. The others have
+ * no bound on time that a busy machine would break, and wait for what must not arrive, so two of their files run side by side.
  */
 const ALONE = [
   ...['cli/bad-input', 'daemon/heal', 'daemon/kill', 'daemon/udp-kill', 'proxy/abuse', 'proxy/dead-server'],
