@@ -7,11 +7,11 @@ import type { Host } from '../lab/host.ts'
 import { LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { raiseBridge, type Topology, X_BRIDGE, X_TO_Y } from '../lab/topology.ts'
-import { type LabServer, pattern, receiveAll, serve, sleep, until } from '../lab/traffic.fixture.ts'
+import { drained, type LabServer, pattern, receiveAll, serve, sleep, until } from '../lab/traffic.fixture.ts'
 import { type Endpoint, type Family, sameEndpoint } from '../net/address.ts'
 import { domainOf, encodeSockaddr } from '../sys/sockaddr.ts'
 import { sendDatagram, sendFrame, taggedSyn } from './bridge.fixture.ts'
-import { connects, kernelState } from './matrix.fixture.ts'
+import { ARRIVES_MS, connects, kernelState } from './matrix.fixture.ts'
 
 await enterNamespaces()
 
@@ -23,7 +23,7 @@ const BULK_SEED = 3
 const BULK_MAX_BYTES = 2_000_000_000
 const BULK_BEFORE_BYTES = 1_000_000 // on the way before anything else begins
 const FLOWS = 50
-const GONE_MS = 1_000
+const GONE_MS = 10_000 // how soon is held by daemon/kill
 const VLAN = 7
 const TAGGED = 5
 const UNROUTED_HOPS = 64 // net.ipv4.ip_default_ttl, net.ipv6.conf.*.hop_limit
@@ -87,7 +87,7 @@ test('TCP across a busy bridge is taken, and the bytes of the busy connection, w
   await whileRunning([], async (limpid) => {
     for (const family of FAMILIES) {
       const bulk = new Bulk(lab.y, at(family, 'z', OTHER))
-      await until(() => bulk.bytes > BULK_BEFORE_BYTES, 5_000, 'bulk')
+      await until(() => bulk.bytes > BULK_BEFORE_BYTES, 'bulk')
       await Promise.all(Array.from({ length: FLOWS }, () => exchange(family)))
       await bulk.finish()
     }
@@ -104,12 +104,13 @@ test('ARP, neighbour discovery, ICMP, UDP and other TCP ports cross untouched, n
       for (const host of [lab.y, lab.z]) await host.run('ip', ['neigh', 'flush', 'all'])
       using atY = new FrameCapture(lab.y)
       using atZ = new FrameCapture(lab.z)
-      const own = await connects(lab.y, at(family, 'z', OTHER))
-      assert.deepEqual(peersOf(family, 'z', OTHER).at(-1), own, 'the very connection of Y')
+      const own = await connects(lab.y, at(family, 'z', OTHER), ARRIVES_MS)
+      const isOwn = (peer: Endpoint): boolean => own !== undefined && sameEndpoint(peer, own)
+      await until(() => peersOf(family, 'z', OTHER).some(isOwn), 'very connection of Y at Z')
       sendDatagram(lab.y, domainOf(family), encodeSockaddr(at(family, 'z', WEB)))
       const unreachable = family === 4 ? 3 : 1 // RFC 792; RFC 4443 §3.1
       const isRefusal = (frame: Frame): boolean => frame.protocol === 'icmp' && frame.icmpType === unreachable
-      await until(() => atY.frames().some(isRefusal), 2_000, `ICMP answer over IPv${family}`)
+      await until(() => atY.frames().some(isRefusal), `ICMP answer over IPv${family}`)
       assert.match(await lab.y.run('ip', ['neigh', 'show', z]), new RegExp(mac.z), "Z's own MAC address")
       assert.match(await lab.z.run('ip', ['neigh', 'show', y]), new RegExp(mac.y), "Y's own MAC address")
       const fromY = atZ.frames().filter(({ source }) => source === y)
@@ -198,9 +199,10 @@ for (const [from, taken] of [
           [lab.y, 'y', 'z'],
           [lab.z, 'z', 'y'],
         ] as const) {
-          const own = await connects(host, at(family, other, WEB))
+          const before = peersOf(family, other, WEB).length
+          const own = await connects(host, at(family, other, WEB), ARRIVES_MS)
           assert.notEqual(own, undefined)
-          await until(() => peersOf(family, other, WEB).length > 0, 1_000, 'connection')
+          await until(() => peersOf(family, other, WEB).length > before, 'connection')
           const isTaken = !sameEndpoint(peersOf(family, other, WEB).at(-1)!, own!)
           assert.equal(isTaken, taken[name], `from ${name} over IPv${family}`)
           flows += isTaken ? 1 : 0
@@ -259,7 +261,7 @@ class Bulk {
       if (this.#enough || this.#socket.destroyed) break
       this.#hash.update(chunk)
       this.bytes += chunk.length
-      if (!this.#socket.write(chunk)) await Promise.race([once(this.#socket, 'drain'), once(this.#socket, 'close')])
+      if (!this.#socket.write(chunk)) await drained(this.#socket)
     }
     this.#socket.end()
   }
@@ -295,14 +297,16 @@ async function exchange(family: Family, limpid?: LimpidProcess) {
   const { bytes, failure } = await received
   socket.destroy()
   assert.deepEqual({ bytes, failure }, { bytes: 4, failure: undefined })
-  return (await limpid?.nextRecord(2_000))!
+  return (await limpid?.nextRecord())!
 }
 
 /** Whether a connection of Y reaches Z itself. */
 async function assertReaches(family: Family, port: number, expected: boolean): Promise<void> {
-  const own = await connects(lab.y, at(family, 'z', port))
+  const own = await connects(lab.y, at(family, 'z', port), expected ? ARRIVES_MS : undefined)
   assert.equal(own !== undefined, expected, `IPv${family}, port ${port}`)
-  if (own !== undefined) assert.ok(peersOf(family, 'z', port).some((peer) => sameEndpoint(peer, own)))
+  if (own !== undefined) {
+    await until(() => peersOf(family, 'z', port).some((peer) => sameEndpoint(peer, own)), 'connection at Z itself')
+  }
 }
 
 /** The kernel takes them away when the process that holds them has ended. */

@@ -65,13 +65,9 @@ for (const backend of ['nft', 'iptables']) {
 
 test('the health of a forward is told when it changes: a server that stops answering, and answers again', async () => {
   const limpid = await LimpidProcess.start(lab.x, ['run', '-c', config('nft', 'client')])
-  await until(
-    () => limpid.stderr.includes('forward web4: 10.0.4.2:80 does not answer'),
-    3_000,
-    'word of the dead server',
-  )
+  await until(() => limpid.stderr.includes('forward web4: 10.0.4.2:80 does not answer'), 'word of the dead server')
   const server = await serve(lab.z, { address: ADDRESSES[4].z, port: 80 }, (socket) => socket.end())
-  await until(() => limpid.stderr.includes('forward web4: 10.0.4.2:80 answers again'), 3_000, 'word of the server')
+  await until(() => limpid.stderr.includes('forward web4: 10.0.4.2:80 answers again'), 'word of the server')
   await server[Symbol.asyncDispose]()
   assert.equal(await limpid.stop(), 0, limpid.stderr)
   assert.equal(limpid.stderr.match(/web4: .* does not answer/g)?.length, 1, limpid.stderr)

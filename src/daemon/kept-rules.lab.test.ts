@@ -29,26 +29,26 @@ test('a sysctl of the plan is put back, and has its former value in the end', as
   const rules = await KeptRules.install(plan({ sysctls: [{ key: KEY, value: '2', former, why: 'a test' }] }), note)
   setSysctl(KEY, '1')
   const startedAt = performance.now()
-  await until(() => readSysctl(KEY) === '2', 5_000, 'restored sysctl')
+  await until(() => readSysctl(KEY) === '2', 'restored sysctl')
   console.log(`a sysctl was put back after ${(performance.now() - startedAt).toFixed(0)} ms`)
-  await until(() => rules.restorations === 1, 1_000, 'count')
+  await until(() => rules.restorations === 1, 'count')
   await rules.remove({ keepGuard: false })
   assert.match(
     notes.at(-1)!,
     /^rules restored in \d+ ms: sysctl net\.ipv4\.conf\.lo\.rp_filter was changed to 1 \(1 rest/,
   )
   assert.equal(readSysctl(KEY), former)
-  await until(() => readdirSync('/proc/self/fd').length <= descriptors, 2_000, 'closing of all descriptors')
+  await until(() => readdirSync('/proc/self/fd').length <= descriptors, 'closing of all descriptors')
 })
 
 test('rules that were installed to stay are kept, too, until they are removed by `limpid rules remove`', async () => {
   await installRuleset(plan(), { owner: 'persistent' })
   const rules = await KeptRules.install(plan(), note)
   await mustRun('nft', ['flush', 'ruleset'])
-  await until(() => rules.restorations === 1, 5_000, 'restoration')
+  await until(() => rules.restorations === 1, 'restoration')
   assert.deepEqual(await verifyRuleset(plan()), [])
   await removeRuleset(plan().rules)
-  await until(() => notes.at(-1)?.includes('limpid rules remove') === true, 5_000, 'note')
+  await until(() => notes.at(-1)?.includes('limpid rules remove') === true, 'note')
   assert.equal(await mustRun('nft', ['list', 'ruleset']), '')
   assert.doesNotMatch(await mustRun('ip', ['rule']), /fwmark/)
   await rules.remove({ keepGuard: false })
@@ -59,10 +59,10 @@ test('an nft table of somebody else that takes the place of ours is left alone, 
   await mustRun('nft', ['-f', '-'], {
     input: 'delete table inet limpid-guard\ntable inet limpid-guard {\n\tchain theirs {\n\t}\n}\n',
   })
-  await until(() => notes.at(-1)?.includes('of somebody else') === true, 5_000, 'note')
+  await until(() => notes.at(-1)?.includes('of somebody else') === true, 'note')
   assert.match(await mustRun('nft', ['list', 'tables']), /limpid-guard/)
   await mustRun('nft', ['delete', 'table', 'inet', 'limpid-guard'])
-  await until(() => rules.restorations > 0, 5_000, 'restoration')
+  await until(() => rules.restorations > 0, 'restoration')
   assert.deepEqual(await verifyRuleset(plan()), [])
   await rules.remove({ keepGuard: false })
   assert.equal(await mustRun('nft', ['list', 'ruleset']), '')

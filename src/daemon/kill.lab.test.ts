@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { after, afterEach, before, test } from 'node:test'
 import { LIMPID_PROGRAM as LIMPID, LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { ADDRESSES, raiseTopology, type Topology } from '../lab/topology.ts'
@@ -19,6 +19,27 @@ before(async () => {
 })
 
 after(() => lab.close())
+
+const launched: LimpidProcess[] = []
+
+function launch(args: readonly string[]): LimpidProcess {
+  const limpid = LimpidProcess.launch(lab.x, args)
+  launched.push(limpid)
+  return limpid
+}
+
+async function start(args: readonly string[]): Promise<LimpidProcess> {
+  const limpid = launch(args)
+  await limpid.ready()
+  return limpid
+}
+
+/** What a test that failed has left behind must not fail those after it. */
+afterEach(async () => {
+  const left = launched.splice(0).filter(({ child }) => child.exitCode === null && child.signalCode === null)
+  for (const limpid of left) await limpid.stop('SIGKILL')
+  if (left.length > 0) await lab.x.run(process.execPath, [LIMPID, 'rules', 'remove'])
+})
 
 /** All that rules consist of on X, as text that can be compared. */
 async function kernelState(): Promise<string> {
@@ -69,12 +90,12 @@ async function reaches(endpoint: { address: string; port: number }): Promise<boo
 test('T23: killed at any moment of its start, it leaves no table; the next start sweeps the rest, and its stop leaves nothing', async () => {
   const pristine = await kernelState()
   for (let delay = 20; delay <= 420; delay += 40) {
-    const limpid = LimpidProcess.launch(lab.x, RUN)
+    const limpid = launch(RUN)
     await sleep(delay)
     await limpid.stop('SIGKILL')
     await tablesGone()
   }
-  const limpid = await LimpidProcess.start(lab.x, RUN)
+  const limpid = await start(RUN)
   const rules = (await lab.x.run('ip', ['rule'])).split('\n').filter((line) => line.includes('19536'))
   assert.equal(rules.length, 1, 'one ip rule of ours, not one for each start')
   assert.equal(await limpid.stop(), 0, limpid.stderr)
@@ -86,7 +107,7 @@ for (const onDown of ['open', 'closed'] as const) {
     const pristine = await kernelState()
     await using server4 = await serve(lab.z, endpoints[0]!, (socket) => socket.pipe(socket))
     await using server6 = await serve(lab.z, endpoints[1]!, (socket) => socket.pipe(socket))
-    const first = await LimpidProcess.start(lab.x, [...RUN, '--on-down', onDown])
+    const first = await start([...RUN, '--on-down', onDown])
     for (const endpoint of endpoints) assert.equal(await reaches(endpoint), true, 'through the proxy')
     await first.recorded(2)
     const load = setInterval(() => {
@@ -106,7 +127,7 @@ for (const onDown of ['open', 'closed'] as const) {
     }
     assert.equal((await ownTables()).length, onDown === 'open' ? 0 : 1)
     const restartAt = performance.now()
-    const second = await LimpidProcess.start(lab.x, [...RUN, '--on-down', onDown])
+    const second = await start([...RUN, '--on-down', onDown])
     for (const endpoint of endpoints) assert.equal(await reaches(endpoint), true, 'through the proxy again')
     const backMs = performance.now() - restartAt
     assert.ok(backMs < 2_000, `${backMs} ms`)
@@ -141,12 +162,12 @@ test("T26: another's nft table, ip rules and routes are bit-identical after inst
   await lab.x.run('ip', ['-6', 'rule', 'add', 'pref', '5000', 'fwmark', '0x1/0xff', 'lookup', '100'])
   const before = await kernelState()
   for (const onDown of ['open', 'closed']) {
-    const limpid = await LimpidProcess.start(lab.x, [...RUN, '--on-down', onDown])
+    const limpid = await start([...RUN, '--on-down', onDown])
     assert.notEqual(await kernelState(), before)
     assert.equal(await limpid.stop(), 0, limpid.stderr)
     assert.equal(await kernelState(), before)
   }
-  const limpid = await LimpidProcess.start(lab.x, RUN)
+  const limpid = await start(RUN)
   await limpid.stop('SIGKILL')
   await tablesGone()
   await lab.x.run(process.execPath, [LIMPID, 'rules', 'remove'])
@@ -168,12 +189,12 @@ test('with --keep-guard a clean stop lets nothing pass either; the next start se
   const pristine = await kernelState()
   const closed = [...RUN, '--on-down', 'closed']
   await using _server = await serve(lab.z, endpoints[0]!, (socket) => socket.pipe(socket))
-  const first = await LimpidProcess.start(lab.x, [...closed, '--keep-guard'])
+  const first = await start([...closed, '--keep-guard'])
   assert.ok(await reaches(endpoints[0]!))
   assert.equal(await first.stop(), 0, first.stderr)
   assert.deepEqual(await ownTables(), ['table inet limpid-guard'])
   assert.equal(await reaches(endpoints[0]!), false)
-  const second = await LimpidProcess.start(lab.x, closed)
+  const second = await start(closed)
   assert.ok(await reaches(endpoints[0]!))
   assert.equal(await second.stop(), 0, second.stderr)
   assert.ok(await reaches(endpoints[0]!), 'and directly again')

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
-import { after, before, test } from 'node:test'
+import { after, before, describe, test } from 'node:test'
 import type { Host } from '../lab/host.ts'
 import { LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
@@ -16,10 +16,12 @@ const CLIENTS = 500
 const CURLS = 2 // one curl makes 300 transfers at once at the most (--parallel-max)
 const FAMILIES = [4, 6] as const
 const MODES = ['tproxy', 'redirect', 'mark'] as const
+type Mode = (typeof MODES)[number]
 const BACKENDS = ['nft', 'iptables'] as const
 const ANSWER = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok'
-const PORTS = [80, 81, 82] as const
-const EXCHANGE_MS = 3_000
+/** What is tried of a mode at once: a listener for each, told apart by their ports. */
+const TRIED = ['any process', 'named user', 'excluded user', 'other user', 'named cgroup', 'excluded cgroup'] as const
+type Tried = (typeof TRIED)[number]
 
 let lab: Topology
 const servers: LabServer[] = []
@@ -27,9 +29,11 @@ const servers: LabServer[] = []
 before(async () => {
   lab = await raiseTopology()
   // iptables leaves its tables behind when it was the first to use them
-  await plantOthersRules({ mode: 'redirect', path: 'local', backend: 'iptables', topology: lab })
+  await plantOthersRules({ modes: ['redirect'], path: 'local', backend: 'iptables', topology: lab })
   for (const family of FAMILIES) {
-    for (const port of PORTS) servers.push(await serve(lab.z, web(family, port), answer))
+    for (const port of MODES.flatMap((mode) => TRIED.map((tried) => portOf(mode, tried)))) {
+      servers.push(await serve(lab.z, web(family, port), answer))
+    }
   }
 })
 
@@ -47,7 +51,11 @@ function answer(socket: ReturnType<Host['connect']>): void {
   socket.on('end', () => socket.end())
 }
 
-function web(family: Family, port: number = PORTS[0]): Endpoint {
+function portOf(mode: Mode, tried: Tried): number {
+  return 80 + 10 * MODES.indexOf(mode) + TRIED.indexOf(tried)
+}
+
+function web(family: Family, port: number): Endpoint {
   return { address: ADDRESSES[family].z, port }
 }
 
@@ -56,122 +64,129 @@ function peersOf(to: Endpoint): Endpoint[] {
 }
 
 let nextPort = 20_000 // below the kernel's own
+let limpid: LimpidProcess
 
 for (const backend of BACKENDS) {
-  for (const mode of MODES) {
-    const flags = ['--intercept', mode, '--path', 'local', '--ports', '80', '--backend', backend]
+  describe(`${backend}, every mode in one ruleset`, () => {
+    let pristine: string
+    let cgroup: TestCgroup | string
+    const older = new Map<string, Talk>()
 
-    test(`R14: ${mode}, ${backend}: ${CLIENTS} parallel connections made on X are each taken once, and all answered`, async () => {
-      const { x } = lab
-      const pristine = await kernelState(x)
-      await whileRunning(flags, async (limpid) => {
-        for (const [index, family] of FAMILIES.entries()) {
-          assert.deepEqual(await fetchAll(x, family), { 200: CLIENTS })
-          const total = CLIENTS * (index + 1)
-          await limpid.recorded(total)
-          const { dials, flowsOpen, flowsTotal, endedBy } = await limpid.stats()
-          assert.deepEqual({ dials, flowsOpen, flowsTotal }, { dials: total, flowsOpen: 0, flowsTotal: total })
-          assert.deepEqual(endedBy, { closed: total })
+    before(async () => {
+      pristine = await kernelState(lab.x)
+      cgroup = await TestCgroup.make()
+      for (const mode of MODES) {
+        // a port that no flow of an earlier test had: conntrack, which comes with the rules, would take it for that flow's
+        const port = nextPort++
+        for (const family of FAMILIES) {
+          const from = { address: ADDRESSES[family].xz, port }
+          older.set(`${mode} ${family}`, await Talk.open(lab.x, web(family, portOf(mode, 'any process')), from))
         }
-      })
-      assert.equal(await kernelState(x), pristine, 'nothing is left')
-    })
-
-    test(`${mode}, ${backend}: a connection older than the rules goes on while new ones are taken; what Y sends passes by`, async () => {
-      const { x, y } = lab
-      // a port that no flow of an earlier test had: conntrack, which comes with the rules, would take it for that flow's
-      const port = nextPort++
-      const older = await Promise.all(
-        FAMILIES.map((family) => Talk.open(x, web(family), { address: ADDRESSES[family].xz, port })),
-      )
-      await whileRunning(flags, async (limpid) => {
-        for (const [index, family] of FAMILIES.entries()) {
-          await older[index]!.say('still here')
-          await assertTaken(x, family, true)
-          await assertTaken(y, family, false)
-          await older[index]!.say('and afterwards')
-        }
-        assert.equal((await limpid.stats()).flowsTotal, FAMILIES.length)
-      })
-      for (const talk of older) {
-        await talk.say('also without the rules')
-        talk.close()
       }
+      limpid = await LimpidProcess.start(lab.x, ['run', '-c', fileWith(backend, cgroup)])
     })
 
-    test(`${mode}, ${backend}: only processes of the named users are taken, and none of the excluded ones`, async () => {
-      const tried = [
-        { condition: { uids: 0 }, taken: true },
-        { condition: { exclude: { uids: 0 } }, taken: false },
-        // xt_owner takes no uid that is not mapped, and in the lab 0 alone is
-        ...(backend === 'nft' ? [{ condition: { uids: '1-65534' }, taken: false }] : []),
-      ]
-      const file = fileWith(
-        mode,
-        backend,
-        tried.map(({ condition }) => condition),
-      )
-      await whileRunning(file, async () => {
-        for (const [i, { condition, taken }] of tried.entries()) {
-          for (const family of FAMILIES) {
-            await assertTaken(lab.x, family, taken, { port: PORTS[i]!, what: JSON.stringify(condition) })
+    after(async () => {
+      await limpid.stop()
+      for (const talk of older.values()) talk.close()
+      if (typeof cgroup !== 'string') cgroup.remove()
+    })
+
+    for (const mode of MODES) {
+      const port = portOf(mode, 'any process')
+
+      test(`${mode}, ${backend}: a connection older than the rules goes on while new ones are taken; what Y sends passes by`, async () => {
+        const flows = (await limpid.stats()).flowsTotal
+        for (const family of FAMILIES) {
+          const talk = older.get(`${mode} ${family}`)!
+          await talk.say('still here')
+          await assertTaken(lab.x, web(family, port), true)
+          await assertTaken(lab.y, web(family, port), false)
+          await talk.say('and afterwards')
+        }
+        assert.equal((await limpid.stats()).flowsTotal, flows + FAMILIES.length)
+      })
+
+      test(`R14: ${mode}, ${backend}: ${CLIENTS} parallel connections made on X are each taken once, and all answered`, async () => {
+        for (const family of FAMILIES) {
+          await limpid.recorded((await limpid.stats()).flowsTotal)
+          const { dials, flowsTotal, endedBy } = await limpid.stats()
+          assert.deepEqual(await fetchAll(lab.x, web(family, port)), { 200: CLIENTS })
+          await limpid.recorded(flowsTotal + CLIENTS)
+          const now = await limpid.stats()
+          assert.deepEqual(
+            { dials: now.dials, flowsOpen: now.flowsOpen, flowsTotal: now.flowsTotal },
+            { dials: dials + CLIENTS, flowsOpen: 0, flowsTotal: flowsTotal + CLIENTS },
+          )
+          assert.deepEqual(now.endedBy, { ...endedBy, closed: (endedBy.closed ?? 0) + CLIENTS })
+        }
+      })
+
+      test(`${mode}, ${backend}: only processes of the named users are taken, and none of the excluded ones`, async () => {
+        for (const family of FAMILIES) {
+          await assertTaken(lab.x, web(family, portOf(mode, 'named user')), true, 'uids: 0')
+          await assertTaken(lab.x, web(family, portOf(mode, 'excluded user')), false, 'exclude: uids: 0')
+          if (backend === 'iptables') continue
+          await assertTaken(lab.x, web(family, portOf(mode, 'other user')), false, 'uids: 1-65534')
+        }
+      })
+
+      test(`${mode}, ${backend}: only processes of a named cgroup are taken, and not those of an excluded one`, async (t) => {
+        const group = cgroup
+        if (typeof group === 'string') return t.skip(group)
+        for (const family of FAMILIES) {
+          for (const [tried, wanted] of [
+            ['named cgroup', true],
+            ['excluded cgroup', false],
+          ] as const) {
+            const to = web(family, portOf(mode, tried))
+            await assertTaken(lab.x, to, !wanted, 'outside')
+            await group.within(() => assertTaken(lab.x, to, wanted, 'inside'))
           }
         }
       })
-    })
+    }
 
-    test(`${mode}, ${backend}: only processes of a named cgroup are taken, and not those of an excluded one`, async (t) => {
-      const cgroup = await TestCgroup.make()
-      if (typeof cgroup === 'string') return t.skip(cgroup)
-      try {
-        const conditions = [{ cgroups: cgroup.name }, { exclude: { cgroups: cgroup.name } }]
-        await whileRunning(fileWith(mode, backend, conditions), async () => {
-          for (const family of FAMILIES) {
-            for (const [port, wanted] of [
-              [PORTS[0], true],
-              [PORTS[1], false],
-            ] as const) {
-              await assertTaken(lab.x, family, !wanted, { port, what: 'outside' })
-              await cgroup.within(() => assertTaken(lab.x, family, wanted, { port, what: 'inside' }))
-            }
-          }
-        })
-      } finally {
-        cgroup.remove()
-      }
+    test(`${backend}: stopped, nothing is left of the rules, and connections older than they go on`, async () => {
+      assert.equal(await limpid.stop(), 0, limpid.stderr)
+      for (const talk of older.values()) await talk.say('also without the rules')
+      assert.equal(await kernelState(lab.x), pristine, 'nothing is left')
     })
-  }
+  })
 }
 
-/** Runs `limpid run` with these flags on X; it must end well. */
-async function whileRunning(flags: readonly string[], work: (limpid: LimpidProcess) => Promise<void>): Promise<void> {
-  const limpid = await LimpidProcess.start(lab.x, ['run', ...flags])
-  try {
-    await work(limpid)
-  } finally {
-    await limpid.stop()
+/** A configuration file with a listener of each mode for all that is tried. */
+function fileWith(backend: (typeof BACKENDS)[number], cgroup: TestCgroup | string): string {
+  const conditions: Partial<Record<Tried, object>> = {
+    'any process': {},
+    'named user': { uids: 0 },
+    'excluded user': { exclude: { uids: 0 } },
+    // xt_owner takes no uid that is not mapped, and in the lab 0 alone is
+    ...(backend === 'nft' ? { 'other user': { uids: '1-65534' } } : {}),
+    ...(typeof cgroup === 'string'
+      ? {}
+      : { 'named cgroup': { cgroups: cgroup.name }, 'excluded cgroup': { exclude: { cgroups: cgroup.name } } }),
   }
-  assert.equal(await limpid.exited, 0, limpid.stderr)
-}
-
-/** The flags for a configuration file with a listener for each condition, told apart by their ports. */
-function fileWith(intercept: string, backend: string, conditions: readonly object[]): string[] {
+  const listeners = MODES.flatMap((intercept) =>
+    Object.entries(conditions).map(([tried, condition]) => {
+      return { intercept, paths: 'local', ports: portOf(intercept, tried as Tried), ...condition }
+    }),
+  )
   const file = '/run/local-path.yaml'
-  const listeners = conditions.map((condition, i) => ({ intercept, paths: 'local', ports: PORTS[i], ...condition }))
   writeFileSync(file, JSON.stringify({ listeners, rules: { backend } }))
-  return ['-c', file]
+  return file
 }
 
 /** Requests from curl, or from Node where there is none; how many got which status. */
-async function fetchAll(host: Host, family: Family): Promise<Record<string, number>> {
-  const answers = isInstalled('curl') ? await fetchWithCurl(host, family) : await fetchWithNode(host, family)
+async function fetchAll(host: Host, to: Endpoint): Promise<Record<string, number>> {
+  const answers = isInstalled('curl') ? await fetchWithCurl(host, to) : await fetchWithNode(host, to)
   const counts: Record<string, number> = {}
   for (const text of answers) counts[text] = (counts[text] ?? 0) + 1
   return counts
 }
 
-async function fetchWithCurl(host: Host, family: Family): Promise<string[]> {
-  const url = `url = "http://${formatEndpoint(web(family))}/"\noutput = "/dev/null"\n`
+async function fetchWithCurl(host: Host, to: Endpoint): Promise<string[]> {
+  const url = `url = "http://${formatEndpoint(to)}/"\noutput = "/dev/null"\n`
   const args = [
     '-sgZ',
     '--parallel-immediate',
@@ -188,11 +203,11 @@ async function fetchWithCurl(host: Host, family: Family): Promise<string[]> {
   return (await Promise.all(runs)).flatMap((text) => text.split('\n')).filter((line) => line !== '')
 }
 
-async function fetchWithNode(host: Host, family: Family): Promise<string[]> {
+async function fetchWithNode(host: Host, to: Endpoint): Promise<string[]> {
   console.log('# curl is not installed: the clients are those of Node')
   return await Promise.all(
     Array.from({ length: CLIENTS }, async () => {
-      const socket = host.connect(web(family))
+      const socket = host.connect(to)
       socket.write('GET / HTTP/1.1\r\n\r\n')
       let text = ''
       socket.on('data', (chunk: Buffer) => {
@@ -229,7 +244,7 @@ class Talk {
   async say(line: string): Promise<void> {
     this.#heard = ''
     this.#socket.write(line)
-    await until(() => this.#heard === `echo ${line}`, EXCHANGE_MS, `answer to "${line}", but "${this.#heard}"`)
+    await until(() => this.#heard === `echo ${line}`, `answer to "${line}", but "${this.#heard}"`)
   }
 
   get client(): Endpoint {
@@ -242,13 +257,7 @@ class Talk {
 }
 
 /** Whether the server sees the client's own socket, or another one. */
-async function assertTaken(
-  host: Host,
-  family: Family,
-  taken: boolean,
-  { port, what }: { port: number; what: string } = { port: PORTS[0], what: host.name },
-): Promise<void> {
-  const to = web(family, port)
+async function assertTaken(host: Host, to: Endpoint, taken: boolean, what = host.name): Promise<void> {
   const peersBefore = peersOf(to).length
   const talk = await Talk.open(host, to)
   const { client } = talk

@@ -7,7 +7,7 @@ import type { BackendChoice, Intercept, Path } from '../config/types.ts'
 import type { Host } from '../lab/host.ts'
 import type { LimpidProcess } from '../lab/limpid-process.ts'
 import type { Topology } from '../lab/topology.ts'
-import { patternHash, type Received, receiveAll, sendPattern, serve, sleep } from '../lab/traffic.fixture.ts'
+import { patternHash, type Received, receiveAll, sendPattern, serve, sleep, until } from '../lab/traffic.fixture.ts'
 import { type Endpoint, type Family, formatEndpoint, sameEndpoint } from '../net/address.ts'
 
 export type Mode = Exclude<Intercept, 'none'>
@@ -18,43 +18,73 @@ export const PATHS: readonly Path[] = ['forwarded', 'local', 'bridged']
 export const BACKENDS: readonly BackendName[] = ['nft', 'iptables']
 export const FAMILIES: readonly Family[] = [4, 6]
 
+/** Modes that share a ruleset: conntrack, which the second two bring, must not be there for the first two. */
+export const GROUPS: readonly (readonly Mode[])[] = [
+  ['tproxy', 'mark'],
+  ['redirect', 'dnat'],
+]
+
+/** For what must arrive: a slow machine is no failure. */
+export const ARRIVES_MS = 10_000
+
 const SIZE = 200_000
-const EXCHANGE_MS = 10_000 // a slow machine is no failure
 const ATTEMPT_MS = 250 // longer than an answer takes, shorter than the second after which a lost SYN is sent again
 const CLIENT_SEED = 5
 const SERVER_SEED = 9
 
 /** What is tried of a mode, path and backend at once: a listener for each, told apart by their ports. */
-export const LISTENERS = [
-  { name: 'keeps', port: 80, source: 'client', onDown: 'open' },
-  { name: 'hides', port: 81, source: 'proxy', onDown: 'open' },
-  { name: 'closed', port: 82, source: 'proxy', onDown: 'closed' },
-  { name: 'same-port', port: 83, source: 'client-port', onDown: 'closed' },
+const LISTENERS = [
+  { name: 'keeps', source: 'client', onDown: 'open' },
+  { name: 'hides', source: 'proxy', onDown: 'open' },
+  { name: 'closed', source: 'proxy', onDown: 'closed' },
+  { name: 'same-port', source: 'client-port', onDown: 'closed' },
 ] as const
-export type Tried = (typeof LISTENERS)[number]
+export type ListenerName = (typeof LISTENERS)[number]['name']
 
+/** A path and backend with the modes whose listeners are in one ruleset. */
 export interface Cell {
-  readonly mode: Mode
+  readonly modes: readonly Mode[]
   readonly path: Path
   readonly backend: BackendName
   readonly topology: Topology
 }
 
+/** A listener of one mode. */
+export interface Tried {
+  readonly mode: Mode
+  readonly name: ListenerName
+  readonly port: number
+  readonly source: (typeof LISTENERS)[number]['source']
+  readonly onDown: (typeof LISTENERS)[number]['onDown']
+}
+
+export function listenersOf(modes: readonly Mode[]): Tried[] {
+  return modes.flatMap((mode) => LISTENERS.map((tried) => ({ ...tried, mode, port: portOf(mode, tried.name) })))
+}
+
+/** The original destination's port by which a listener of the matrix is told from the others. */
+export function portOf(mode: Mode, name: ListenerName): number {
+  return 80 + 10 * MODES.indexOf(mode) + LISTENERS.findIndex((tried) => tried.name === name)
+}
+
 /** A configuration file with the listeners of a cell, which goes with `folder`. */
-export function configFile({ mode, path, backend, topology }: Cell, folder: string): string {
-  const listeners = LISTENERS.map(({ name, port, source, onDown }) => ({
-    ...{ name, intercept: mode, paths: [path], ports: [port], source, onDown },
-    ...listenOf(mode, topology, port),
-  }))
-  const file = join(folder, `${mode}-${path}-${backend}.yaml`)
+export function configFile({ modes, path, backend, topology }: Cell, folder: string): string {
+  const listeners = listenersOf(modes).map((tried) => {
+    const { mode, name, port, source, onDown } = tried
+    return {
+      ...{ name: `${mode}-${name}`, intercept: mode, paths: [path], ports: [port], source, onDown },
+      ...listenOf(tried, topology),
+    }
+  })
+  const file = join(folder, `${modes.join('-')}-${path}-${backend}.yaml`)
   writeFileSync(file, JSON.stringify({ listeners, rules: { backend } }))
   return file
 }
 
 /** Where it waits, when that is not left to the default: with redirect, one of them at a random port of several. */
-function listenOf(mode: Mode, topology: Topology, port: number): { readonly listen?: readonly string[] } {
+function listenOf({ mode, name, port }: Tried, topology: Topology): { readonly listen?: readonly string[] } {
   if (mode === 'dnat') return { listen: FAMILIES.map((family) => formatEndpoint(dnatEndpoint(topology, family, port))) }
-  return mode === 'redirect' && port === 81 ? { listen: ['50180-50183'] } : {}
+  return mode === 'redirect' && name === 'hides' ? { listen: ['50180-50183'] } : {}
 }
 
 function dnatEndpoint({ addresses }: Topology, family: Family, port: number): Endpoint {
@@ -72,15 +102,15 @@ export function dialler({ path, topology }: Cell): Host {
   return path === 'local' ? topology.x : topology.y
 }
 
-/** The servers on Z, on all ports of both families: each reads until FIN, then answers with a pattern. */
+/** The servers on Z, on these ports of both families: each reads until FIN, then answers with a pattern. */
 export class Servers implements AsyncDisposable {
   readonly #servers = new Map<string, Awaited<ReturnType<typeof serve>>>()
   readonly heard: Received[] = []
 
-  static async start({ z, addresses }: Topology): Promise<Servers> {
+  static async start({ z, addresses }: Topology, ports: readonly number[]): Promise<Servers> {
     const servers = new Servers()
     for (const family of FAMILIES) {
-      for (const { port } of LISTENERS) {
+      for (const port of ports) {
         const endpoint = { address: addresses[family].z, port }
         const server = await serve(z, endpoint, async (socket) => {
           servers.heard.push(await receiveAll(socket))
@@ -98,6 +128,12 @@ export class Servers implements AsyncDisposable {
     return this.#servers.get(`${family} ${port}`)!.peers
   }
 
+  /** Waits until accept() has told of this client. */
+  async untilPeer(family: Family, port: number, client: Endpoint): Promise<void> {
+    const has = (): boolean => this.peers(family, port).some((peer) => sameEndpoint(peer, client))
+    await until(has, `connection of ${formatEndpoint(client)} at port ${port}`)
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const server of this.#servers.values()) await server[Symbol.asyncDispose]()
   }
@@ -107,7 +143,7 @@ export class Servers implements AsyncDisposable {
 export async function assertCarried(
   cell: Cell,
   family: Family,
-  { name, port, source }: Tried,
+  { mode, name, port, source }: Tried,
   servers: Servers,
   limpid: LimpidProcess,
 ): Promise<void> {
@@ -116,14 +152,14 @@ export async function assertCarried(
   limpid.skipRecords()
   servers.heard.length = 0
   const socket = dialler(cell).connect(to)
-  const timer = setTimeout(() => socket.destroy(), EXCHANGE_MS)
+  const timer = setTimeout(() => socket.destroy(), ARRIVES_MS)
   const received = receiveAll(socket)
   await sendPattern(socket, CLIENT_SEED, SIZE)
   const client = { address: socket.localAddress ?? '', port: socket.localPort ?? 0 }
   socket.end()
   const answer = await received
   clearTimeout(timer)
-  const what = `${name} (source ${source}), IPv${family}`
+  const what = `${mode}, ${name} (source ${source}), IPv${family}`
   assert.deepEqual(answer, { bytes: SIZE, sha256: patternHash(SERVER_SEED, SIZE), failure: undefined }, what)
   const sent = { bytes: SIZE, sha256: patternHash(CLIENT_SEED, SIZE), failure: undefined }
   assert.deepEqual(servers.heard, [sent], `${what}: what the server heard`)
@@ -142,7 +178,7 @@ export async function assertCarried(
       sourceAddr: record.sourceAddr,
       reason: record.reason,
     },
-    { listener: name, client, originalDst: to, upstream: to, sourceAddr: seen, reason: 'closed' },
+    { listener: `${mode}-${name}`, client, originalDst: to, upstream: to, sourceAddr: seen, reason: 'closed' },
     `${what}: the flow's record`,
   )
 }
@@ -169,13 +205,7 @@ export class KeepsDialling {
 }
 
 /** Milliseconds until the server itself answers: its peer is then the client's own socket. */
-export async function answersDirectly(
-  cell: Cell,
-  family: Family,
-  port: number,
-  servers: Servers,
-  withinMs: number,
-): Promise<number> {
+export async function answersDirectly(cell: Cell, family: Family, port: number, servers: Servers): Promise<number> {
   const startedAt = performance.now()
   for (;;) {
     const client = await connects(dialler(cell), { address: cell.topology.addresses[family].z, port })
@@ -185,7 +215,7 @@ export async function answersDirectly(
     }
     const ms = performance.now() - startedAt
     assert.ok(
-      ms < withinMs,
+      ms < ARRIVES_MS,
       `${formatEndpoint({ address: '::', port })}: no direct answer over IPv${family} in ${ms} ms`,
     )
     await sleep(10)
@@ -223,7 +253,7 @@ export async function kernelState(host: Host): Promise<string> {
 }
 
 /** Rules of somebody else in every place where ours may go. */
-export async function plantOthersRules({ topology, mode, path, backend }: Cell): Promise<void> {
+export async function plantOthersRules({ topology, modes, path, backend }: Cell): Promise<void> {
   const { x } = topology
   await x.run('nft', ['-f', '-'], {
     input: `table inet others {
@@ -236,7 +266,7 @@ export async function plantOthersRules({ topology, mode, path, backend }: Cell):
   }
   if (backend === 'nft') return
   // a table nat brings conntrack, which tproxy and mark must do without
-  const rewrites = mode === 'redirect' || mode === 'dnat'
+  const rewrites = modes.includes('redirect') || modes.includes('dnat')
   for (const program of ['iptables', 'ip6tables']) {
     const tables = Object.entries(BUILT_IN).filter(([table]) => rewrites || table !== 'nat')
     const rules = tables.flatMap(([table, chains]) => [

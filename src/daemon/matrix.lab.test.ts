@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
+import type { Path } from '../config/types.ts'
 import { Host } from '../lab/host.ts'
 import { LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { raiseBridge, raiseTopology, type Topology, X_TO_Y } from '../lab/topology.ts'
 import { sleep } from '../lab/traffic.fixture.ts'
 import {
+  ARRIVES_MS,
   answersDirectly,
   assertCarried,
   BACKENDS,
@@ -15,19 +19,21 @@ import {
   connects,
   dialler,
   FAMILIES,
+  GROUPS,
   KeepsDialling,
   kernelState,
-  LISTENERS,
+  listenersOf,
   MODES,
+  type Mode,
   PATHS,
   plantOthersRules,
+  portOf,
   Servers,
   temporaryFolder,
 } from './matrix.fixture.ts'
 
 await enterNamespaces()
 
-const DIRECT_MS = 2_000
 const STRANGER = { address: '10.0.5.1', gateway: '10.0.5.101' }
 const folder = temporaryFolder()
 const results = new Map<string, string>()
@@ -40,30 +46,36 @@ A second ok: with conntrack off for all packets of the proxy's host.
 After SIGKILL what is open reached the server itself within ${slowestOpen.toFixed(0)} ms.`)
 })
 
-// a cell waits most of its time: for what must not arrive
-describe('mode × path × family × backend', { concurrency: 4 }, () => {
+describe('mode × path × family × backend', { concurrency: 2 }, () => {
   for (const backend of BACKENDS) {
     for (const path of PATHS) {
-      for (const mode of MODES) {
-        test(`${mode}, ${path}, ${backend}: bytes, peers, original destination; open and closed after a kill; nothing left`, async () => {
+      for (const modes of GROUPS) {
+        test(`${modes.join(' and ')}, ${path}, ${backend}: bytes, peers, original destination; open and closed after a kill; nothing left`, async () => {
           const topology = await (path === 'bridged' ? raiseBridge() : raiseTopology())
-          const cell = { mode, path, backend, topology }
-          for (const family of FAMILIES) results.set(key(cell, family), 'FAILED')
+          const cell = { modes, path, backend, topology }
+          tellResult(cell, 'FAILED')
           try {
             await tryCell(cell)
           } finally {
             await topology.close()
           }
-          for (const family of FAMILIES) results.set(key(cell, family), isFreeOfConntrack(cell) ? 'ok, ok' : 'ok')
+          tellResult(cell, isFreeOfConntrack(cell) ? 'ok, ok' : 'ok')
         })
       }
     }
   }
 })
 
+function tellResult({ modes, path, backend }: Cell, result: string): void {
+  for (const mode of modes) for (const family of FAMILIES) results.set(key(mode, path, backend, family), result)
+}
+
 async function tryCell(cell: Cell): Promise<void> {
   const { x } = cell.topology
-  await using servers = await Servers.start(cell.topology)
+  await using servers = await Servers.start(
+    cell.topology,
+    listenersOf(cell.modes).map(({ port }) => port),
+  )
   await plantOthersRules(cell)
   const pristine = await kernelState(x)
   const run = ['run', '-c', configFile(cell, folder.path)]
@@ -83,12 +95,13 @@ async function tryCell(cell: Cell): Promise<void> {
 
 test('iptables on the path local cannot do without conntrack: it knows a flow by its connmark', async () => {
   const topology = await raiseTopology()
-  const cell: Cell = { mode: 'tproxy', path: 'local', backend: 'iptables', topology }
+  const cell: Cell = { modes: ['tproxy'], path: 'local', backend: 'iptables', topology }
+  const port = portOf('tproxy', 'hides')
   try {
-    await using servers = await Servers.start(topology)
+    await using servers = await Servers.start(topology, [port])
     await notTracked(topology.x)
     const limpid = await LimpidProcess.start(topology.x, ['run', '-c', configFile(cell, folder.path)])
-    await answersDirectly(cell, 4, 81, servers, DIRECT_MS)
+    await answersDirectly(cell, 4, port, servers)
     assert.equal((await limpid.stats()).dials, 0)
     assert.equal(await limpid.stop(), 0, limpid.stderr)
   } finally {
@@ -96,38 +109,56 @@ test('iptables on the path local cannot do without conntrack: it knows a flow by
   }
 })
 
-describe('T2: from an interface that was not named', { concurrency: 4 }, () => {
-  for (const backend of BACKENDS) {
-    for (const mode of MODES) {
-      test(`${mode}, ${backend}: nothing is relayed, and the listener is not to be dialled`, async () => {
-        const topology = await raiseTopology()
-        const stranger = await attachStranger(topology)
-        try {
-          await using servers = await Servers.start(topology)
-          const { x, addresses } = topology
-          const flags = mode === 'dnat' ? ['--listen', `${addresses[4].xy}:50080`] : ['--family', '4']
-          const from = ['--from', X_TO_Y, '--ports', '80', '--backend', backend]
-          const limpid = await LimpidProcess.start(x, ['run', '--intercept', mode, ...flags, ...from])
-          assert.deepEqual(
-            await connects(stranger, { address: addresses[4].z, port: 80 }, DIRECT_MS),
-            servers.peers(4, 80).at(-1),
-            'it reaches the server itself',
-          )
-          const port = mode === 'mark' ? 80 : 50_080
-          for (const address of [STRANGER.gateway, addresses[4].xy, addresses[4].xz]) {
-            assert.equal(await connects(stranger, { address, port }), undefined, `${address}:${port} is refused`)
-          }
-          const { dials, flowsTotal } = await limpid.stats()
-          assert.deepEqual([dials, flowsTotal], [0, 0])
-          assert.equal(await limpid.stop(), 0, limpid.stderr)
-        } finally {
-          await stranger.close()
-          await topology.close()
-        }
-      })
+for (const backend of BACKENDS) {
+  test(`T2: from an interface that was not named, every mode, ${backend}: nothing is relayed, and no listener is to be dialled`, async () => {
+    const topology = await raiseTopology()
+    const stranger = await attachStranger(topology)
+    const { x, addresses } = topology
+    const { z, xy, xz } = addresses[4]
+    try {
+      const ports = MODES.map((mode) => portOf(mode, 'hides'))
+      await using servers = await Servers.start(topology, ports)
+      const limpid = await LimpidProcess.start(x, ['run', '-c', namedInterfaceFile(topology, backend)])
+      for (const port of ports) {
+        const client = await connects(stranger, { address: z, port }, ARRIVES_MS)
+        assert.ok(client !== undefined, `${z}:${port} is reached`)
+        await servers.untilPeer(4, port, client) // the server itself
+      }
+      const listening = MODES.map((mode) => listenPort(mode))
+      const dialled = [STRANGER.gateway, xy, xz].flatMap((address) => listening.map((port) => ({ address, port })))
+      const answered = await Promise.all(dialled.map(async (to) => ({ to, end: await connects(stranger, to) })))
+      assert.deepEqual(
+        answered.filter(({ end }) => end !== undefined),
+        [],
+        'they are refused',
+      )
+      const { dials, flowsTotal } = await limpid.stats()
+      assert.deepEqual([dials, flowsTotal], [0, 0])
+      assert.equal(await limpid.stop(), 0, limpid.stderr)
+    } finally {
+      await stranger.close()
+      await topology.close()
     }
-  }
-})
+  })
+}
+
+/** A listener of every mode that takes what comes from Y alone. */
+function namedInterfaceFile({ addresses }: Topology, backend: BackendName): string {
+  const listeners = MODES.map((mode) => ({
+    ...{ name: mode, intercept: mode, interfaces: X_TO_Y, ports: [portOf(mode, 'hides')], family: 4 },
+    ...(mode === 'dnat' ? { listen: `${addresses[4].xy}:${listenPort(mode)}` } : {}),
+    ...(mode === 'tproxy' || mode === 'redirect' ? { listen: `${listenPort(mode)}` } : {}),
+  }))
+  const file = join(folder.path, `named-${backend}.yaml`)
+  writeFileSync(file, JSON.stringify({ listeners, rules: { backend } }))
+  return file
+}
+
+/** Where its listener waits. */
+function listenPort(mode: Mode): number {
+  const port = portOf(mode, 'hides')
+  return mode === 'mark' ? port : 50_000 + port
+}
 
 /** A host on a third interface of X. */
 async function attachStranger({ x, z, addresses }: Topology): Promise<Host> {
@@ -163,8 +194,8 @@ for (const backend of BACKENDS) {
 }
 
 /** On the path `local` iptables has nothing but conntrack's connmark to know a flow by: no set that fills itself. */
-function isFreeOfConntrack({ mode, path, backend }: Omit<Cell, 'topology'>): boolean {
-  return (mode === 'tproxy' || mode === 'mark') && !(backend === 'iptables' && path === 'local')
+function isFreeOfConntrack({ modes, path, backend }: Cell): boolean {
+  return modes.includes('tproxy') && !(backend === 'iptables' && path === 'local')
 }
 
 /** Conntrack off for all packets of the host. */
@@ -177,42 +208,39 @@ async function notTracked(x: Host): Promise<void> {
 
 async function assertAllCarried(cell: Cell, servers: Servers, limpid: LimpidProcess): Promise<void> {
   for (const family of FAMILIES) {
-    for (const tried of LISTENERS) await assertCarried(cell, family, tried, servers, limpid)
+    for (const tried of listenersOf(cell.modes)) await assertCarried(cell, family, tried, servers, limpid)
   }
 }
 
-/** Kills it while a client keeps dialling. */
+/** Kills it while a client keeps dialling. How soon it must be open again is held by daemon/kill, where nothing runs beside it. */
 async function assertDown(cell: Cell, servers: Servers, limpid: LimpidProcess): Promise<void> {
-  const to = (family: 4 | 6, port: number) => ({ address: cell.topology.addresses[family].z, port })
-  const clients = new KeepsDialling(
-    dialler(cell),
-    FAMILIES.flatMap((family) => [to(family, 80), to(family, 82)]),
-  )
+  const endpoints = (name: 'keeps' | 'closed') =>
+    cell.modes.flatMap((mode) => FAMILIES.map((family) => ({ family, port: portOf(mode, name) })))
+  const [open, closed] = [endpoints('keeps'), endpoints('closed')]
+  const to = ({ family, port }: (typeof open)[number]) => ({ address: cell.topology.addresses[family].z, port })
+  const clients = new KeepsDialling(dialler(cell), [...open, ...closed].map(to))
   await sleep(100)
   await limpid.stop('SIGKILL')
   await sleep(30) // what was dialled before has arrived
-  const closedBefore = FAMILIES.map((family) => servers.peers(family, 82).length)
+  const reached = () => closed.map(({ family, port }) => servers.peers(family, port).length)
+  const reachedBefore = reached()
   try {
-    const opened = await Promise.all(FAMILIES.map((family) => answersDirectly(cell, family, 80, servers, DIRECT_MS)))
+    const opened = await Promise.all(open.map(({ family, port }) => answersDirectly(cell, family, port, servers)))
     slowestOpen = Math.max(slowestOpen, ...opened)
-    const closed = await Promise.all(FAMILIES.map((family) => connects(dialler(cell), to(family, 82))))
-    assert.deepEqual(closed, [undefined, undefined], 'nobody answers behind what is closed')
+    const ends = await Promise.all(closed.map((endpoint) => connects(dialler(cell), to(endpoint))))
+    assert.deepEqual(new Set(ends), new Set([undefined]), 'nobody answers behind what is closed')
   } finally {
     clients.stop()
   }
-  assert.deepEqual(
-    FAMILIES.map((family) => servers.peers(family, 82).length),
-    closedBefore,
-    'nothing gets through to what is closed',
-  )
+  assert.deepEqual(reached(), reachedBefore, 'nothing gets through to what is closed')
   if (cell.path === 'local') return // client and proxy have the same address
-  for (const family of FAMILIES) {
+  for (const { family, port } of closed) {
     const { y } = cell.topology.addresses[family]
-    assert.ok(!servers.peers(family, 82).some(({ address }) => address === y), 'nor did it at any moment')
+    assert.ok(!servers.peers(family, port).some(({ address }) => address === y), 'nor did it at any moment')
   }
 }
 
-function key({ mode, path, backend }: Omit<Cell, 'topology'>, family: number): string {
+function key(mode: Mode, path: Path, backend: BackendName, family: number): string {
   return [mode, path, backend, family].join(' ')
 }
 
@@ -224,7 +252,7 @@ function table(): string {
     PATHS.map((path) => [
       mode,
       path,
-      ...columns.map(({ backend, family }) => results.get(key({ mode, path, backend }, family)) ?? 'not run'),
+      ...columns.map(({ backend, family }) => results.get(key(mode, path, backend, family)) ?? 'not run'),
     ]),
   )
   const widths = heading.map((_, i) => Math.max(...[heading, ...rows].map((row) => row[i]!.length)))

@@ -8,6 +8,7 @@ import { after, test } from 'node:test'
 import { Host } from '../lab/host.ts'
 import { LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
+import { PATIENCE_MS } from '../lab/traffic.fixture.ts'
 import type { Endpoint } from '../net/address.ts'
 import { findProgram } from '../sys/program.ts'
 import { StopSignals } from './stop-signals.ts'
@@ -37,7 +38,7 @@ async function echoed(socket: Socket, text: string): Promise<string> {
   return chunk.toString()
 }
 
-async function said(limpid: LimpidProcess, line: RegExp, withinMs = 5_000): Promise<void> {
+async function said(limpid: LimpidProcess, line: RegExp, withinMs = PATIENCE_MS): Promise<void> {
   const deadlineAt = performance.now() + withinMs
   while (!line.test(limpid.stderr)) {
     assert.ok(performance.now() < deadlineAt, `no ${line} in: ${limpid.stderr}`)
@@ -135,7 +136,7 @@ test('the deadline ends what is still open', async () => {
   assert.equal(await echoed(client, 'x'), 'x')
   const startedAt = performance.now()
   assert.equal(await limpid.stop('SIGTERM'), 0)
-  assert.ok(performance.now() - startedAt < 2_000)
+  assert.ok(performance.now() - startedAt < 9_000) // without it, ten seconds
 })
 
 test('SIGUSR1 opens no debugger, and SIGUSR2 notes the counters', async () => {

@@ -108,10 +108,10 @@ for (const family of [4, 6] as const) {
     for (let burst = 0; burst < bursts; burst++) {
       for (const client of clients) client.send(numbered(burst * each, each))
       const wanted = (burst + 1) * each * SESSIONS
-      await until(() => up.push(...server.receive()) >= wanted, 5_000, 'the whole burst')
+      await until(() => up.push(...server.receive()) >= wanted, 'the whole burst')
       server.send(up.slice(-each * SESSIONS).map(({ bytes, from }) => ({ bytes, to: from })))
       for (const [i, client] of clients.entries()) {
-        await until(() => down[i]!.push(...client.receive()) >= (burst + 1) * each, 5_000, 'all answers')
+        await until(() => down[i]!.push(...client.receive()) >= (burst + 1) * each, 'all answers')
       }
     }
     for (const [i, client] of clients.entries()) {
@@ -131,7 +131,7 @@ test('what a small buffer of the server costs is counted there, and not here', a
   using client = clientOf(4)
   const sent = 400
   client.send(numbered(0, sent))
-  await until(() => server.drops > 0, 2_000, 'a datagram that the server loses')
+  await until(() => server.drops > 0, 'a datagram that the server loses')
   const arrived = numbersOf(await allOf(server))
   assertAscending(arrived, 'what is left')
   assert.equal(arrived.length + server.drops, sent)
@@ -142,7 +142,7 @@ test("what the listener's full buffer costs is counted at once: sent = arrived +
   using server = new BurstPeer(lab.z, serverAt(4))
   using client = clientOf(4)
   client.send(numbered(0, 1))
-  await until(() => server.receive().length > 0, 2_000, 'a session')
+  await until(() => server.receive().length > 0, 'a session')
   const sent = 30_000 // the buffer has room for about 20,000 at most
   await whileStopped(() => client.send(numbered(1, sent)))
   const arrived = numbersOf(await allOf(server))
@@ -159,10 +159,10 @@ test("what a session's full buffer costs is counted at once, and in its record: 
   using client = clientOf(6)
   client.send(numbered(0, 1))
   const asked: Incoming[] = []
-  await until(() => asked.push(...server.receive()) > 0, 2_000, 'a session')
+  await until(() => asked.push(...server.receive()) > 0, 'a session')
   const to = asked[0]!.from
   server.send(numbered(0, 1).map(({ bytes }) => ({ bytes, to })))
-  await until(() => client.receive().length > 0, 2_000, 'an answer')
+  await until(() => client.receive().length > 0, 'an answer')
   const sent = 6_000 // the buffer has room for about 2,500 at most
   await whileStopped(() => server.send(numbered(1, sent).map(({ bytes }) => ({ bytes, to }))))
   const arrived = numbersOf(await allOf(client))
@@ -173,7 +173,7 @@ test("what a session's full buffer costs is counted at once, and in its record: 
   assert.ok(lost > 0 && taken > 0)
   const sums = { dropped: { 'upstream-buffer': lost }, up: 1, down: taken + 1 }
   assert.deepEqual(await counted(), sums)
-  await until(() => recordOf(client) !== undefined, 5_000, "the session's record")
+  await until(() => recordOf(client) !== undefined, "the session's record")
   const { datagrams } = recordOf(client)!
   assert.deepEqual(datagrams, { clientToUpstream: 1, upstreamToClient: taken + 1, dropped: lost })
   assert.deepEqual(await counted(), sums, 'counted once')
@@ -186,9 +186,9 @@ test("what a stream's own socket towards its client loses is counted as well", a
   for (let i = 0; i < 8; i++) {
     client.send(numbered(i, 1))
     const asked: Incoming[] = []
-    await until(() => asked.push(...server.receive()) > 0, 2_000, 'a question')
+    await until(() => asked.push(...server.receive()) > 0, 'a question')
     server.send(asked.map(({ bytes, from }) => ({ bytes, to: from })))
-    await until(() => client.receive().length > 0, 2_000, 'an answer')
+    await until(() => client.receive().length > 0, 'an answer')
     answers++
   }
   const sent = 6_000

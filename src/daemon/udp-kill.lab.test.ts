@@ -10,6 +10,7 @@ import { type Endpoint, type Family, formatEndpoint } from '../net/address.ts'
 await enterNamespaces()
 
 const PORT = 5_000
+const OPEN_MS = 3_000 // behind a SIGKILL
 const FAMILIES: readonly Family[] = [4, 6]
 let lab: Topology
 
@@ -77,11 +78,11 @@ describe('T25: killed while sessions run', () => {
         const first = await LimpidProcess.start(lab.x, args)
         const all = FAMILIES.map((family) => new Traffic(family))
         try {
-          for (const one of all) await until(() => one.answers.length > 20, 3_000, 'answers through Limpid')
+          for (const one of all) await until(() => one.answers.length > 20, 'answers through Limpid')
           const killedAt = all.map(({ sent }) => sent)
           await first.stop('SIGKILL')
           if (onDown === 'open') {
-            for (const one of all) await until(() => one.past.length > 20, 3_000, 'datagrams past Limpid')
+            for (const one of all) await until(() => one.past.length > 20, 'datagrams past Limpid', OPEN_MS)
             const lost = all.map(({ past }, i) => past[0]! - killedAt[i]!)
             console.log(`${backend}, open: the first to pass is the ${lost.join(' and the ')}th behind the kill`)
           } else await sleep(500)
@@ -89,8 +90,8 @@ describe('T25: killed while sessions run', () => {
           const second = await LimpidProcess.start(lab.x, args)
           const servedAt = all.map(({ sent }) => sent)
           for (const [i, one] of all.entries()) {
-            await until(() => (one.through.at(-1) ?? 0) > servedAt[i]! + 20, 3_000, 'datagrams through Limpid again')
-            await until(() => (one.answers.at(-1) ?? 0) > servedAt[i]! + 20, 3_000, 'answers again')
+            await until(() => (one.through.at(-1) ?? 0) > servedAt[i]! + 20, 'datagrams through Limpid again')
+            await until(() => (one.answers.at(-1) ?? 0) > servedAt[i]! + 20, 'answers again')
             const stray = one.past.filter((number) => number > servedAt[i]!)
             assert.deepEqual(stray, [], 'none passes by any more')
             if (onDown === 'closed') assert.deepEqual(one.past, [], 'none ever passed')

@@ -8,7 +8,7 @@ import { Host } from '../lab/host.ts'
 import { LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { ADDRESSES, raiseTopology, type Topology } from '../lab/topology.ts'
-import { sleep, until } from '../lab/traffic.fixture.ts'
+import { PATIENCE_MS, sleep, until } from '../lab/traffic.fixture.ts'
 import { type Endpoint, type Family, familyOf, formatEndpoint } from '../net/address.ts'
 import type { ProxyStats } from '../proxy/proxy.ts'
 import { ECONNREFUSED, EMSGSIZE } from '../sys/errno.ts'
@@ -99,7 +99,7 @@ function knownMtu(host: Host, peer: Endpoint): number {
   return socket.pathMtu
 }
 
-async function next(peer: BurstPeer, withinMs = 2_000): Promise<Incoming | undefined> {
+async function next(peer: BurstPeer, withinMs = PATIENCE_MS): Promise<Incoming | undefined> {
   for (const deadlineAt = performance.now() + withinMs; performance.now() < deadlineAt; await sleep(5)) {
     const [first] = peer.receive()
     if (first !== undefined) return first
@@ -108,7 +108,7 @@ async function next(peer: BurstPeer, withinMs = 2_000): Promise<Incoming | undef
 }
 
 async function nextError(peer: BurstPeer): Promise<number> {
-  for (const deadlineAt = performance.now() + 2_000; performance.now() < deadlineAt; await sleep(2)) {
+  for (const deadlineAt = performance.now() + PATIENCE_MS; performance.now() < deadlineAt; await sleep(2)) {
     const errno = peer.takeError()
     if (errno !== 0) return errno
   }
@@ -147,7 +147,7 @@ for (const { source, port } of LISTENERS) {
         using far = new BurstPeer(w, server)
         using client = new BurstPeer(lab.y, anyPort, { fragments: 'always' })
         client.send([{ bytes: BIG, to: server }]) // lost: Limpid's may not be fragmented, so that it learns the path MTU
-        await until(() => knownMtu(lab.x, server) === NARROW, 2_000, 'the path MTU at X')
+        await until(() => knownMtu(lab.x, server) === NARROW, 'the path MTU at X')
         client.send([{ bytes: BIG, to: server }])
         const arrived = await next(far)
         assert.ok(arrived?.bytes.equals(BIG))
@@ -163,7 +163,7 @@ for (const { source, port } of LISTENERS) {
         const from = (await next(asked))!.from
         assert.equal(knownMtu(lab.z, from), 1_500)
         asked.send([{ bytes: BIG, to: from }])
-        await until(() => knownMtu(lab.z, from) === NARROW, 2_000, 'the path MTU at Z')
+        await until(() => knownMtu(lab.z, from) === NARROW, 'the path MTU at Z')
         asked.send([{ bytes: BIG, to: from }])
         assert.ok((await next(client))?.bytes.equals(BIG))
         const { fromClient, toUpstream } = await since()
@@ -187,14 +187,14 @@ for (const { source, port } of LISTENERS) {
         }))
         client.send(marks)
         const up: Incoming[] = []
-        await until(() => up.push(...far.receive()) >= marks.length, 2_000, 'all')
+        await until(() => up.push(...far.receive()) >= marks.length, 'all')
         assert.deepEqual(
           up.map(({ bytes, tos }) => [`${bytes}`, tos]),
           marks.map(({ bytes, tos }) => [`${bytes}`, tos]),
         )
         far.send(marks.map((one) => ({ ...one, to: up[0]!.from })))
         const down: Incoming[] = []
-        await until(() => down.push(...client.receive()) >= marks.length, 2_000, 'all answers')
+        await until(() => down.push(...client.receive()) >= marks.length, 'all answers')
         assert.deepEqual(
           down.map(({ bytes, tos }) => [`${bytes}`, tos]),
           marks.map(({ bytes, tos }) => [`${bytes}`, tos]),

@@ -80,7 +80,7 @@ async function started(program: string, args: readonly string[], endpoint: Endpo
 async function recordsOf(server: Endpoint, count = 1, isWanted = (_: FlowRecord) => true): Promise<FlowRecord[]> {
   const wanted = () =>
     limpid.records.filter((one) => formatEndpoint(one.originalDst) === formatEndpoint(server) && isWanted(one))
-  await until(() => wanted().length >= count, 10_000, `${count} records of ${formatEndpoint(server)}`)
+  await until(() => wanted().length >= count, `${count} records of ${formatEndpoint(server)}`)
   return wanted()
 }
 

@@ -2,12 +2,12 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, before, test } from 'node:test'
+import { after, before, describe, test } from 'node:test'
 import { LIMPID_PROGRAM, LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { ADDRESSES, raiseTopology, type Topology, X_TO_Y, X_TO_Z } from '../lab/topology.ts'
 import { type LabServer, serve, until } from '../lab/traffic.fixture.ts'
-import { type DoctorRun, doctorOn, wrongLines } from './doctor.fixture.ts'
+import { assertSameForPeople, type DoctorRun, doctorOn, wrongLines } from './doctor.fixture.ts'
 
 await enterNamespaces()
 
@@ -17,8 +17,6 @@ type Setup = 'run' | 'kept' | 'rules' | 'nothing'
 interface Fault {
   readonly name: string
   readonly setup: Setup
-  /** Of limpid and doctor both. */
-  readonly flags?: readonly string[]
   readonly doctorFlags?: readonly string[]
   readonly wrapper?: readonly string[]
   readonly plant: () => Promise<void> | void
@@ -33,6 +31,7 @@ interface Fault {
 const TPROXY = ['--intercept', 'tproxy', '--source', 'client']
 const RULE = 'pref 195 fwmark 0x10000000/0x30000000 lookup 19536'
 const SERVER = { address: ADDRESSES[4].z, port: 80 }
+const SILENT_MS = 1_500 // for an answer that must not come; one that must comes at once, or is sent again after a second
 
 let lab: Topology
 const servers: LabServer[] = []
@@ -66,22 +65,34 @@ async function start(setup: Setup, flags: readonly string[]): Promise<() => Prom
   }
 }
 
-for (const setup of ['run', 'kept'] as const) {
+/** What the faults of one setup share: it serves until a test fails, or asks for another. */
+let serving: { readonly setup: Setup; readonly end: () => Promise<void> } | undefined
+
+async function provide(setup: Setup): Promise<void> {
+  if (serving?.setup === setup) return
+  await endServing()
+  serving = { setup, end: await start(setup, TPROXY) }
+}
+
+async function endServing(): Promise<void> {
+  await serving?.end()
+  serving = undefined
+}
+
+function testHealthy(setup: Setup): void {
   test(`a healthy host gives no alarm (${setup})`, async () => {
-    const stop = await start(setup, TPROXY)
-    try {
-      const { report, code, lines } = await doctorOn(lab.x, [...TPROXY, '--server', '10.0.4.2:80'])
-      assert.deepEqual(wrongLines(lines), [])
-      assert.equal(code, 0)
-      assert.equal(report.wrong, 0)
-      assert.deepEqual(
-        [...report.checks, ...report.packets].filter(({ status }) => status !== 'ok'),
-        [],
-      )
-      assert.equal(report.packets.filter(({ what }) => what.startsWith('TCP over IPv')).length, 2)
-    } finally {
-      await stop()
-    }
+    await provide(setup)
+    const flags = [...TPROXY, '--server', '10.0.4.2:80']
+    const { report, code, lines } = await doctorOn(lab.x, flags)
+    assert.deepEqual(wrongLines(lines), [])
+    assert.equal(code, 0)
+    assert.equal(report.wrong, 0)
+    assert.deepEqual(
+      [...report.checks, ...report.packets].filter(({ status }) => status !== 'ok'),
+      [],
+    )
+    assert.equal(report.packets.filter(({ what }) => what.startsWith('TCP over IPv')).length, 2)
+    await assertSameForPeople(lab.x, flags, { report, code, lines })
   })
 }
 
@@ -139,12 +150,15 @@ const FAULTS: readonly Fault[] = [
   {
     name: 'src_valid_mark=1 without our detour',
     setup: 'kept',
-    plant: () => {
+    plant: async () => {
       lab.x.setSysctls({ 'net.ipv4.conf.all.src_valid_mark': '1' })
-      return void onX('ip rule del pref 194')
+      await onX('ip rule del pref 194')
     },
     line: /^wrong +src-valid-mark +src_valid_mark is 1 on all: every packet .* dies as a martian; cure: sysctl -w net\.ipv4\.conf\.all\.src_valid_mark=0$/,
-    heal: () => lab.x.setSysctls({ 'net.ipv4.conf.all.src_valid_mark': '0' }),
+    heal: async () => {
+      lab.x.setSysctls({ 'net.ipv4.conf.all.src_valid_mark': '0' })
+      await onX('ip rule add pref 194 iif lo fwmark 0x10000000/0x30000000 goto 196 protocol 195')
+    },
   },
   {
     name: 'missing ip rule',
@@ -209,14 +223,6 @@ const FAULTS: readonly Fault[] = [
     heal: async () => void (await onX('nft delete table ip theirs')),
   },
   {
-    name: 'Z without a return route',
-    setup: 'run',
-    doctorFlags: ['--server', '10.0.4.2:80'],
-    plant: async () => void (await onZ('ip route del default')),
-    line: /^wrong +server +10\.0\.4\.2:80 answers this host, but not 10\.0\.3\.\d+, .*no route to 10\.0\.3\.0\/24 through this host; cure: on 10\.0\.4\.2: ip route add 10\.0\.3\.0\/24 via 10\.0\.4\.1/,
-    heal: async () => void (await onZ('ip route replace default via 10.0.4.1')),
-  },
-  {
     name: 'no IPv6 forwarding route',
     setup: 'run',
     plant: async () => void (await onX(`ip -6 route del fd00:4::/64 dev ${X_TO_Z}`)),
@@ -245,13 +251,31 @@ const FAULTS: readonly Fault[] = [
     cure: 'ip link set x-y mtu 1400',
     heal: async () => void (await onX('ip link set x-y mtu 1500; ip link set x-z mtu 1500')),
   },
+  // last of its setup: what limpid dialled meanwhile waits for a while
+  {
+    name: 'Z without a return route',
+    setup: 'run',
+    doctorFlags: ['--server', '10.0.4.2:80'],
+    plant: async () => void (await onZ('ip route del default')),
+    line: /^wrong +server +10\.0\.4\.2:80 answers this host, but not 10\.0\.3\.\d+, .*no route to 10\.0\.3\.0\/24 through this host; cure: on 10\.0\.4\.2: ip route add 10\.0\.3\.0\/24 via 10\.0\.4\.1/,
+    heal: async () => void (await onZ('ip route replace default via 10.0.4.1')),
+  },
 ]
 
-for (const fault of FAULTS) {
-  test(`names the fault and its cure: ${fault.name}`, async () => {
-    const { setup, flags = TPROXY, doctorFlags = [], wrapper = [], plant, line, cure, heal } = fault
-    const doctor = (): Promise<DoctorRun> => doctorOn(lab.x, [...flags, ...doctorFlags], wrapper)
-    const stop = await start(setup, flags)
+describe('one setup after the other', () => {
+  after(endServing)
+  for (const setup of ['run', 'kept', 'rules', 'nothing'] as const) {
+    if (setup === 'run' || setup === 'kept') testHealthy(setup)
+    for (const fault of FAULTS.filter((each) => each.setup === setup)) testFault(fault)
+    if (setup === 'rules') testForPeople(setup)
+  }
+})
+
+function testFault({ name, setup, doctorFlags = [], wrapper = [], plant, line, cure, heal }: Fault): void {
+  test(`names the fault and its cure: ${name}`, async () => {
+    const doctor = (): Promise<DoctorRun> => doctorOn(lab.x, [...TPROXY, ...doctorFlags], wrapper)
+    await provide(setup)
+    let isWell = false
     try {
       await plant()
       const { lines, code } = await doctor()
@@ -260,7 +284,7 @@ for (const fault of FAULTS) {
       const isWrong = wrongLines(lines).length > 0
       assert.equal(code, isWrong ? 3 : 0)
       assert.equal(isWrong, found.startsWith('wrong'), lines.join('\n'))
-      if (process.env.SHOW === '1') process.stderr.write(`${fault.name}\n  ${found}\n`)
+      if (process.env.SHOW === '1') process.stderr.write(`${name}\n  ${found}\n`)
       if (cure !== undefined) {
         await onX(cure === 'FOUND' ? found.slice(found.indexOf('cure: ') + 'cure: '.length) : cure)
         const cured = await doctor()
@@ -268,10 +292,20 @@ for (const fault of FAULTS) {
         const left = wrongLines(cured.lines).filter((each) => !each.includes('-6 '))
         assert.deepEqual(left, [])
       }
+      isWell = true
     } finally {
       await heal?.()
-      await stop()
+      if (!isWell) await endServing()
     }
+  })
+}
+
+function testForPeople(setup: Setup): void {
+  test('what people read of a fault is what programs get, with the same exit code', async () => {
+    await provide(setup)
+    const found = await doctorOn(lab.x, TPROXY)
+    assert.equal(found.code, 3)
+    await assertSameForPeople(lab.x, TPROXY, found)
   })
 }
 
@@ -401,7 +435,7 @@ async function dialZ(): Promise<string> {
   socket.on('end', () => {
     ended = true
   })
-  await until(() => ended, 1_500, 'end').catch(() => {})
+  await until(() => ended, 'end', SILENT_MS).catch(() => {})
   socket.destroy()
   return said ?? 'silence'
 }

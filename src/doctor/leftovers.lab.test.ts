@@ -70,11 +70,9 @@ async function same(expected: unknown): Promise<void> {
   assert.deepEqual(await state(), expected)
 }
 
-test('after doctor this host is as before, and it took less than ten seconds', async () => {
+test('after doctor this host is as before', async () => {
   const expected = await state()
-  const startedAt = performance.now()
-  const { code } = await doctorOn(lab.x, FLAGS) // runs it twice
-  assert.ok(performance.now() - startedAt < 20_000)
+  const { code } = await doctorOn(lab.x, FLAGS)
   assert.equal(code, 3)
   await same(expected)
 })
@@ -85,13 +83,15 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
     for (const delayMs of [0, 300]) {
       const child = lab.x.spawn(process.execPath, [LIMPID_PROGRAM, 'doctor', ...FLAGS], { stdio: 'ignore' })
       const exited = once(child, 'exit')
-      await until(
-        () => lab.x.inside(() => readFileSync('/proc/thread-self/net/dev', 'latin1')).includes('limpid-dc'),
-        5_000,
-        'probe link',
-      )
-      await sleep(delayMs)
-      child.kill(signal)
+      try {
+        await until(
+          () => lab.x.inside(() => readFileSync('/proc/thread-self/net/dev', 'latin1')).includes('limpid-dc'),
+          'probe link',
+        )
+        await sleep(delayMs)
+      } finally {
+        child.kill(signal)
+      }
       await exited
       await same(expected)
     }

@@ -2,6 +2,7 @@ import type { RemoteInfo, Socket } from 'node:dgram'
 import { once } from 'node:events'
 import { type Endpoint, parseAddress } from '../net/address.ts'
 import type { Host } from './host.ts'
+import { PATIENCE_MS } from './traffic.fixture.ts'
 
 /** One datagram that came. */
 export interface Heard {
@@ -60,7 +61,7 @@ export class DatagramPeer implements AsyncDisposable {
   }
 
   /** The next datagram, in order; undefined when none comes in time. */
-  async next(withinMs = 3_000): Promise<Heard | undefined> {
+  async next(withinMs = PATIENCE_MS): Promise<Heard | undefined> {
     const deadlineAt = performance.now() + withinMs
     while (this.heard.length <= this.#taken) {
       const left = deadlineAt - performance.now()
@@ -71,7 +72,7 @@ export class DatagramPeer implements AsyncDisposable {
   }
 
   /** Waits until so many datagrams were heard in all; false when they do not come in time. */
-  async hears(count: number, withinMs = 5_000): Promise<boolean> {
+  async hears(count: number, withinMs = PATIENCE_MS): Promise<boolean> {
     const deadlineAt = performance.now() + withinMs
     while (this.heard.length < count) {
       const left = deadlineAt - performance.now()

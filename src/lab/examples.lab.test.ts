@@ -59,9 +59,9 @@ async function withExample(
 }
 
 const listening = (port: number): Promise<void> =>
-  until(() => lab.x.inside(() => isListening('tcp', port)), STARTED_MS, `listener on ${port}`)
+  until(() => lab.x.inside(() => isListening('tcp', port)), `listener on ${port}`)
 const receiving = (port: number): Promise<void> =>
-  until(() => lab.x.inside(() => isListening('udp', port)), STARTED_MS, `UDP socket on ${port}`)
+  until(() => lab.x.inside(() => isListening('udp', port)), `UDP socket on ${port}`)
 
 function isListening(protocol: 'tcp' | 'udp', port: number): boolean {
   // local_address is ADDRESS:PORT in hex, state 0A is LISTEN, 07 an unconnected UDP socket (proc_net_tcp, Documentation/networking)
@@ -90,7 +90,7 @@ test('interception-loop: the server sees the client, and the client its server',
   await withExample('interception-loop.mjs', [], async (output) => {
     await listening(50_080)
     assert.equal(await ask(web, 'hello'), 'hello')
-    await until(() => output() === 'closed 5\n', 2_000, 'what the example prints')
+    await until(() => output() === 'closed 5\n', 'what the example prints')
     assert.equal(server.peers[0]?.address, y)
   })
 })
@@ -100,7 +100,7 @@ test('plain-forwarder: Y and Z know X, not each other', async () => {
   await withExample('plain-forwarder.mjs', [`${z}:80`], async (output) => {
     await listening(8080)
     assert.equal(await ask({ address: ADDRESSES[4].xy, port: 8080 }, 'hello'), 'hello')
-    await until(() => output() === `${y}: 5 bytes, closed\n`, 2_000, 'what the example prints')
+    await until(() => output() === `${y}: 5 bytes, closed\n`, 'what the example prints')
     assert.equal(server.peers[0]?.address, ADDRESSES[4].xz)
   })
 })
@@ -129,7 +129,7 @@ test('foreign-source: the server sees an address that is not ours', async () => 
   })
   listener.on('connection', (socket) => http.emit('connection', socket))
   await withExample('foreign-source.mjs', ['10.0.3.77', z, '80'], async (output) => {
-    await until(() => output().endsWith('found'), 5_000, 'answer')
+    await until(() => output().endsWith('found'), 'answer')
     assert.equal(peer, '10.0.3.77')
   })
   listener.close()
@@ -159,7 +159,7 @@ test('datagram-loop takes what was sent to anybody, and answers from the address
       assert.deepEqual([`${answer?.bytes}`, answer?.from], [text, asked])
     }
     const line = `${y} sent 5 bytes to ${z} port 5301\n`
-    await until(() => output() === line + line, 2_000, 'what the example prints')
+    await until(() => output() === line + line, 'what the example prints')
   })
 })
 

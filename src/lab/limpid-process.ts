@@ -13,6 +13,8 @@ export const LIMPID_PROGRAM = fileURLToPath(new URL('../../bin/limpid', import.m
 
 const READY_MS = 30_000 // a dozen programs are run before; on a busy machine each takes a while
 const STOP_MS = 15_000
+const RECORD_MS = 30_000
+const STATS_MS = 30_000
 const LAST_WORDS_MS = 500
 const KEPT_STDERR = 65_536
 
@@ -90,7 +92,7 @@ export class LimpidProcess implements AsyncDisposable {
   }
 
   /** The next flow record, in order; waits for it. */
-  async nextRecord(withinMs = 10_000): Promise<FlowRecord> {
+  async nextRecord(withinMs = RECORD_MS): Promise<FlowRecord> {
     const index = this.#taken++
     await this.recorded(index + 1, withinMs)
     return this.records[index]!
@@ -102,7 +104,7 @@ export class LimpidProcess implements AsyncDisposable {
   }
 
   /** Waits until `count` flows have ended. */
-  async recorded(count: number, withinMs = 10_000): Promise<void> {
+  async recorded(count: number, withinMs = RECORD_MS): Promise<void> {
     const deadlineAt = performance.now() + withinMs
     while (this.records.length < count) {
       if (performance.now() > deadlineAt) {
@@ -119,7 +121,7 @@ export class LimpidProcess implements AsyncDisposable {
   async stats(): Promise<ProxyStats> {
     const before = this.stderr.length
     this.child.kill('SIGUSR2')
-    const deadlineAt = performance.now() + 2_000
+    const deadlineAt = performance.now() + STATS_MS
     for (;;) {
       const line = /\{"dials":.*\}/.exec(this.stderr.slice(before))?.[0]
       if (line !== undefined) return JSON.parse(line) as ProxyStats

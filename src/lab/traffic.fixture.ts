@@ -83,12 +83,23 @@ export function patternHash(seed: number, size: number): string {
 export async function sendPattern(socket: Socket, seed: number, size: number): Promise<void> {
   for (const chunk of pattern(seed, size)) {
     if (socket.destroyed) return
-    if (!socket.write(chunk)) await Promise.race([once(socket, 'drain'), once(socket, 'close')]).catch(() => {})
+    if (!socket.write(chunk)) await drained(socket)
   }
 }
 
+/** Waits until the socket takes more, or is gone; leaves no event handler on it. */
+export async function drained(socket: Socket): Promise<void> {
+  const waiting = new AbortController()
+  const { signal } = waiting
+  await Promise.race([once(socket, 'drain', { signal }), once(socket, 'close', { signal })]).catch(() => {})
+  waiting.abort()
+}
+
+/** How long a test waits for what must happen, where how soon is not what it is about: a busy machine is no failure. */
+export const PATIENCE_MS = 30_000
+
 /** Waits until `condition` holds. @throws Error after `withinMs`. */
-export async function until(condition: () => boolean, withinMs: number, what: string): Promise<void> {
+export async function until(condition: () => boolean, what: string, withinMs = PATIENCE_MS): Promise<void> {
   const deadlineAt = performance.now() + withinMs
   while (!condition()) {
     if (performance.now() > deadlineAt) throw new Error(`no ${what} within ${withinMs} ms`)

@@ -172,13 +172,13 @@ test('what nobody takes waits in a bounded queue and in the kernel, the rest is 
   void (async () => {
     for await (const { bytes } of socket) taken.push(Number(Buffer.from(bytes).toString()))
   })()
-  await until(() => taken.length >= 1_024, 5_000, 'the datagrams of the queue')
+  await until(() => taken.length >= 1_024, 'the datagrams of the queue')
   const comesNow = (): boolean => {
     if (taken.at(-1) === SENT) return true
     client.send(`${SENT}`, to) // the kernel's buffer may still be full
     return false
   }
-  await until(comesNow, 5_000, 'a datagram that was sent afterwards')
+  await until(comesNow, 'a datagram that was sent afterwards')
   const inOrder = taken.toSorted((a, b) => a - b)
   assert.deepEqual(taken, inOrder)
   assert.equal(taken[1_023], 1_023, 'the first that came are those that are kept')

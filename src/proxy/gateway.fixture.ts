@@ -116,7 +116,7 @@ export async function startGateway(host: Host, listener: string, rules: string):
     records,
     nextRecord: async () => {
       const index = taken++
-      await until(() => records.length > index, 10_000, 'a flow record')
+      await until(() => records.length > index, 'a flow record')
       return records[index]!
     },
     [Symbol.asyncDispose]: async () => {

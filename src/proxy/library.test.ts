@@ -54,7 +54,7 @@ test('a socket that was handed on cannot be relayed, and the other one is closed
   upstream.close()
   await assert.rejects(relayTcp(client, upstream), { code: 'LIMPID_USAGE' })
   assert.equal(client.isOpen, false)
-  await until(() => server.connections.size === 0 || openDescriptors() <= before + 2, 1_000, 'close')
+  await until(() => server.connections.size === 0 || openDescriptors() <= before + 2, 'close')
 })
 
 test('several listeners share a port with reusePort, and a deferred one accepts once bytes are there', async () => {

@@ -36,7 +36,7 @@ test('T8: 10,000 flows leave less than 40 kB behind', async () => {
         }
       }),
     )
-    await until(() => forwarder.proxy.stats().flowsOpen === 0, 5_000, 'end of the flows')
+    await until(() => forwarder.proxy.stats().flowsOpen === 0, 'end of the flows')
     forwarder.records.length = 0
   }
   await runFlows(5_000) // code gets compiled, pools fill
@@ -62,7 +62,7 @@ test('T32: a wall clock that jumps neither ends a flow early nor keeps a timeout
   try {
     const client = connectTo(forwarder.address)
     client.write('a')
-    await until(() => forwarder.proxy.stats().flowsOpen === 1, 1_000, 'flow')
+    await until(() => forwarder.proxy.stats().flowsOpen === 1, 'flow')
     for (const jump of [86_400_000, -86_400_000, 3_600_000, -3_600_000]) {
       Date.now = () => now() + jump
       await new Promise((resolve) => setTimeout(resolve, 150))

@@ -93,7 +93,7 @@ async function assertRefused(gateway: Gateway, from: Host, to: Endpoint): Promis
   const { failure, bytes } = await receiveAll(socket)
   const what = `${from.name} → ${to.address} ${to.port}`
   assert.deepEqual([failure, bytes], ['ECONNRESET', 0], what)
-  assert.ok(performance.now() - startedAt < 1_000, what)
+  assert.ok(performance.now() - startedAt < 5_000, what) // proxy/abuse holds it at 100 ms
   const record = await gateway.nextRecord()
   assert.deepEqual([record.reason, record.refused, record.upstream], ['loop', true, undefined], what)
   assert.deepEqual(record.originalDst, to)

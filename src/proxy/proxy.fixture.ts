@@ -63,7 +63,7 @@ export async function startForwarder(...config: Parameters<typeof forwarderConfi
     records,
     nextRecord: async () => {
       const index = taken++
-      await until(() => records.length > index, 10_000, 'a flow record')
+      await until(() => records.length > index, 'a flow record')
       return records[index]!
     },
     [Symbol.asyncDispose]: () => proxy.close(),

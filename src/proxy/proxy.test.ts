@@ -74,10 +74,10 @@ test("a client's reset reaches the server as a reset", async () => {
   await using forwarder = await startForwarder(server.address)
   const client = connectTo(forwarder.address)
   client.write('half a request')
-  await until(() => server.connections.size === 1, 1_000, 'connection')
+  await until(() => server.connections.size === 1, 'connection')
   client.resetAndDestroy()
   assert.equal((await forwarder.nextRecord()).reason, 'client-reset')
-  await until(() => failure !== undefined, 1_000, 'reset at the server')
+  await until(() => failure !== undefined, 'reset at the server')
   assert.equal(failure?.code, 'ECONNRESET')
   assert.equal(ended, false)
 })
@@ -123,7 +123,7 @@ test('an idle flow is reset on both sides after idleMs', async () => {
   const record = await forwarder.nextRecord()
   assert.equal(record.reason, 'idle-timeout')
   assert.ok(record.durationMs >= 190 && record.durationMs < 600, `${record.durationMs}`)
-  await until(() => failure !== undefined, 1_000, 'reset at the server')
+  await until(() => failure !== undefined, 'reset at the server')
 })
 
 test('a flow that stays half-closed without bytes ends after halfCloseMs', async () => {
@@ -150,7 +150,7 @@ test('a slow receiver stops the sender, and no more than one read waits in memor
   await using forwarder = await startForwarder(server.address)
   const client = connectTo(forwarder.address)
   client.pause()
-  await until(() => full, 5_000, 'backpressure')
+  await until(() => full, 'backpressure')
   await new Promise((resolve) => setTimeout(resolve, 300))
   const stalledAt = sent
   await new Promise((resolve) => setTimeout(resolve, 300))
@@ -165,7 +165,7 @@ test('a client above flowsPerClient is refused with a reset, and served again wh
   await using forwarder = await startForwarder(server.address, {}, { flowsPerClient: 2 })
   const first = connectTo(forwarder.address)
   const second = connectTo(forwarder.address)
-  await until(() => forwarder.proxy.stats().flowsOpen === 2, 1_000, 'two flows')
+  await until(() => forwarder.proxy.stats().flowsOpen === 2, 'two flows')
   const third = connectTo(forwarder.address)
   await whenClosed(third)
   const refused = await forwarder.nextRecord()
@@ -183,7 +183,7 @@ test('at the limit of flows further ones wait in the backlog and are served when
   await using server = await startServer((socket) => socket.pipe(socket))
   await using forwarder = await startForwarder(server.address, {}, { flows: 3 })
   const early = [1, 2, 3].map(() => connectTo(forwarder.address))
-  await until(() => forwarder.proxy.stats().flowsOpen === 3, 1_000, 'three flows')
+  await until(() => forwarder.proxy.stats().flowsOpen === 3, 'three flows')
   const late = connectTo(forwarder.address)
   late.end('late')
   await new Promise((resolve) => setTimeout(resolve, 100))
@@ -204,7 +204,7 @@ test('urgent bytes stay in the stream, in their place', async () => {
   const { closeFd, openTcp, startConnect } = await import('../sys/socket.ts')
   const fd = openTcp(4)
   startConnect(fd, forwarder.address)
-  await until(() => server.connections.size === 1, 1_000, 'connection')
+  await until(() => server.connections.size === 1, 'connection')
   const MSG_OOB = 1
   ffi.send(fd, Buffer.from('abc'), 3, 0)
   ffi.send(fd, Buffer.from('U'), 1, MSG_OOB)
@@ -220,15 +220,15 @@ test('close() resets every flow with the reason shutdown and leaves no descripto
   const before = openDescriptors()
   const forwarder = await startForwarder(server.address)
   const clients = Array.from({ length: 10 }, () => connectTo(forwarder.address))
-  await until(() => forwarder.proxy.stats().flowsOpen === 10, 1_000, 'flows')
+  await until(() => forwarder.proxy.stats().flowsOpen === 10, 'flows')
   await forwarder.proxy.close()
   assert.deepEqual(
     forwarder.records.map((record) => record.reason),
     Array(10).fill('shutdown'),
   )
   await Promise.all(clients.map(whenClosed))
-  await until(() => server.connections.size === 0, 1_000, 'end at the server')
-  await until(() => openDescriptors() <= before, 1_000, 'descriptors given back')
+  await until(() => server.connections.size === 0, 'end at the server')
+  await until(() => openDescriptors() <= before, 'descriptors given back')
 })
 
 test('drain() lets flows end by themselves before its deadline', async () => {
@@ -236,7 +236,7 @@ test('drain() lets flows end by themselves before its deadline', async () => {
   const forwarder = await startForwarder(server.address)
   const client = connectTo(forwarder.address)
   client.write('a')
-  await until(() => forwarder.proxy.stats().flowsOpen === 1, 1_000, 'flow')
+  await until(() => forwarder.proxy.stats().flowsOpen === 1, 'flow')
   const drained = forwarder.proxy.drain(5_000)
   client.end('b')
   assert.equal((await readAll(client)).toString(), 'ab')

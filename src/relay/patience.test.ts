@@ -101,7 +101,7 @@ test('urgent bytes and a FIN behind bulk data arrive whole, in their place', asy
   await using forwarder = await startForwarder(server.address, { timeouts: PATIENT })
   const client = openTcp(4)
   startConnect(client, forwarder.address)
-  await until(() => server.connections.size === 1, 1_000, 'connection')
+  await until(() => server.connections.size === 1, 'connection')
   const bulk = new Uint8Array(1 << 18).fill(65)
   let sent = 0
   for (let i = 0; i < 150; i++) {

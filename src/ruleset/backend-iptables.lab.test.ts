@@ -8,7 +8,7 @@ import type { Config, ListenerConfig } from '../config/types.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { hostFacts, readSysctl } from '../sys/host.ts'
 import { mustRun } from '../sys/program.ts'
-import { ask, configOf, FAMILIES, type Gateway, raiseGateway, SERVER, setSysctl } from './gateway.fixture.ts'
+import { ask, configOf, FAMILIES, type Gateway, raiseGateway, SERVER, SILENT_MS, setSysctl } from './gateway.fixture.ts'
 import { type InstalledRuleset, installRuleset } from './install.ts'
 import { listenerFor, raiseBridge, relayFor } from './iptables.fixture.ts'
 import { listOurChains } from './iptables-commands.ts'
@@ -31,7 +31,7 @@ function configFor(...listeners: ListenerConfig[]): Config {
 
 const install = (config: Config, owner: 'process' | 'persistent' = 'process'): Promise<InstalledRuleset> =>
   installRuleset(planRuleset(config, hostFacts()), { owner })
-const fromY = (family: 4 | 6) => ask(gateway.y.connect({ address: SERVER[family], port: 80 }))
+const fromY = (family: 4 | 6, waitMs?: number) => ask(gateway.y.connect({ address: SERVER[family], port: 80 }), waitMs)
 const names = async () => (await listOurChains()).map(({ program, name }) => `${program} ${name}`)
 const problems = async (rules: InstalledRuleset) => (await rules.verify()).map(describeDifference)
 
@@ -142,7 +142,7 @@ async function startAndKill(config: Config): Promise<void> {
 async function untilAnswer(family: 4 | 6, expected: RegExp): Promise<void> {
   const deadline = performance.now() + 2_000
   for (;;) {
-    const answer = await fromY(family)
+    const answer = await fromY(family, SILENT_MS)
     if (expected.test(answer)) return
     assert.ok(performance.now() < deadline, `still ${answer} after two seconds`)
   }
@@ -159,7 +159,7 @@ for (const mode of ['tproxy', 'redirect', 'dnat', 'mark'] as const) {
     await startAndKill(configFor(listenerFor(mode, 'forwarded', { onDown: 'closed' })))
     for (const family of FAMILIES) {
       await untilAnswer(family, /^silence$/)
-      assert.equal(await fromY(family), 'silence')
+      assert.equal(await fromY(family, SILENT_MS), 'silence')
     }
     await sweep(configFor().rules)
     for (const family of FAMILIES) assert.match(await fromY(family), /^server saw /)

@@ -4,6 +4,7 @@ import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_TIMEOUTS, DEFAULT_WORKERS, MATCH
 import type { Config, ListenerConfig } from '../config/types.ts'
 import { Host } from '../lab/host.ts'
 import { ADDRESSES } from '../lab/topology.ts'
+import { PATIENCE_MS } from '../lab/traffic.fixture.ts'
 import { type Endpoint, familyOf, formatEndpoint } from '../net/address.ts'
 import { sysctlPath } from '../sys/host.ts'
 import { setIpv6Only, setReuseAddress, setTransparent } from '../sys/options.ts'
@@ -15,7 +16,8 @@ export const CLIENT = { 4: ADDRESSES[4].y, 6: ADDRESSES[6].y } as const
 export const PROXY = { 4: ADDRESSES[4].xy, 6: ADDRESSES[6].xy } as const
 export const FAMILIES = [4, 6] as const
 
-const ANSWER_TIMEOUT_MS = 700 // a packet that is dropped is sent again after a second
+/** For an answer that must not come. */
+export const SILENT_MS = 700 // a packet that is dropped is sent again after a second
 
 /** A tproxy listener that takes everything of both families, with some of its keys changed. */
 export function listener(changes: Partial<ListenerConfig> = {}): ListenerConfig {
@@ -119,7 +121,7 @@ export function listenTransparent(endpoint: Endpoint): Server {
 }
 
 /** What the other end says until it closes; or the errno's name; or `silence` when nothing comes. */
-export function ask(socket: Socket, waitMs = ANSWER_TIMEOUT_MS): Promise<string> {
+export function ask(socket: Socket, waitMs = PATIENCE_MS): Promise<string> {
   return new Promise((resolve) => {
     let said = ''
     const settle = (answer: string) => {
@@ -138,7 +140,7 @@ export function ask(socket: Socket, waitMs = ANSWER_TIMEOUT_MS): Promise<string>
 
 /** The first packets after links come up may be lost, while neighbours do not know each other yet. */
 async function untilAnswers(dial: () => Socket): Promise<void> {
-  for (let i = 0; i < 10; i++) if ((await ask(dial())).startsWith('server saw')) return
+  for (let i = 0; i < 10; i++) if ((await ask(dial(), SILENT_MS)).startsWith('server saw')) return
   throw new Error('the server does not answer through the gateway')
 }
 

@@ -5,7 +5,7 @@ import { enterNamespaces } from '../lab/namespace.ts'
 import { mustRun } from '../sys/program.ts'
 import { CLIENT, FAMILIES, PROXY, SERVER } from './gateway.fixture.ts'
 import { installChains } from './iptables.fixture.ts'
-import { Datagrams, replySocket, upstreamSocket } from './udp.fixture.ts'
+import { Datagrams, replySocket, SILENT_MS, upstreamSocket } from './udp.fixture.ts'
 import {
   at,
   converse,
@@ -31,7 +31,11 @@ before(async () => {
 })
 after(async () => await networks.close())
 
-promiseUdpInterception(() => networks, installChains)
+promiseUdpInterception(
+  (name, work) => void test(name, work),
+  () => networks,
+  installChains,
+)
 
 test('tproxy of all ports: a flow goes on after conntrack has forgotten it and our answer begins it anew', async () => {
   const listener = udpListener('tproxy', 'forwarded', WIDE)
@@ -92,7 +96,7 @@ test('tproxy of all ports on one interface: answers of flows that began on the o
     using _service = new Datagrams(service, { on: networks.gateway.y }).serve()
     using asking = new Datagrams(at(SERVER[family], 0), { on: networks.gateway.z })
     await converse(asking, service)
-    assert.equal(await sockets[family].next(), 'silence')
+    assert.equal(await sockets[family].next(SILENT_MS), 'silence')
   }
 })
 
@@ -133,7 +137,7 @@ test('a listener that others can send to is not sent to: the port is unreachable
       using client = new Datagrams(at(CLIENT[family], 0), { on: networks.gateway.y, to: at(PROXY[family], 50_080) })
       client.send('hello')
       assert.equal(await client.next(), 'ECONNREFUSED')
-      assert.equal(await sockets[family].next(), 'silence')
+      assert.equal(await sockets[family].next(SILENT_MS), 'silence')
     }
   }
 })
@@ -154,7 +158,7 @@ test('closed, of all ports: with the rules gone, what is excluded has its answer
     using taken = answered[i]!
     assert.match(await taken.next(), /^our answer/)
     taken.send('still there?', server)
-    assert.equal(await taken.next(), 'silence')
+    assert.equal(await taken.next(SILENT_MS), 'silence')
     using excluded = new Datagrams(at(EXCLUDED[family], 0), { on: networks.gateway.y })
     excluded.send('question', server)
     assert.equal(await excluded.next(), `server saw ${text(excluded.local)} from ${text(server)}`)
@@ -165,7 +169,7 @@ test('closed, of all ports: with the rules gone, what is excluded has its answer
     for (const path of ['forwarded', 'local'] as const) {
       using client = endsOf(networks, path, family).client()
       client.send('question', server)
-      assert.equal(await client.next(), 'silence')
+      assert.equal(await client.next(SILENT_MS), 'silence')
     }
   }
 })

@@ -8,7 +8,7 @@ import { enterNamespaces } from '../lab/namespace.ts'
 import { type Family, formatEndpoint } from '../net/address.ts'
 import { mustRun } from '../sys/program.ts'
 import { openTcp } from '../sys/socket.ts'
-import { ask, FAMILIES, type Gateway, raiseGateway, SERVER } from './gateway.fixture.ts'
+import { ask, FAMILIES, type Gateway, raiseGateway, SERVER, SILENT_MS } from './gateway.fixture.ts'
 import { asChains, type Bridge, installChains, listenerFor, MODES, raiseBridge, relayFor } from './iptables.fixture.ts'
 import { iptablesScripts } from './iptables.ts'
 import { listChainsWithCounters, listOurChains, loadChains, removeChains } from './iptables-commands.ts'
@@ -121,7 +121,7 @@ for (const path of ['forwarded', 'local', 'bridged'] as const) {
       for (const { program, name } of await listOurChains())
         if (!name.endsWith('guard')) await removeChains(program, name)
       for (const family of FAMILIES) {
-        assert.equal(await ask(endsOf(path, family).connect(80)), 'silence')
+        assert.equal(await ask(endsOf(path, family).connect(80), SILENT_MS), 'silence')
         assert.match(await ask(endsOf(path, family).connect(81)), /^server saw/)
       }
     })
@@ -205,7 +205,7 @@ test('an ICMP error about a dial from the client’s address comes to the dial, 
     const program = family === 4 ? 'iptables' : 'ip6tables'
     await gateway.z.run(program, ['-A', 'INPUT', '-p', 'tcp', '--dport', '82', '-j', 'REJECT'])
     // an error that arrives within connect() counts when the SYN is sent again, a second later (tcp_v6_err)
-    const answer = await ask(endsOf('forwarded', family).connect(82), 4_000)
+    const answer = await ask(endsOf('forwarded', family).connect(82))
     assert.match(answer, /cannot dial: ECONNREFUSED$/)
   }
 })

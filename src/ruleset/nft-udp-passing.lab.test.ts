@@ -5,7 +5,7 @@ import type { ForwardConfig } from '../config/types.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { CLIENT, configOf, FAMILIES, PROXY, SERVER } from './gateway.fixture.ts'
 import { installConfig, installRules } from './nft-udp.fixture.ts'
-import { Datagrams, upstreamSocket } from './udp.fixture.ts'
+import { Datagrams, SILENT_MS, upstreamSocket } from './udp.fixture.ts'
 import {
   at,
   converse,
@@ -54,7 +54,7 @@ for (const path of ['forwarded', 'bridged'] as const) {
         using _service = new Datagrams(service, { on: y }).serve()
         using asking = new Datagrams(at(server.address, 0), { on: z })
         await converse(asking, service)
-        assert.equal(await sockets[family].next(), 'silence')
+        assert.equal(await sockets[family].next(SILENT_MS), 'silence')
       }
     }
   })
@@ -119,7 +119,7 @@ for (const path of ['forwarded', 'bridged'] as const) {
         using late = new Datagrams(at(server.address, 5_300), { on: z })
         using client = open()
         client.send('three', late.local)
-        assert.equal(await late.next(), 'silence')
+        assert.equal(await late.next(SILENT_MS), 'silence')
       }
     }
   })
@@ -152,7 +152,7 @@ for (const path of ['forwarded', 'bridged'] as const) {
         server.send('more', client.local)
         assert.equal(await client.next(), `more from ${text(server.local)}`)
         client.send('three', server.local)
-        assert.equal(await server.next(), 'silence')
+        assert.equal(await server.next(SILENT_MS), 'silence')
       }
     } finally {
       for (const { server, client } of pairs) for (const socket of [server, client]) socket[Symbol.dispose]()
@@ -176,7 +176,7 @@ test('closed, of all ports: with the rules gone, what is excluded has its answer
       for (const path of ['forwarded', 'local'] as const) {
         using client = endsOf(networks, path, family).client()
         client.send('question', server)
-        assert.equal(await client.next(), 'silence')
+        assert.equal(await client.next(SILENT_MS), 'silence')
       }
     }
   }

@@ -5,7 +5,7 @@ import { enterNamespaces } from '../lab/namespace.ts'
 import { mustRun } from '../sys/program.ts'
 import { CLIENT, FAMILIES, PROXY } from './gateway.fixture.ts'
 import { installRules } from './nft-udp.fixture.ts'
-import { Datagrams } from './udp.fixture.ts'
+import { Datagrams, SILENT_MS } from './udp.fixture.ts'
 import {
   at,
   endsOf,
@@ -27,7 +27,11 @@ before(async () => {
 })
 after(async () => await networks.close())
 
-promiseUdpInterception(() => networks, installRules)
+promiseUdpInterception(
+  (name, work) => void test(name, work),
+  () => networks,
+  installRules,
+)
 
 test('a listener that others can send to is not sent to: the port is unreachable', async () => {
   for (const mode of ['redirect', 'tproxy', 'mark'] as const) {
@@ -40,7 +44,7 @@ test('a listener that others can send to is not sent to: the port is unreachable
       using client = new Datagrams(at(CLIENT[family], 0), { on: networks.gateway.y, to: at(PROXY[family], port) })
       client.send('hello')
       assert.equal(await client.next(), 'ECONNREFUSED')
-      assert.equal(await sockets[family].next(), 'silence')
+      assert.equal(await sockets[family].next(SILENT_MS), 'silence')
     }
   }
 })

@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
 import { DEFAULT_RULES, MATCH_ANY } from '../config/defaults.ts'
 import type { ListenerConfig } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import { CLIENT, FAMILIES, type InstalledRules, PROXY, SERVER } from './gateway.fixture.ts'
 import { MODES } from './iptables.fixture.ts'
-import { Datagrams, replySocket, upstreamSocket } from './udp.fixture.ts'
+import { Datagrams, replySocket, SILENT_MS, upstreamSocket } from './udp.fixture.ts'
 import {
   at,
   converse,
@@ -20,8 +19,12 @@ import {
   WIDE,
 } from './udp-networks.fixture.ts'
 
-/** What the rules of every backend promise to UDP. */
+/**
+ * What the rules of every backend promise to UDP. `test`: one of the calling file's own that calls node:test's, which tells
+ * a test's file by where it is called.
+ */
 export function promiseUdpInterception(
+  test: (name: string, work: () => Promise<void>) => void,
   networks: () => Networks,
   install: (...listeners: readonly ListenerConfig[]) => Promise<InstalledRules>,
 ): void {
@@ -75,8 +78,8 @@ export function promiseUdpInterception(
               assert.equal(await upstream.next(), `server saw ${text(upstream.local)} from ${text(server)}`)
             }
           }
-          assert.equal(await client.next(), 'silence')
-          assert.equal(await sockets[family].next(), 'silence')
+          const more = await Promise.all([client.next(SILENT_MS), sockets[family].next(SILENT_MS)])
+          assert.deepEqual(more, ['silence', 'silence'])
         }
       })
     }
@@ -102,7 +105,7 @@ export function promiseUdpInterception(
           excluded.send(word, server)
           assert.equal(await excluded.next(), `server saw ${text(excluded.local)} from ${text(server)}`)
         }
-        assert.equal(await reply.next(), 'silence')
+        assert.equal(await reply.next(SILENT_MS), 'silence')
       }
     })
   }
@@ -144,14 +147,16 @@ export function promiseUdpInterception(
         const listener = udpListener(mode, path, { onDown: 'closed' })
         await using rules = await install(listener)
         await rules.removeMain()
-        for (const family of FAMILIES) {
-          const { client: open, server } = endsOf(networks(), path, family)
-          using client = open()
-          client.send('question', server)
-          assert.equal(await client.next(), 'silence')
-          client.send('by', at(server.address, 81))
-          assert.match(await client.next(), /^server saw/)
-        }
+        await Promise.all(
+          FAMILIES.map(async (family) => {
+            const { client: open, server } = endsOf(networks(), path, family)
+            using client = open()
+            client.send('question', server)
+            assert.equal(await client.next(SILENT_MS), 'silence')
+            client.send('by', at(server.address, 81))
+            assert.match(await client.next(), /^server saw/)
+          }),
+        )
       })
     }
   }

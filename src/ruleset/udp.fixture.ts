@@ -1,13 +1,15 @@
 import { createSocket, type Socket } from 'node:dgram'
 import { DEFAULT_RULES } from '../config/defaults.ts'
 import type { Host } from '../lab/host.ts'
+import { PATIENCE_MS } from '../lab/traffic.fixture.ts'
 import { type Endpoint, type Family, familyOf, formatEndpoint } from '../net/address.ts'
 import { ffi } from '../sys/ffi.ts'
 import { setIpv6Only, setMark, setReuseAddress, setTransparent } from '../sys/options.ts'
 import { encodeSockaddr } from '../sys/sockaddr.ts'
 import { bindSocket, localEndpoint, openUdp, startConnect, transmit } from '../sys/socket.ts'
 
-const ANSWER_TIMEOUT_MS = 400
+/** For what must not come. */
+export const SILENT_MS = 400
 
 export interface DatagramOptions {
   /** The host that it belongs to; this process's own namespace when left out. */
@@ -61,23 +63,23 @@ export class Datagrams {
   }
 
   /** `TEXT from ADDRESS:PORT`, an errno's name, or `silence`. */
-  async next(): Promise<string> {
-    const { text, from } = (await this.#take()) ?? { text: 'silence', from: undefined }
+  async next(withinMs = PATIENCE_MS): Promise<string> {
+    const { text, from } = (await this.#take(withinMs)) ?? { text: 'silence', from: undefined }
     return from === undefined ? text : `${text} from ${formatEndpoint(from)}`
   }
 
   /** Answers what comes first, and says what it was and from whom. */
   async answer(text: string): Promise<string> {
-    const heard = await this.#take()
+    const heard = await this.#take(PATIENCE_MS)
     if (heard?.from === undefined) return heard?.text ?? 'silence'
     this.send(text, heard.from)
     return `${heard.text} from ${formatEndpoint(heard.from)}`
   }
 
-  async #take() {
+  async #take(withinMs: number) {
     if (this.#heard.length === 0) {
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, ANSWER_TIMEOUT_MS)
+        const timer = setTimeout(resolve, withinMs)
         this.#wake = () => {
           clearTimeout(timer)
           resolve()

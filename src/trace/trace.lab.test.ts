@@ -52,7 +52,7 @@ async function traceOn(
   const child = on.spawn(process.execPath, [LIMPID_PROGRAM, 'trace', ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
   const output = outputOf(child, WAIT_MS)
   if (dial !== undefined || signal !== undefined) {
-    await until(() => output.stderr.includes('waiting for') || child.exitCode !== null, WAIT_MS, 'wait of limpid trace')
+    await until(() => output.stderr.includes('waiting for') || child.exitCode !== null, 'wait of limpid trace')
     dial?.()
     if (signal !== undefined) child.kill(signal)
   }
