@@ -9,7 +9,7 @@ import { BurstPeer } from '../lab/burst.fixture.ts'
 import { LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { ADDRESSES, raiseTopology, type Topology, X_TO_Y } from '../lab/topology.ts'
-import { serve, sleep, until } from '../lab/traffic.fixture.ts'
+import { PATIENCE_MS, serve, sleep, until } from '../lab/traffic.fixture.ts'
 import { type Endpoint, sameEndpoint } from '../net/address.ts'
 import type { PoolStats } from './worker-pool.ts'
 
@@ -18,7 +18,6 @@ await enterNamespaces()
 const CAP_NET_RAW = '0000000000002000'
 const SERVER: Endpoint = { address: ADDRESSES[4].z, port: 80 }
 const INTERCEPT = ['--intercept', 'tproxy', '--family', '4', '--from', X_TO_Y, '--source', 'client', '--workers', '2']
-const SOON_MS = 15_000
 /** A worker tells its counters every second. */
 const TOLD_MS = 1_500
 
@@ -47,7 +46,7 @@ const echo = (socket: Socket): void =>
 async function isAlive(client: Socket): Promise<boolean> {
   if (client.destroyed) return false
   client.write('alive?')
-  const answered = once(client, 'data', { signal: AbortSignal.timeout(SOON_MS) })
+  const answered = once(client, 'data', { signal: AbortSignal.timeout(PATIENCE_MS) })
   return await Promise.race([answered, once(client, 'end'), once(client, 'close')]).then(
     ([first]) => Buffer.isBuffer(first),
     () => false,
@@ -58,7 +57,7 @@ async function connected(count: number): Promise<Socket[]> {
   return await Promise.all(
     Array.from({ length: count }, async () => {
       const client = lab.y.connect(SERVER)
-      await once(client, 'connect', { signal: AbortSignal.timeout(SOON_MS) })
+      await once(client, 'connect', { signal: AbortSignal.timeout(PATIENCE_MS) })
       return client.on('error', () => {})
     }),
   )
@@ -66,7 +65,7 @@ async function connected(count: number): Promise<Socket[]> {
 
 /** The clients of sockets on X, by the process that has the socket, once all `count` have been accepted. */
 async function clientsByPid(count: number): Promise<Map<number, Endpoint[]>> {
-  const deadlineAt = performance.now() + SOON_MS
+  const deadlineAt = performance.now() + PATIENCE_MS
   for (;;) {
     const owners = await acceptedByPid()
     const accepted = [...owners.values()].flat().length
@@ -159,7 +158,7 @@ test('T29: a worker that is killed costs its own flows and no other connection, 
     client.write('ping')
   }, 2)
   try {
-    await until(() => /worker \d \(pid \d+\) ended: SIGKILL; \d+ flows are lost/.test(limpid.stderr), SOON_MS, 'note')
+    await until(() => /worker \d \(pid \d+\) ended: SIGKILL; \d+ flows are lost/.test(limpid.stderr), 'note')
     const alive = await Promise.all(clients.map(isAlive))
     assert.deepEqual(
       clients.flatMap(({ localPort }, index) => (alive[index] ? [localPort!] : [])).toSorted(),
@@ -169,12 +168,12 @@ test('T29: a worker that is killed costs its own flows and no other connection, 
         .toSorted(),
       'the flows of the other worker, and they alone, go on',
     )
-    await until(() => (limpid.stderr.match(/ended: SIGKILL/g) ?? []).length === 1, SOON_MS, 'end')
+    await until(() => (limpid.stderr.match(/ended: SIGKILL/g) ?? []).length === 1, 'end')
     await sleep(TOLD_MS) // the third worker has begun
   } finally {
     clearInterval(dialling)
   }
-  await until(() => served + failed.length === dialled, SOON_MS, 'end of what was dialled')
+  await until(() => served + failed.length === dialled, 'end of what was dialled')
   assert.deepEqual(
     [failed, served > 100],
     [[], true],
@@ -202,7 +201,7 @@ test('UDP: a session stays with its worker when another one is killed, and that 
     /** Each client asks until it is answered; by which ports the server was asked. */
     const ask = async (): Promise<Endpoint[]> => {
       const ports = new Map<BurstPeer, Endpoint>()
-      const deadlineAt = performance.now() + SOON_MS
+      const deadlineAt = performance.now() + PATIENCE_MS
       while (ports.size < clients.length) {
         assert.ok(performance.now() < deadlineAt, `${ports.size} of ${clients.length} answered`)
         clients.forEach((client, index) => {
@@ -228,7 +227,7 @@ test('UDP: a session stays with its worker when another one is killed, and that 
     const [victim, survivor] = (await statsOf(limpid)).workers
     assert.equal(victim!.sessionsOpen + survivor!.sessionsOpen, 40)
     process.kill(victim!.pid, 'SIGKILL')
-    await until(() => /ended: SIGKILL/.test(limpid.stderr), SOON_MS, 'note')
+    await until(() => /ended: SIGKILL/.test(limpid.stderr), 'note')
     const after = await ask()
     const same = after.filter((endpoint, index) => sameEndpoint(endpoint, before[index]!))
     assert.equal(same.length, survivor!.sessionsOpen)
@@ -271,7 +270,7 @@ test('SIGTERM drains all workers, a second one ends their flows; a terminal’s 
   const clients = await connected(20)
   for (const pid of pids) for (const signal of ['SIGINT', 'SIGTERM'] as const) process.kill(pid, signal)
   limpid.child.kill('SIGTERM')
-  await until(() => limpid.stderr.includes('stopping: 20 flows may go on'), SOON_MS, 'drain')
+  await until(() => limpid.stderr.includes('stopping: 20 flows may go on'), 'drain')
   assert.deepEqual(await Promise.all(clients.map(isAlive)), Array(20).fill(true))
   clients[0]!.end().resume()
   await limpid.recorded(1)
@@ -287,7 +286,7 @@ test('when the supervisor is killed its workers end, and nothing of them stays i
   await using limpid = await LimpidProcess.start(lab.x, ['run', ...INTERCEPT, '--ports', '80'])
   const pids = await pidsOf(limpid)
   await limpid.stop('SIGKILL')
-  await until(() => !pids.some(isRunning), SOON_MS, 'end of the workers')
+  await until(() => !pids.some(isRunning), 'end of the workers')
   assert.equal(await lab.x.run('ss', ['-Htln']), '')
 })
 
