@@ -35,6 +35,7 @@ test('a listener with a name only takes all ports of both families, and goes on 
       },
     ],
     forwards: [],
+    bypass: [],
     limits: DEFAULT_LIMITS,
     rules: DEFAULT_RULES,
   })

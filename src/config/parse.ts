@@ -63,7 +63,13 @@ function buildConfig(input: FileInput, hostFamilies: readonly Family[], problems
       problems.push({ ...problem, path: ['forwards', index, ...problem.path] }),
     ),
   )
-  return { listeners, forwards, limits: { ...DEFAULT_LIMITS, ...defined(input.limits ?? {}) }, rules }
+  return {
+    listeners,
+    forwards,
+    bypass: input.bypass ?? [],
+    limits: { ...DEFAULT_LIMITS, ...defined(input.limits ?? {}) },
+    rules,
+  }
 }
 
 type Defined<T> = { [K in keyof T]?: Exclude<T[K], undefined> }

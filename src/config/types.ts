@@ -170,6 +170,8 @@ export interface RulesConfig {
 export interface Config {
   readonly listeners: readonly ListenerConfig[]
   readonly forwards: readonly ForwardConfig[]
+  /** Destinations that no listener takes: the kernel forwards what goes there, and counts it. More may come at run time. */
+  readonly bypass: readonly Prefix[]
   readonly limits: Limits
   readonly rules: RulesConfig
 }

@@ -36,6 +36,7 @@ export function forwarderConfig(
       },
     ],
     forwards: [],
+    bypass: [],
     limits: { ...DEFAULT_LIMITS, ...limits },
     rules: DEFAULT_RULES,
   }

@@ -43,7 +43,7 @@ export function listener(changes: Partial<ListenerConfig> = {}): ListenerConfig 
 }
 
 export function configOf(...listeners: ListenerConfig[]): Config {
-  return { listeners, forwards: [], limits: DEFAULT_LIMITS, rules: DEFAULT_RULES }
+  return { listeners, forwards: [], bypass: [], limits: DEFAULT_LIMITS, rules: DEFAULT_RULES }
 }
 
 export function setSysctl(key: string, value: string): void {
