@@ -14,6 +14,7 @@ export function bypassLines(accounts: BypassAccounts, configured: readonly Prefi
     told.length === 1 && told[0]![1].connections === total.connections && told[0]![1].packets === total.packets
   return [
     ...told.slice(0, LINES).map(([key, counts]) => `bypass ${key}: ${countsText(counts)}`),
+    ...(told.length > LINES ? [`bypass: ${told.length - LINES} more prefixes`] : []),
     ...(isAll || total.connections + (total.packets ?? 0) === 0 ? [] : [`bypass in all: ${countsText(total)}`]),
   ]
 }

@@ -47,7 +47,7 @@ describe('what is bypassed goes by every listener, and is counted', { concurrenc
 })
 
 async function tryCell(cell: Cell): Promise<void> {
-  const { topology, backend } = cell
+  const { topology } = cell
   const { x, z } = topology
   for (const family of FAMILIES) {
     const length = family === 4 ? 24 : 64
@@ -76,16 +76,18 @@ async function tryCell(cell: Cell): Promise<void> {
   assert.equal(sessionsOpen ?? MODES.length * FAMILIES.length, MODES.length * FAMILIES.length)
   assert.equal(await limpid.stop(), 0, limpid.stderr)
   assert.equal(limpid.records.length, 2 * taken)
-  for (const family of FAMILIES) {
-    const prefix = `${bypassed(cell, family)}/${family === 4 ? 32 : 128}`
-    const { packets, bytes } = await countedAt(cell, family)
-    const what = backend === 'nft' ? `, ${packets} packets, ${bytes} bytes` : ''
-    assert.ok(
-      limpid.stderr.includes(`bypass ${prefix}: ${MODES.length} connections${what}\n`),
-      `${prefix}${what}\n${limpid.stderr}`,
-    )
-  }
+  const lines = await Promise.all(FAMILIES.map((family) => accountLine(cell, family)))
+  for (const line of lines) assert.ok(limpid.stderr.includes(line), `${line}\n${limpid.stderr}`)
   assert.doesNotMatch(await x.run('nft', ['list', 'ruleset']), /limpid/, 'nothing is left')
+}
+
+/** How Limpid accounts for a bypassed address: with nft as Z itself has seen it. */
+async function accountLine(cell: Cell, family: Family): Promise<string> {
+  if (cell.backend === 'iptables' && cell.path === 'bridged') return 'bypass: ebtables leaves it on the bridge'
+  const account = `bypass ${bypassed(cell, family)}/${family === 4 ? 32 : 128}: ${MODES.length} connections`
+  if (cell.backend === 'iptables') return `${account}\n`
+  const { packets, bytes } = await countedAt(cell, family)
+  return `${account}, ${packets} packets, ${bytes} bytes\n`
 }
 
 /** A connection and a datagram whose server sees the client itself. */

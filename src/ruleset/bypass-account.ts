@@ -120,17 +120,28 @@ export function nftTotal(listing: string): BypassCounts {
   return sum
 }
 
-/** `[1:60] -A … --comment "bypass tcp 10.0.0.0/8" …`: iptables has rules for what begins, none for what follows. */
+/**
+ * `[1:60] -A limpid-prerouting … --comment "bypass tcp 10.0.0.0/8" …`: iptables has rules for what begins, none for what follows. The
+ * chains of mangle and nat that have one name see the same connections.
+ */
 export function iptablesAccounts(listing: string, bypass: readonly Prefix[]): BypassAccounts {
-  const of = new Map<string, BypassCounts>(
-    bypass.map((prefix) => [formatPrefix(prefix), { connections: 0, packets: undefined, bytes: undefined }]),
-  )
-  let connections = 0
-  for (const [, packets, key] of listing.matchAll(/^\[(\d+):\d+\] .*--comment "bypass tcp ([^"]+)"/gm)) {
-    const counted = of.get(key!)
-    if (counted === undefined) continue
-    of.set(key!, { ...counted, connections: counted.connections + Number(packets) })
-    connections += Number(packets)
+  const seen = new Map<string, number>()
+  const of = new Map<string, BypassCounts>()
+  for (const line of listing.split('\n')) {
+    const [, packets, chain, key] = /^\[(\d+):\d+\] -A (\S+) .*--comment "bypass tcp ([^"]+)"/.exec(line) ?? []
+    if (key === undefined) continue
+    seen.set(`${key} ${chain}`, Math.max(seen.get(`${key} ${chain}`) ?? 0, Number(packets)))
   }
+  for (const prefix of bypass) {
+    const key = formatPrefix(prefix)
+    const chains = [...seen].filter(([name]) => name.startsWith(`${key} `))
+    if (chains.length === 0) continue
+    of.set(key, {
+      connections: chains.reduce((sum, [, packets]) => sum + packets, 0),
+      packets: undefined,
+      bytes: undefined,
+    })
+  }
+  const connections = [...of.values()].reduce((sum, one) => sum + one.connections, 0)
   return { of, total: { connections, packets: undefined, bytes: undefined } }
 }

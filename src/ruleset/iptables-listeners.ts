@@ -95,6 +95,11 @@ export function layBypass(
   }
 }
 
+/** What is bypassed never leaves a bridge: ebtables is not told to bring it up. */
+export function isRouted({ path }: Interception): boolean {
+  return path !== 'bridged'
+}
+
 /** `bypass tcp 10.0.0.0/8`. */
 export function bypassComment(protocol: Protocol, prefix: Prefix): string {
   return `bypass ${protocol} ${formatPrefix(prefix)}`

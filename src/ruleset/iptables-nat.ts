@@ -8,6 +8,7 @@ import {
   ADDRESSED_HERE,
   commentOf,
   FORWARDED,
+  isRouted,
   LOCAL,
   layBypass,
   layListeners,
@@ -73,11 +74,11 @@ function receivedChains(
   if (tcp.length > 0) {
     book.add('nat', 'prerouting', '! -p tcp -j RETURN')
     book.add('nat', 'prerouting', NOT_SYN, '-j RETURN')
-    layBypass(book, 'nat', 'prerouting', 'tcp', bypass)
+    if (tcp.some(isRouted)) layBypass(book, 'nat', 'prerouting', 'tcp', bypass)
     layListeners(book, { ...chain, suffix: 'prerouting' }, rules, tcp, rewriteTo)
   }
   if (udp.length === 0) return
-  layBypass(book, 'nat', 'udp', 'udp', bypass)
+  if (udp.some(isRouted)) layBypass(book, 'nat', 'udp', 'udp', bypass)
   layListeners(book, { ...chain, suffix: 'udp' }, rules, udp, rewriteTo)
 }
 

@@ -6,6 +6,7 @@ import {
   ADDRESSED_HERE,
   commentOf,
   FORWARDED,
+  isRouted,
   LOCAL,
   labelOf,
   layBypass,
@@ -58,7 +59,7 @@ export function tcpPrerouting(
   add(NOT_SYN, '-m socket --transparent', `-g ${book.chain('take')}`)
   add(NOT_SYN, '-j RETURN')
   if (received.length > 0) {
-    layBypass(book, 'mangle', 'prerouting', 'tcp', bypass)
+    if (received.some(isRouted)) layBypass(book, 'mangle', 'prerouting', 'tcp', bypass)
     layListeners(book, { ...RECEIVED, family }, rules, received, (one) => toListener(book, rules, one))
   }
   add('-m socket --transparent', `-g ${book.chain('take')}`)

@@ -7,6 +7,7 @@ import {
   ADDRESSED_HERE,
   commentOf,
   FORWARDED,
+  isRouted,
   LOCAL,
   labelOf,
   layBypass,
@@ -76,7 +77,7 @@ export function udpPrerouting(
   add(markIs(rules, rules.bypassMark), '-j RETURN')
   if (notes) add(answersPassed(rules), `-g ${book.chain('udpdivert')}`)
   if (received.length > 0) {
-    layBypass(book, 'mangle', 'udp', 'udp', bypass, pass)
+    if (received.some(isRouted)) layBypass(book, 'mangle', 'udp', 'udp', bypass, pass)
     const chain = { table: 'mangle', suffix: 'udp', family, options: FORWARDED, addressedHere: pass } as const
     layListeners(book, chain, rules, received, (one) => toListener(book, rules, one))
   }

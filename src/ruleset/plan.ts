@@ -99,7 +99,9 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
     notes: [
       ...new Set([
         ...notes,
-        ...(backend === 'iptables' ? [...ebtablesNotes(interceptions), ...iptablesNotes(interceptions)] : []),
+        ...(backend === 'iptables'
+          ? [...ebtablesNotes(interceptions, config.bypass), ...iptablesNotes(interceptions)]
+          : []),
       ]),
     ],
   }
