@@ -101,14 +101,17 @@ export function bypassRules(
 /** The chains that count where the kernel forwards, and on the path `local` where processes of this host send and receive. */
 export function countingChains(
   rules: RulesConfig,
+  interceptions: readonly Interception[],
   { count }: BypassRules,
-  options: { readonly local: boolean },
 ): string[] {
   const lines = [`${markIs(rules, '!=', 0)} return`, ...count.sent, ...count.answered]
+  const isLocal = interceptions.some(({ path }) => path === 'local')
+  const protocols = protocolsOf(interceptions)
+  const asked = protocols.length === 1 ? protocols[0] : `{ ${protocols.join(', ')} }`
   return [
     ...chain('bypassed', undefined, lines),
-    ...['forward', ...(options.local ? ['output', 'input'] : [])].flatMap((hook) =>
-      chain(`bypassed-${hook}`, `filter hook ${hook} priority filter`, ['meta l4proto { tcp, udp } goto bypassed']),
+    ...['forward', ...(isLocal ? ['output', 'input'] : [])].flatMap((hook) =>
+      chain(`bypassed-${hook}`, `filter hook ${hook} priority filter`, [`meta l4proto ${asked} goto bypassed`]),
     ),
   ]
 }
@@ -129,7 +132,7 @@ export function bypassBeforeNat(
           `${markIs(rules, '!=', 0)} return`,
           'ct status dnat return',
           ...neverIntercepted(),
-          ...bypass.decide([...new Set(ones.map(({ protocol }) => protocol))], familiesOf(ones)),
+          ...bypass.decide(protocolsOf(ones), familiesOf(ones)),
         ]
   const received = lines(interceptions.filter(({ path }) => path === 'forwarded'))
   return [
@@ -177,4 +180,8 @@ function flowsOf(family: Family): string {
 
 function familiesOf(interceptions: readonly { readonly family: Family }[]): Family[] {
   return [...new Set(interceptions.map(({ family }) => family))].sort()
+}
+
+function protocolsOf(interceptions: readonly Interception[]): Protocol[] {
+  return [...new Set(interceptions.map(({ protocol }) => protocol))].sort()
 }

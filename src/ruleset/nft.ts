@@ -44,15 +44,11 @@ export function nftScripts(input: NftInput): Script[] {
     ...marks.chains,
     ...(bypass === undefined ? [] : bypassBeforeNat(rules, rewritten, bypass)),
     ...nat,
-    ...(bypass === undefined ? [] : countingChains(rules, bypass, { local: hasPath(interceptions, 'local') })),
+    ...(bypass === undefined ? [] : countingChains(rules, interceptions, bypass)),
     ...inputChain(rules, interceptions),
   ])
   const bridge = bridgeScript(rules, interceptions, input.bypass)
   return bridge === undefined ? [inet] : [inet, bridge]
-}
-
-function hasPath(interceptions: readonly Interception[], path: Interception['path']): boolean {
-  return interceptions.some((one) => one.path === path)
 }
 
 /** The name of the tables that drop what closed listeners did not take. */
