@@ -84,6 +84,11 @@ export class KeptRules {
     return this.#bypass!
   }
 
+  /** As InstalledRuleset.change(). */
+  async change(commands: string): Promise<void> {
+    await this.#installed!.change(commands)
+  }
+
   /** With `keepGuard` what closed listeners should take stays dropped. */
   async remove(options: { readonly keepGuard: boolean }): Promise<void> {
     this.#isRemoved = true

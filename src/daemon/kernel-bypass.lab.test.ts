@@ -16,7 +16,7 @@ import { type Plan, planRuleset } from '../ruleset/plan.ts'
 import { hostFacts } from '../sys/host.ts'
 import { mustRun } from '../sys/program.ts'
 import { KeptRules } from './kept-rules.ts'
-import type { BypassedPrefix } from './kernel-bypass.ts'
+import { type BypassedPrefix, KernelBypass } from './kernel-bypass.ts'
 
 await enterNamespaces()
 
@@ -202,6 +202,38 @@ test('when the process that holds the nft table is killed, what was added comes 
   assert.equal(await whoAsks(OTHER[6]), 'client')
   await sleep(2_500) // as long as looks in vain are put off
   assert.equal(rules.restorations, 1, `elements are no damage: ${notes.join('\n')}`)
+})
+
+test('a change that the kernel refuses is made anew, from nothing, and counts are kept', async () => {
+  const { rules, plan } = await start(`${LISTENER}\nbypass: 10.0.5.0/24`)
+  let refusals = 0
+  const commands: string[] = []
+  using bypass = new KernelBypass(
+    plan,
+    async (text) => {
+      commands.push(text)
+      if (refusals-- > 0) throw new Error('refused')
+      await rules.change(text)
+    },
+    () => {},
+  )
+  await bypass.bypass(whole(SERVER[4]))
+  assert.equal(await whoAsks(SERVER[4]), 'client')
+  refusals = 1
+  await bypass.bypass(whole(OTHER[4]), { forMs: 60_000 })
+  assert.match(commands.at(-1)!, /^flush set inet limpid bypass4$/m)
+  assert.equal(await whoAsks(OTHER[4]), 'client')
+  assert.equal(found(await bypass.bypassed(), whole(SERVER[4])).connections, 1)
+  assert.deepEqual([...(await readBypassAccounts(plan)).of.keys()].toSorted(), [
+    '10.0.4.2/32',
+    '10.0.4.3/32',
+    '10.0.5.0/24',
+  ])
+  refusals = 2
+  await assert.rejects(bypass.unbypass(whole(SERVER[4])), { message: 'refused' })
+  assert.equal(await bypass.bypass(whole(OTHER[6])), 'added')
+  assert.equal(await whoAsks(SERVER[4]), 'proxy', 'what was refused was made up for')
+  assert.equal(await whoAsks(OTHER[6]), 'client')
 })
 
 test('thousands at once are a few changes, and elements that come and go are no damage', async () => {

@@ -240,18 +240,24 @@ export class KernelBypass implements Disposable {
     const all = [...this.#list.entries()].filter((entry) => !isOver(entry, now) && this.#list.isOutermost(entry.prefix))
     const counted = await this.#counted()
     this.#installed.clear()
-    await this.#change(elementCommands(elementSetsOf(this.#plan), { flush: true, gone: [], added: [] }))
-    for (const some of portions(all)) await this.#send([], some, counted)
+    const [first = [], ...others] = portions(all)
+    await this.#send([], first, counted, { flush: true })
+    for (const some of others) await this.#send([], some, counted)
     this.#isStale = false
   }
 
-  async #send(gone: readonly Prefix[], added: readonly BypassEntry[], counted: Counted | undefined): Promise<void> {
-    if (gone.length + added.length === 0) return
+  async #send(
+    gone: readonly Prefix[],
+    added: readonly BypassEntry[],
+    counted: Counted | undefined,
+    { flush }: { readonly flush: boolean } = { flush: false },
+  ): Promise<void> {
+    if (gone.length + added.length === 0 && !flush) return
     const now = performance.now()
     const elements = added.map(({ prefix, deadlineAt }): NewElement => {
       return { prefix, timeoutMs: deadlineAt === undefined ? undefined : Math.max(1, deadlineAt - now) }
     })
-    await this.#change(elementCommands(elementSetsOf(this.#plan), { flush: false, gone, added: elements }, counted))
+    await this.#change(elementCommands(elementSetsOf(this.#plan), { flush, gone, added: elements }, counted))
     for (const prefix of gone) this.#installed.delete(formatPrefix(prefix))
     for (const { prefix, deadlineAt } of added) this.#installed.set(formatPrefix(prefix), deadlineAt)
   }

@@ -117,9 +117,11 @@ function scriptsFor(
   // what is bypassed from the start passes a guard by also while Limpid is down, and never leaves a bridge
   const others = bypass.length === 0 ? interceptions : interceptions.map((one) => withoutDestinations(one, bypass))
   if (backend === 'nft') {
+    // a prefix may hold an address of this host, and what comes here is not bypassed; marks tell what is while Limpid runs
+    const guarded = others.map((one, i) => (one.listener.addressedHere ? interceptions[i]! : one))
     return {
       main: nftScripts({ rules, interceptions, forwards, divert, bypass }),
-      guard: guardScripts(rules, others, { forwards: forwards.length > 0 }),
+      guard: guardScripts(rules, guarded, { forwards: forwards.length > 0 }),
     }
   }
   return {
