@@ -55,6 +55,8 @@ export class KeptRules {
     const installed = await installRuleset(plan, { owner: 'process', onLost: () => rules.#suspectTables() })
     rules.#installed = installed
     rules.#bypass = new KernelBypass(plan, (commands) => installed.change(commands), note)
+    // what an earlier process added to rules that were installed to stay, and could not take back
+    if (installed.already) await rules.#bypass.withdraw()
     try {
       rules.#watch = new RuleWatch(watchedNames(plan), (suspect) => rules.#suspect(suspect))
     } catch (error) {
@@ -95,8 +97,10 @@ export class KeptRules {
     clearInterval(this.#poll)
     clearTimeout(this.#timer)
     this.#watch?.[Symbol.dispose]()
-    this.#bypass?.[Symbol.dispose]()
     await this.#looking
+    // rules that stay are gone meanwhile, where the operator removed them
+    if (this.#installed?.already === true) await this.#bypass?.withdraw().catch(() => {})
+    this.#bypass?.[Symbol.dispose]()
     this.#restorations.close()
     await this.#installed?.remove(options)
   }

@@ -12,6 +12,7 @@ import type { TransparentProxy } from '../proxy/proxy.ts'
 import { chooseBackend } from '../ruleset/backend.ts'
 import { readBypassAccounts } from '../ruleset/bypass-account.ts'
 import { ask, CLIENT, FAMILIES, type Gateway, raiseGateway, SERVER, setSysctl } from '../ruleset/gateway.fixture.ts'
+import { installRuleset } from '../ruleset/install.ts'
 import { type Plan, planRuleset } from '../ruleset/plan.ts'
 import { hostFacts } from '../sys/host.ts'
 import { mustRun } from '../sys/program.ts'
@@ -236,6 +237,29 @@ test('a change that the kernel refuses is made anew, from nothing, and counts ar
   assert.equal(await whoAsks(OTHER[6]), 'client')
 })
 
+test('rules that were installed to stay keep nothing that was added', async () => {
+  const listed = () => mustRun('nft', ['list', 'set', 'inet', 'limpid', 'bypass4'])
+  const config = parseConfig(`${LISTENER}\nbypass: 10.0.5.0/24`, 'test')
+  const plan = planRuleset(config, hostFacts(), { backend: 'nft' })
+  const kept = await installRuleset(plan, { owner: 'persistent' })
+  try {
+    await kept.change('add element inet limpid bypass4 { 10.0.6.0/24 }\n') // as a process that was killed
+    const rules = await KeptRules.install(plan, () => {})
+    assert.doesNotMatch(await listed(), /10\.0\.6\.0/)
+    await rules.kernelBypass.bypass(whole(SERVER[4]))
+    assert.match(await listed(), /10\.0\.4\.2/)
+    await mustRun('nft', ['delete', 'element', 'inet', 'limpid', 'bypass4', '{ 10.0.5.0/24 }'])
+    await until(() => rules.restorations === 1, 10_000, 'restoration of a configured prefix')
+    await untilListed(listed, /10\.0\.4\.2/)
+    assert.match(await listed(), /10\.0\.5\.0\/24/)
+    await rules.remove({ keepGuard: false })
+    assert.doesNotMatch(await listed(), /10\.0\.4\.2/)
+    assert.match(await listed(), /10\.0\.5\.0\/24/)
+  } finally {
+    await kept.remove()
+  }
+})
+
 test('thousands at once are a few changes, and elements that come and go are no damage', async () => {
   const { rules, plan } = await start(LISTENER)
   const many = Array.from({ length: 3_000 }, (_, i) => prefix(`10.${16 + (i >> 8)}.${i & 255}.0/24`))
@@ -315,6 +339,11 @@ async function eventually(
     assert.ok(performance.now() < deadlineAt, `IPv${family} ${address}: ${asked}, not ${who}`)
     await sleep(50)
   }
+}
+
+async function untilListed(list: () => Promise<string>, what: RegExp): Promise<void> {
+  const deadlineAt = performance.now() + 10_000
+  while (!what.test(await list())) assert.ok(performance.now() < deadlineAt, `${what}: ${await list()}`)
 }
 
 /** The `nft -i` of this process. */

@@ -118,6 +118,14 @@ export class KernelBypass implements Disposable {
     await this.#apply([...this.#list.entries()].map(({ prefix }) => prefix))
   }
 
+  /** For rules that outlive this process: from now on the kernel has the configured ones alone. */
+  async withdraw(): Promise<void> {
+    if (elementSetsOf(this.#plan).length === 0) return
+    for (const { prefix, configured } of [...this.#list.entries()]) if (!configured) this.#list.remove(prefix)
+    this.#isStale = true
+    await this.#apply([])
+  }
+
   [Symbol.dispose](): void {
     this.#isClosed = true
     clearTimeout(this.#timer)
