@@ -3,6 +3,7 @@
  * Exit codes follow sysexits(3) where it has a word for the case: 77 EX_NOPERM, 78 EX_CONFIG.
  */
 export const EXIT_CODES = {
+  LIMPID_BYPASS: 1,
   LIMPID_CAPABILITY: 77,
   LIMPID_CONFIG: 78,
   LIMPID_CONTROL: 1,

@@ -39,14 +39,15 @@ export function configure(command: Command, invocation: Invocation): void {
     })
 }
 
-function counts({ listeners, forwards }: Config): string {
+function counts({ listeners, forwards, bypass }: Config): string {
   const parts = [
     ...(listeners.length > 0 ? [plural(listeners.length, 'listener')] : []),
     ...(forwards.length > 0 ? [plural(forwards.length, 'forward')] : []),
+    ...(bypass.length > 0 ? [plural(bypass.length, 'bypassed prefix', 'bypassed prefixes')] : []),
   ]
   return parts.join(', ')
 }
 
-function plural(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`
+function plural(count: number, noun: string, nouns = `${noun}s`): string {
+  return `${count} ${count === 1 ? noun : nouns}`
 }

@@ -25,12 +25,24 @@ export interface QuickFlags {
   to?: string
   listen?: string[]
   onDown?: string
+  bypass?: string[]
   backend?: string
   workers?: string
   rules: boolean
 }
 
-const QUICK_ONLY = ['path', 'protocol', 'from', 'ports', 'family', 'source', 'to', 'listen', 'onDown'] as const
+const QUICK_ONLY = [
+  'path',
+  'protocol',
+  'from',
+  'ports',
+  'family',
+  'source',
+  'to',
+  'listen',
+  'onDown',
+  'bypass',
+] as const
 
 /** The flags that `run`, `plan` and `rules` share: a file, or the quick form. `--protocol` is left to a command that has its own. */
 export function addConfigFlags(
@@ -58,6 +70,7 @@ export function addConfigFlags(
       '--on-down <what>',
       'if Limpid dies, traffic passes by (open) or stays dropped (closed); a clean stop lets it pass (open)',
     )
+    .option('--bypass <cidr...>', 'destinations that the kernel forwards by itself, such as 10.0.0.0/8,fd00::/8 (none)')
     .option('--backend <program>', 'what makes the rules: nft, iptables or auto (auto)')
     .option('--workers <count>', 'processes that relay: a number, or auto for one on each core (1)')
     .option('--no-rules', 'leave the kernel rules to somebody else')

@@ -36,6 +36,13 @@ const USAGE: [args: string, line: RegExp][] = [
   ['run --intercept tproxy --to z:70000', /--to: expected host:port/],
   ['run --intercept tproxy --listen 1.2.3:80', /--listen: expected an address and port/],
   ['run --intercept tproxy --on-down shut', /--on-down: expected open or closed, found "shut"/],
+  [
+    'run --intercept tproxy --bypass 10.0.0.0/8,10.0.4.2/24',
+    /--bypass: expected an address or a prefix .* found "10\.0\.4\.2\/24"; did you mean "10\.0\.4\.0\/24"\?/,
+  ],
+  ['run --intercept tproxy --no-rules --bypass 10.0.0.0/8', /--bypass: bypass needs the kernel rules/],
+  ['run --intercept none --listen 80 --to z --bypass 10.0.0.0/8', /--bypass: bypass has no meaning: no listener takes/],
+  ['run --bypass 10.0.0.0/8', /--bypass is part of the quick form/],
   ['run --intercept tproxy --from lo', /--from: expected the name of a network interface other than lo/],
   ['run --intercept tproxy --drain 10', /--drain: expected a duration with its unit.* did you mean "10s"\?/],
   ['run --intercept none --listen 8080', /--to HOST:PORT is missing: with intercept none/],
@@ -138,7 +145,7 @@ test('check --json prints what would be run, and check --schema a JSON Schema', 
     fwmarks: [],
   })
   const schema = JSON.parse(limpid(['check', '--schema']).stdout) as { properties: object; $schema: string }
-  assert.deepEqual(Object.keys(schema.properties), ['listeners', 'forwards', 'workers', 'limits', 'rules'])
+  assert.deepEqual(Object.keys(schema.properties), ['listeners', 'forwards', 'bypass', 'workers', 'limits', 'rules'])
 })
 
 test('help and version go to stdout and exit 0, without colour off a terminal', () => {

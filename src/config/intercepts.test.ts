@@ -231,6 +231,28 @@ const BAD: [what: string, text: string, problems: string[]][] = [
     forward('ports: 53', 'to: 10.0.4.2', 'source: client-port'),
     ['5:13: expected client or proxy, found "client-port"'],
   ],
+  [
+    'a bypass of a prefix with host bits',
+    `${listener()}\nbypass: [10.0.0.0/8, 10.0.4.2/24]`,
+    [
+      '3:22: expected an address or a prefix without host bits, such as 10.0.3.0/24 or fd00::/8, found "10.0.4.2/24"; did you mean "10.0.4.0/24"?',
+    ],
+  ],
+  [
+    'a bypass of a name',
+    `${listener()}\nbypass: z.example`,
+    ['3:9: expected an address or a prefix without host bits, such as 10.0.3.0/24 or fd00::/8, found "z.example"'],
+  ],
+  [
+    'a bypass where nothing is taken',
+    'listeners: [{ intercept: none, listen: 80, to: 10.0.4.2 }]\nbypass: 10.0.0.0/8',
+    ['2:9: bypass has no meaning: no listener takes packets that could go by it'],
+  ],
+  [
+    'a bypass without rules',
+    `${listener()}\nrules: { install: false }\nbypass: 10.0.0.0/8`,
+    ['4:9: bypass needs the kernel rules, which are switched off'],
+  ],
   ['a forward for users', forward('ports: 53', 'to: 10.0.4.2', 'uids: 0'), [`5:5: "uids" ${PROCESS}`]],
   [
     'a forward that asks for UDP',

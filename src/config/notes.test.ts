@@ -46,3 +46,12 @@ test('a family that passes by because of the source is named', () => {
   ])
   assert.deepEqual(notesOn('listeners: [{ family: 4, source: client }]'), [])
 })
+
+test('a bypass of what no listener takes, or of everything, is told of', () => {
+  assert.deepEqual(notesOn('listeners: [{ family: 4 }]\nbypass: [fd00::/8, fd01::1, 10.0.0.0/8]'), [
+    'bypass fd00::/8 and 1 more: no listener takes IPv6: it passes by anyway',
+  ])
+  assert.deepEqual(notesOn('listeners: [{ name: a }]\nbypass: 0.0.0.0/0'), [
+    'bypass 0.0.0.0/0: no listener gets an IPv4 flow',
+  ])
+})

@@ -1,13 +1,15 @@
 import { type Family, familyOf } from '../net/address.ts'
 import { literalFamily } from './build.ts'
+import { bypassNotes } from './bypass.ts'
 import type { Config, ListenerConfig } from './types.ts'
 
 /** What is legal in a configuration, yet may surprise: one line each. */
-export function configNotes({ listeners }: Pick<Config, 'listeners'>): string[] {
+export function configNotes({ listeners, bypass }: Pick<Config, 'listeners' | 'bypass'>): string[] {
   return [
     ...listenersWithoutFlows(listeners),
     ...listeners.flatMap(familyLeftOut),
     ...listeners.flatMap(localClientPort),
+    ...bypassNotes({ listeners, bypass }),
   ]
 }
 

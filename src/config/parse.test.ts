@@ -35,6 +35,7 @@ test('a listener with a name only takes all ports of both families, and goes on 
       },
     ],
     forwards: [],
+    bypass: [],
     workers: DEFAULT_WORKERS,
     limits: DEFAULT_LIMITS,
     rules: DEFAULT_RULES,

@@ -66,6 +66,7 @@ function buildConfig(input: FileInput, hostFamilies: readonly Family[], problems
   return {
     listeners,
     forwards,
+    bypass: input.bypass ?? [],
     workers: input.workers ?? DEFAULT_WORKERS,
     limits: { ...DEFAULT_LIMITS, ...defined(input.limits ?? {}) },
     rules,

@@ -1,7 +1,8 @@
 import type { Family } from '../net/address.ts'
 import { buildListener, deepFreeze } from './build.ts'
+import { bypassProblems } from './bypass.ts'
 import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_WORKERS } from './defaults.ts'
-import { flagValue, throwAsUsage } from './flags.ts'
+import { flagValue, throwAsUsage, usageError } from './flags.ts'
 import type { Config } from './types.ts'
 import {
   BACKEND,
@@ -12,6 +13,7 @@ import {
   ON_DOWN,
   PATH,
   PORTS,
+  PREFIX,
   PROTOCOL,
   SOURCE,
   TARGET,
@@ -33,6 +35,8 @@ export interface QuickOptions {
   readonly to?: string | undefined
   readonly listen?: readonly string[] | undefined
   readonly onDown?: string | undefined
+  /** `10.0.0.0/8,fd00::/8`, or several such lists. */
+  readonly bypass?: readonly string[] | undefined
   readonly backend?: string | undefined
   readonly workers?: string | undefined
   /** false: `--no-rules`. */
@@ -75,9 +79,12 @@ export function quickConfig(options: QuickOptions, hostFamilies: readonly Family
     },
     { index: 0, hostFamilies, rulesInstalled: options.rules, report: throwAsUsage(FLAG_OF) },
   )
-  return deepFreeze({
+  const config = {
     listeners: [listener],
     forwards: [],
+    bypass: (options.bypass ?? []).flatMap((list) =>
+      list.split(',').map((text) => flagValue('--bypass', PREFIX, text.trim())),
+    ),
     workers: flagValue('--workers', WORKERS, options.workers) ?? DEFAULT_WORKERS,
     limits: DEFAULT_LIMITS,
     rules: {
@@ -85,5 +92,7 @@ export function quickConfig(options: QuickOptions, hostFamilies: readonly Family
       install: options.rules,
       backend: flagValue('--backend', BACKEND, options.backend) ?? DEFAULT_RULES.backend,
     },
-  })
+  }
+  for (const problem of bypassProblems(config)) throw usageError('--bypass', problem.message)
+  return deepFreeze(config)
 }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { formatPrefix } from '../net/prefix.ts'
 import { MATCH_ANY } from './defaults.ts'
 import { type QuickOptions, quickConfig } from './quick.ts'
 import { type RelayOptions, relayConfig } from './relay.ts'
@@ -111,6 +112,12 @@ test('the quick form of run takes paths, a range of ports to redirect to, and th
   )
   assert.equal(config.rules.backend, 'iptables')
   assert.equal(quickConfig({ intercept: 'tproxy', rules: true }).rules.backend, 'auto')
+})
+
+test('the quick form of run takes prefixes to bypass, with commas and behind each other', () => {
+  const config = quickConfig({ intercept: 'tproxy', bypass: ['10.0.0.0/8,192.0.2.1', 'fd00::/8'], rules: true })
+  assert.deepEqual(config.bypass.map(formatPrefix), ['10.0.0.0/8', '192.0.2.1/32', 'fd00::/8'])
+  assert.deepEqual(quickConfig({ intercept: 'tproxy', rules: true }).bypass, [])
 })
 
 test('what the quick form is missing or has too much of is named by its flag', () => {

@@ -72,6 +72,7 @@ export function relayConfig(options: RelayOptions, hostFamilies: readonly Family
   return deepFreeze({
     listeners: [listener],
     forwards: [],
+    bypass: [],
     workers: DEFAULT_WORKERS,
     limits: options.keepServing === true ? DEFAULT_LIMITS : { ...DEFAULT_LIMITS, flows: 1, sessions: 1 },
     rules: { ...DEFAULT_RULES, install: options.rules && (interceptClients || clientSource) },

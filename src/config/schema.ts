@@ -153,6 +153,9 @@ export const FILE_SCHEMA = z.strictObject(
       .max(MAX_FORWARDS, { error: `at most ${MAX_FORWARDS} forwards` })
       .optional()
       .describe('Port forwarding by the kernel alone (DNAT to another host).'),
+    bypass: values(PREFIX).describe(
+      'Destinations that no listener takes: the kernel forwards what goes there, and counts it.',
+    ),
     workers: value<WorkerCount, number | 'auto'>(WORKERS)
       .optional()
       .describe('Processes that relay; auto: one for each core. 1 when left out.'),

@@ -1,4 +1,5 @@
 import { type Endpoint, familyOf, formatEndpoint, isWildcard } from '../net/address.ts'
+import { bypassProblems } from './bypass.ts'
 import type { Problem } from './problem.ts'
 import type { Config, Match, Protocol, RulesConfig } from './types.ts'
 
@@ -8,6 +9,7 @@ export function* problemsTogether(config: Config): Generator<Problem> {
   yield* nameProblems('forward', config.forwards)
   yield* endpointProblems(config)
   yield* markProblems(config)
+  yield* bypassProblems(config)
   for (const [index, { match, exclude }] of config.listeners.entries()) {
     yield* fwmarkProblems(['listeners', index], match, exclude, config.rules)
   }

@@ -173,6 +173,8 @@ export type WorkerCount = number | 'auto'
 export interface Config {
   readonly listeners: readonly ListenerConfig[]
   readonly forwards: readonly ForwardConfig[]
+  /** Destinations that no listener takes: the kernel forwards what goes there, and counts it. More may come at run time. */
+  readonly bypass: readonly Prefix[]
   /** Of `limpid run`: with 1 its own process relays, else it supervises others. A program that embeds Limpid has its own process. */
   readonly workers: WorkerCount
   readonly limits: Limits

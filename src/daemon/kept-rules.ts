@@ -4,7 +4,9 @@ import { BACKENDS } from '../ruleset/backend.ts'
 import { type InstalledRuleset, installRuleset } from '../ruleset/install.ts'
 import type { Plan } from '../ruleset/plan.ts'
 import { RuleWatch, type Suspect, watchedNames } from '../ruleset/rule-watch.ts'
+import type { Difference } from '../ruleset/verify.ts'
 import { ENETDOWN, SyscallError } from '../sys/errno.ts'
+import { KernelBypass } from './kernel-bypass.ts'
 import { Restorations } from './restorations.ts'
 
 const QUIET_MS = 10 // whoever removes rules removes several
@@ -22,7 +24,9 @@ export class KeptRules {
   readonly #pace = new Allowance(RESTORATIONS_AT_ONCE, RESTORE_EVERY_MS)
   /** What is to be looked at, and since when. */
   readonly #suspects = new Map<Suspect, number>()
+  readonly #plan: Plan
   #installed: InstalledRuleset | undefined
+  #bypass: KernelBypass | undefined
   #watch: RuleWatch | undefined
   #poll: NodeJS.Timeout | undefined
   #timer: NodeJS.Timeout | undefined
@@ -36,7 +40,8 @@ export class KeptRules {
   /** Rejects when the rules cannot be brought back for a minute. */
   readonly failed: Promise<never>
 
-  private constructor(note: (line: string) => void) {
+  private constructor(plan: Plan, note: (line: string) => void) {
+    this.#plan = plan
     this.#restorations = new Restorations(note)
     this.failed = new Promise((_, reject) => {
       this.#fail = reject
@@ -46,9 +51,12 @@ export class KeptRules {
 
   /** @throws LimpidError as installRuleset(): then nothing is changed. */
   static async install(plan: Plan, note: (line: string) => void): Promise<KeptRules> {
-    const rules = new KeptRules(note)
+    const rules = new KeptRules(plan, note)
     const installed = await installRuleset(plan, { owner: 'process', onLost: () => rules.#suspectTables() })
     rules.#installed = installed
+    rules.#bypass = new KernelBypass(plan, (commands) => installed.change(commands), note)
+    // what an earlier process added to rules that were installed to stay, and could not take back
+    if (installed.already) await rules.#bypass.withdraw()
     try {
       rules.#watch = new RuleWatch(watchedNames(plan), (suspect) => rules.#suspect(suspect))
     } catch (error) {
@@ -73,6 +81,16 @@ export class KeptRules {
     return this.#restorations.count
   }
 
+  /** The destinations that the kernel forwards by itself; what is asked of it ends with the rules. */
+  get kernelBypass(): KernelBypass {
+    return this.#bypass!
+  }
+
+  /** As InstalledRuleset.change(). */
+  async change(commands: string): Promise<void> {
+    await this.#installed!.change(commands)
+  }
+
   /** With `keepGuard` what closed listeners should take stays dropped. */
   async remove(options: { readonly keepGuard: boolean }): Promise<void> {
     this.#isRemoved = true
@@ -80,6 +98,9 @@ export class KeptRules {
     clearTimeout(this.#timer)
     this.#watch?.[Symbol.dispose]()
     await this.#looking
+    // rules that stay are gone meanwhile, where the operator removed them
+    if (this.#installed?.already === true) await this.#bypass?.withdraw().catch(() => {})
+    this.#bypass?.[Symbol.dispose]()
     this.#restorations.close()
     await this.#installed?.remove(options)
   }
@@ -119,6 +140,7 @@ export class KeptRules {
     const since = Math.min(...looked.map((suspect) => this.#suspects.get(suspect) ?? Number.POSITIVE_INFINITY))
     for (const suspect of looked) this.#suspects.delete(suspect) // what comes meanwhile is looked at again
     const { differences, failure } = await this.#installed!.restore({ tables })
+    await this.#restoreBypass(differences)
     const now = performance.now()
     const isRestored = differences.length > 0 && failure === undefined
     if (tables) this.#pauseTables(isRestored, now)
@@ -128,6 +150,14 @@ export class KeptRules {
     if (failure !== undefined) this.#onFailure(failure, tables, now)
     // ip rules that are well say nothing about tables that could not be put back
     else if (!this.#tablesFail) this.#failingSince = undefined
+  }
+
+  /** Rules that were loaded anew have the configured prefixes alone. */
+  async #restoreBypass(differences: readonly Difference[]): Promise<void> {
+    const label = BACKENDS[this.#plan.backend].label(this.#plan.rules, 'main')
+    if (!differences.some(({ what }) => what === label)) return
+    // what cannot be put back now is, with the rules, by the next look
+    await this.#bypass?.reload().catch(() => this.#suspect('tables'))
   }
 
   /** Our own changes and those that changed nothing in the end make tables suspect, too. */

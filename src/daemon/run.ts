@@ -5,10 +5,12 @@ import { formatEndpoint } from '../net/address.ts'
 import type { ProxyStats } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
 import { BACKENDS, chooseBackend } from '../ruleset/backend.ts'
+import { readBypassAccounts } from '../ruleset/bypass-account.ts'
 import { readForwardAccounts } from '../ruleset/forward-account.ts'
 import { isEmptyPlan, type Plan, planRuleset } from '../ruleset/plan.ts'
 import { type CapabilityName, requireCapabilities } from '../sys/capability.ts'
 import { hostFacts } from '../sys/host.ts'
+import { bypassLines } from './bypass-lines.ts'
 import type { ControlSocket } from './control.ts'
 import type { ForwardWatch } from './forward-watch.ts'
 import type { KeptRules } from './kept-rules.ts'
@@ -68,7 +70,9 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
   })
   const onDump = async (): Promise<void> => {
     options.note(JSON.stringify(await stats()))
-    if (needsRules) await tellForwards(plan, options)
+    if (!needsRules) return
+    await tellForwards(plan, options)
+    await tellBypass(plan, options)
   }
   try {
     const addresses = await service.listen() // before the rules: they would bring traffic that nobody takes
@@ -98,7 +102,10 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
     await control?.[Symbol.asyncDispose]()
     forwards?.[Symbol.dispose]()
     await service.close()
-    if (rules !== undefined) await tellForwards(plan, options)
+    if (rules !== undefined) {
+      await tellForwards(plan, options)
+      await tellBypass(plan, options)
+    }
     // last: the flows that drain still need the divert rule; and what is closed stays so when we end by an error
     await rules?.remove({ keepGuard: options.keepGuard || !isClean })
   }
@@ -130,6 +137,14 @@ async function tellForwards(plan: Plan, options: DaemonOptions): Promise<void> {
     const bytes = bytesUp === undefined ? '' : `, ${bytesUp} bytes up, ${bytesDown ?? 0} bytes down`
     options.note(`forward ${name}: ${flows} flow${flows === 1 ? '' : 's'}${bytes}`)
   }
+}
+
+/** The same for what went by the listeners. */
+async function tellBypass(plan: Plan, options: DaemonOptions): Promise<void> {
+  if (plan.interceptions.length === 0) return
+  const accounts = await readBypassAccounts(plan).catch(() => undefined)
+  if (accounts === undefined) return
+  for (const line of bypassLines(accounts, plan.bypass)) options.note(line)
 }
 
 async function drain(service: Service, signals: StopSignals, options: DaemonOptions): Promise<void> {

@@ -146,6 +146,7 @@ function checkForwarding({ needs, config }: Examined): Finding[] {
       family,
       on: readSysctl(forwardingKey(family)) === '1',
       needsForwarding: needs.forwardedFamilies.includes(family),
+      bypasses: needs.bypassedFamilies.includes(family),
       taken: taking.some((listener) => listener.families.includes(family)),
     }),
   )

@@ -349,6 +349,25 @@ test('names the fault and its cure: forwarding off for DNAT', async () => {
   }
 })
 
+test('names the fault and its cure: forwarding off for what is bypassed', async () => {
+  lab.x.setSysctls({ 'net.ipv4.ip_forward': '0' })
+  const flags = [...TPROXY, '--bypass', '10.0.9.0/24', '--no-packets']
+  try {
+    const { lines } = await doctorOn(lab.x, flags)
+    assert.ok(
+      wrongLines(lines).some((line) =>
+        /^wrong +forwarding +net\.ipv4\.ip_forward is 0: IPv4 packets to what is bypassed \(bypass\) are dropped; cure: sysctl -w net\.ipv4\.ip_forward=1$/.test(
+          line,
+        ),
+      ),
+      lines.join('\n'),
+    )
+  } finally {
+    lab.x.setSysctls({ 'net.ipv4.ip_forward': '1' })
+  }
+  assert.ok(!wrongLines((await doctorOn(lab.x, flags)).lines).some((line) => / forwarding /.test(line)))
+})
+
 test('rp_filter=1 is wrong, not a note, where the way back to clients goes by another interface', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'limpid-doctor-'))
   const file = join(folder, 'limpid.yaml')

@@ -8,6 +8,8 @@ export interface Needs {
   readonly families: readonly Family[]
   /** Families of the packets that are passed on to another host by DNAT. */
   readonly forwardedFamilies: readonly Family[]
+  /** Families of destinations that the kernel forwards instead of a listener. */
+  readonly bypassedFamilies: readonly Family[]
   readonly rules: boolean
   readonly capabilities: readonly CapabilityName[]
   /** Frames that cross a bridge of this host are taken. */
@@ -22,6 +24,9 @@ export function needsOf(config: Config): Needs {
   return {
     families: [...new Set(config.listeners.flatMap(({ families }) => families))].sort(),
     forwardedFamilies: [...new Set(config.forwards.map(({ to }) => familyOf(to.address)))].sort(),
+    bypassedFamilies: taking.some(({ paths }) => paths.includes('forwarded'))
+      ? [...new Set(config.bypass.map(({ family }) => family))].sort()
+      : [],
     rules,
     capabilities: [
       ...(rules ? (['CAP_NET_ADMIN'] as const) : []),

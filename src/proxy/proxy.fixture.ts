@@ -36,6 +36,7 @@ export function forwarderConfig(
       },
     ],
     forwards: [],
+    bypass: [],
     workers: DEFAULT_WORKERS,
     limits: { ...DEFAULT_LIMITS, ...limits },
     rules: DEFAULT_RULES,

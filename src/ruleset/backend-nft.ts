@@ -53,7 +53,7 @@ export const nftBackend: Backend = {
   own: async (plan, onLost) => {
     const text = plan.main.map((script) => ownedText(script.text)).join('')
     const owner = await TableOwner.start(text, plan.rules.nftTable, onLost)
-    return { isShared: false, close: () => owner.close() }
+    return { isShared: false, close: () => owner.close(), change: (commands) => owner.change(commands) }
   },
   isForeign: async (rules, role) => {
     const listing = await listTable(role === 'main' ? rules.nftTable : guardTable(rules))

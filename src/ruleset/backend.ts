@@ -28,6 +28,11 @@ export interface FoundRules {
 export interface OwnedRules {
   /** Lets them go. A second call does nothing. */
   close(): Promise<void>
+  /**
+   * Has the program make a change to rules that nobody else can change: undefined where others can.
+   * @throws LimpidError LIMPID_PROGRAM when nothing was changed.
+   */
+  readonly change?: (text: string) => Promise<void>
   /** Whether others can change them, so that load() puts them back, and they are owned still. */
   readonly isShared: boolean
   /** A process that goes on removing them for a moment when we are gone. */

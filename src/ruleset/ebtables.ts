@@ -1,4 +1,5 @@
 import type { RulesConfig } from '../config/types.ts'
+import type { Prefix } from '../net/prefix.ts'
 import type { Interception } from './interception.ts'
 import { neverForwarded } from './iptables-listeners.ts'
 import { EBTABLES, matchStages, type StageOptions } from './iptables-match.ts'
@@ -45,7 +46,7 @@ export function ebtablesGuards(rules: RulesConfig, interceptions: readonly Inter
 }
 
 /** What the operator should know about them. */
-export function ebtablesNotes(interceptions: readonly Interception[]): string[] {
+export function ebtablesNotes(interceptions: readonly Interception[], bypass: readonly Prefix[] = []): string[] {
   const notes = bridged(interceptions).flatMap((interception) => {
     const { listener, bridges } = interception
     const routed = `listener ${listener.name}: ebtables cannot tell one flow from another: frames from the servers' ports are all brought up, and those of flows that are not ours are routed, which takes net.ipv4.ip_forward=1 (backend nft leaves them on the bridge)`
@@ -53,7 +54,11 @@ export function ebtablesNotes(interceptions: readonly Interception[]): string[] 
     const fromAll = bridges.some(({ ports, from }) => from.length === ports.length)
     return [...(listener.source === 'proxy' ? [] : [routed]), ...(takesAnswers(interception) && fromAll ? [taken] : [])]
   })
-  return [...new Set(notes)]
+  const uncounted =
+    bypass.length > 0 && bridged(interceptions).length > 0
+      ? ['bypass: ebtables leaves it on the bridge without counting it (backend nft counts it)']
+      : []
+  return [...new Set(notes), ...uncounted]
 }
 
 function bridged(interceptions: readonly Interception[]): Interception[] {

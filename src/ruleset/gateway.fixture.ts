@@ -45,7 +45,7 @@ export function listener(changes: Partial<ListenerConfig> = {}): ListenerConfig 
 }
 
 export function configOf(...listeners: ListenerConfig[]): Config {
-  return { listeners, forwards: [], workers: DEFAULT_WORKERS, limits: DEFAULT_LIMITS, rules: DEFAULT_RULES }
+  return { listeners, forwards: [], bypass: [], workers: DEFAULT_WORKERS, limits: DEFAULT_LIMITS, rules: DEFAULT_RULES }
 }
 
 export function setSysctl(key: string, value: string): void {

@@ -61,7 +61,9 @@ function configOf(mode: Exclude<Intercept, 'none'>, path: Path): Config {
     { name: 'dns', protocols: ['tcp', 'udp'], ports: 53, to: '10.0.4.2:5353', interfaces: 'lan0' },
     { name: 'web', ports: [8_080, 8_443], to: '[fd00:4::2]', source: 'proxy', destinations: 'fd00:3::101' },
   ]
-  return parseConfig(JSON.stringify({ listeners, forwards }), 'golden')
+  // one within another, which the kernel would refuse
+  const bypass = ['10.9.0.0/16', '10.9.1.0/24', 'fd09::/32', '192.0.2.77']
+  return parseConfig(JSON.stringify({ listeners, forwards, bypass }), 'golden')
 }
 
 function ofUdp(mode: Intercept, path: Path) {

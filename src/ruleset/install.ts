@@ -7,6 +7,7 @@ import { refuseClashes } from './clash.ts'
 import { addRoute, addRule, deleteOurRoutes, deleteOurRules, familySwitch, isLoopbackUp } from './ip-commands.ts'
 import { JournalFile, journalOf, type Owner } from './journal.ts'
 import { guardTable } from './nft.ts'
+import { loadText } from './nft-commands.ts'
 import { isEmptyPlan, type Plan } from './plan.ts'
 import { ipRuleArgs, routeArgs } from './policy-routing.ts'
 import { isSamePlan, type Restoration, repairRuleset, restoreRouting, restoreTables } from './repair.ts'
@@ -33,6 +34,11 @@ export interface InstalledRuleset {
    * Puts back what is not as planned: ip rules, routes and sysctls, which is cheap to look at, and with `tables` nft tables too.
    */
   restore(options: { readonly tables: boolean }): Promise<Restoration>
+  /**
+   * Makes a change of nft's to its own table: elements of sets come and go.
+   * @throws LimpidError LIMPID_PROGRAM with nft's own words: then nothing was changed.
+   */
+  change(commands: string): Promise<void>
   /**
    * Takes everything back: rules, ip rules, routes, sysctls, guard, journal. A second call does nothing. With `keepGuard` the
    * guard stays until the next install, or `limpid rules remove`.
@@ -146,6 +152,7 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
     verify: () => verifyRuleset(plan),
     restore: ({ tables }) =>
       restore(plan, tables, ownedRules === undefined || ownedRules.isShared ? undefined : startOwner),
+    change: (commands) => ownedRules?.change?.(commands) ?? loadText(commands),
     remove: ({ keepGuard = false } = {}) => {
       removing ??= undoAll(removalOrder(keepGuard ? steps.filter((step) => step !== guard) : steps))
       return removing
@@ -249,6 +256,7 @@ async function alreadyInstalled(plan: Plan, before: RulesetState, owner: Owner):
       const failure = before.journal === undefined ? undefined : removedMeanwhile() // without one somebody typed them
       return failure === undefined ? await restore(plan, tables, undefined) : { differences: [], failure }
     },
+    change: loadText,
     remove: async () => {
       if (owner === 'persistent') await removeRuleset(plan.rules)
     },
@@ -270,6 +278,7 @@ function nothingToInstall(): InstalledRuleset {
     notices: [],
     verify: async () => [],
     restore: async () => ({ differences: [], failure: undefined }),
+    change: async () => {},
     remove: async () => {},
   }
 }

@@ -1,6 +1,7 @@
 import type { ListenerConfig, Path, Protocol } from '../config/types.ts'
 import { type Endpoint, type Family, familyOf } from '../net/address.ts'
 import { type PortRange, portsContain } from '../net/ports.ts'
+import type { Prefix } from '../net/prefix.ts'
 import type { HostBridge, HostFacts } from '../sys/host.ts'
 
 /** The packets of one family, path and protocol that one listener takes, and where they go. What the renderers of rules work from. */
@@ -31,6 +32,13 @@ export interface InterceptedBridge extends HostBridge {
 /** Whether packets come to the listener with their addresses as the client wrote them. */
 export function isUntouched({ listener }: Interception): boolean {
   return listener.intercept === 'tproxy' || listener.intercept === 'mark'
+}
+
+/** As if the listener's own exclusions had those destinations, too: for rules that cannot ask a set that grows. */
+export function withoutDestinations(one: Interception, prefixes: readonly Prefix[]): Interception {
+  const { listener } = one
+  const destinations = [...listener.exclude.destinations, ...prefixes]
+  return { ...one, listener: { ...listener, exclude: { ...listener.exclude, destinations } } }
 }
 
 const FIRST_CLIENT_PORT = 1024 // clients send from it upwards; below it are the ports of servers (RFC 6335 §6)

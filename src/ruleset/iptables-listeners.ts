@@ -1,5 +1,6 @@
-import type { ListenerConfig, RulesConfig } from '../config/types.ts'
+import type { ListenerConfig, Protocol, RulesConfig } from '../config/types.ts'
 import type { Family } from '../net/address.ts'
+import { formatPrefix, type Prefix } from '../net/prefix.ts'
 import type { Interception } from './interception.ts'
 import { IPTABLES, matchStages, type StageOptions } from './iptables-match.ts'
 import type { ChainBook, ChainProgram, Table } from './iptables-text.ts'
@@ -9,6 +10,7 @@ import { hex, localMark } from './policy-routing.ts'
 export const SYN = '-p tcp --tcp-flags SYN,ACK SYN'
 export const NOT_SYN = '-p tcp ! --tcp-flags SYN,ACK SYN'
 export const ADDRESSED_HERE = '-m addrtype --dst-type LOCAL'
+const NOT_ADDRESSED_HERE = '-m addrtype ! --dst-type LOCAL'
 
 export const FORWARDED: StageOptions = { dialect: IPTABLES, interfaces: 'input' }
 export const LOCAL: StageOptions = { dialect: IPTABLES, interfaces: 'output', processes: true }
@@ -73,6 +75,34 @@ export function neverIntercepted(book: ChainBook, table: Table, suffix: string, 
   const types = family === 4 ? ['BROADCAST', 'ANYCAST', 'MULTICAST'] : ['ANYCAST', 'MULTICAST']
   book.add(table, suffix, `-m addrtype --dst-type ${types.join(',')} -j RETURN`)
   for (const prefix of neverForwarded(family)) book.add(table, suffix, `-d ${prefix} -j RETURN`)
+}
+
+/**
+ * Destinations that the kernel forwards by itself: one rule for each, whose counter is of what went there. `letBy`: what becomes of
+ * such a packet. What is addressed to this host is none of it.
+ */
+export function layBypass(
+  book: ChainBook,
+  table: Table,
+  suffix: string,
+  protocol: Protocol,
+  prefixes: readonly Prefix[],
+  letBy = '-j RETURN',
+): void {
+  for (const prefix of prefixes) {
+    const comment = `-m comment --comment "${bypassComment(protocol, prefix)}"`
+    book.add(table, suffix, `-p ${protocol}`, NOT_ADDRESSED_HERE, `-d ${formatPrefix(prefix)}`, comment, letBy)
+  }
+}
+
+/** What is bypassed never leaves a bridge: ebtables is not told to bring it up. */
+export function isRouted({ path }: Interception): boolean {
+  return path !== 'bridged'
+}
+
+/** `bypass tcp 10.0.0.0/8`. */
+export function bypassComment(protocol: Protocol, prefix: Prefix): string {
+  return `bypass ${protocol} ${formatPrefix(prefix)}`
 }
 
 /** The same by prefix alone. */

@@ -2,12 +2,15 @@ import { MATCH_ANY } from '../config/defaults.ts'
 import type { ForwardConfig, Protocol, RulesConfig } from '../config/types.ts'
 import { type Family, formatEndpoint } from '../net/address.ts'
 import { formatPortRange } from '../net/ports.ts'
+import type { Prefix } from '../net/prefix.ts'
 import type { Interception } from './interception.ts'
 import {
   ADDRESSED_HERE,
   commentOf,
   FORWARDED,
+  isRouted,
   LOCAL,
+  layBypass,
   layListeners,
   markIs,
   markIsNot,
@@ -28,6 +31,7 @@ export function natChains(
   family: Family,
   interceptions: readonly Interception[],
   forwards: readonly ForwardConfig[],
+  bypass: readonly Prefix[],
 ): void {
   const received = interceptions.filter(({ path }) => path !== 'local')
   const local = interceptions.filter(({ path }) => path === 'local')
@@ -42,7 +46,7 @@ export function natChains(
     } else book.add('nat', 'prerouting', markIsNot(rules, 0), '-j RETURN')
     for (const forward of forwards) layForward(book, forward, family)
   }
-  receivedChains(book, rules, family, received)
+  receivedChains(book, rules, family, received, bypass)
   for (const protocol of ['tcp', 'udp'] as const) {
     sentChain(
       book,
@@ -50,12 +54,19 @@ export function natChains(
       family,
       local.filter((one) => one.protocol === protocol),
       protocol,
+      bypass,
     )
   }
 }
 
 /** The table nat sees only the first packet of a flow: with TCP that must be a SYN. */
-function receivedChains(book: ChainBook, rules: RulesConfig, family: Family, received: readonly Interception[]): void {
+function receivedChains(
+  book: ChainBook,
+  rules: RulesConfig,
+  family: Family,
+  received: readonly Interception[],
+  bypass: readonly Prefix[],
+): void {
   const tcp = received.filter(({ protocol }) => protocol === 'tcp')
   const udp = received.filter(({ protocol }) => protocol === 'udp')
   const chain = { table: 'nat', family, options: FORWARDED, addressedHere: '-j RETURN' } as const
@@ -63,9 +74,12 @@ function receivedChains(book: ChainBook, rules: RulesConfig, family: Family, rec
   if (tcp.length > 0) {
     book.add('nat', 'prerouting', '! -p tcp -j RETURN')
     book.add('nat', 'prerouting', NOT_SYN, '-j RETURN')
+    if (tcp.some(isRouted)) layBypass(book, 'nat', 'prerouting', 'tcp', bypass)
     layListeners(book, { ...chain, suffix: 'prerouting' }, rules, tcp, rewriteTo)
   }
-  if (udp.length > 0) layListeners(book, { ...chain, suffix: 'udp' }, rules, udp, rewriteTo)
+  if (udp.length === 0) return
+  if (udp.some(isRouted)) layBypass(book, 'nat', 'udp', 'udp', bypass)
+  layListeners(book, { ...chain, suffix: 'udp' }, rules, udp, rewriteTo)
 }
 
 function sentChain(
@@ -74,6 +88,7 @@ function sentChain(
   family: Family,
   local: readonly Interception[],
   protocol: Protocol,
+  bypass: readonly Prefix[],
 ): void {
   if (local.length === 0) return
   const suffix = SENT_CHAIN[protocol]
@@ -81,6 +96,7 @@ function sentChain(
   book.add('nat', suffix, markIsNot(rules, 0), '-j RETURN')
   book.add('nat', suffix, ADDRESSED_HERE, '-j RETURN')
   if (protocol === 'tcp') book.add('nat', suffix, NOT_SYN, '-j RETURN')
+  layBypass(book, 'nat', suffix, protocol, bypass)
   const chain = { table: 'nat', suffix, family, options: LOCAL, addressedHere: undefined } as const
   layListeners(book, chain, rules, local, rewriteTo)
 }

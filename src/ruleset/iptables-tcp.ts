@@ -1,12 +1,15 @@
 import type { RulesConfig } from '../config/types.ts'
 import type { Family } from '../net/address.ts'
+import type { Prefix } from '../net/prefix.ts'
 import type { Interception } from './interception.ts'
 import {
   ADDRESSED_HERE,
   commentOf,
   FORWARDED,
+  isRouted,
   LOCAL,
   labelOf,
+  layBypass,
   layListeners,
   markIs,
   markIsNot,
@@ -35,6 +38,7 @@ export function tcpPrerouting(
   rules: RulesConfig,
   family: Family,
   interceptions: readonly Interception[],
+  bypass: readonly Prefix[],
 ): void {
   const add = (...rule: string[]) => book.add('mangle', 'prerouting', ...rule)
   const received = interceptions.filter(({ path }) => path !== 'local')
@@ -55,6 +59,7 @@ export function tcpPrerouting(
   add(NOT_SYN, '-m socket --transparent', `-g ${book.chain('take')}`)
   add(NOT_SYN, '-j RETURN')
   if (received.length > 0) {
+    if (received.some(isRouted)) layBypass(book, 'mangle', 'prerouting', 'tcp', bypass)
     layListeners(book, { ...RECEIVED, family }, rules, received, (one) => toListener(book, rules, one))
   }
   add('-m socket --transparent', `-g ${book.chain('take')}`)
@@ -69,6 +74,7 @@ export function tcpOutput(
   rules: RulesConfig,
   family: Family,
   interceptions: readonly Interception[],
+  bypass: readonly Prefix[],
 ): boolean {
   const local = interceptions.filter(({ path }) => path === 'local')
   if (local.length === 0) return false
@@ -79,6 +85,7 @@ export function tcpOutput(
   add(ADDRESSED_HERE, '-j RETURN')
   add(NOT_SYN, `-m connmark --mark ${mark}`, `-g ${book.chain('again')}`)
   add(NOT_SYN, '-j RETURN')
+  layBypass(book, 'mangle', 'output', 'tcp', bypass)
   layListeners(book, { ...SENT, family }, rules, local, (one) => noteLabel(local, one, `-g ${book.chain('begin')}`))
   book.add('mangle', 'begin', setConnmark(rules, localMark(rules)))
   book.add('mangle', 'begin', `-g ${book.chain('again')}`)

@@ -1,13 +1,16 @@
 import type { RulesConfig } from '../config/types.ts'
 import type { Family } from '../net/address.ts'
 import { isAllPorts } from '../net/ports.ts'
+import type { Prefix } from '../net/prefix.ts'
 import { type Interception, isUntouched } from './interception.ts'
 import {
   ADDRESSED_HERE,
   commentOf,
   FORWARDED,
+  isRouted,
   LOCAL,
   labelOf,
+  layBypass,
   layListeners,
   markIs,
   markIsNot,
@@ -52,6 +55,7 @@ export function udpPrerouting(
   rules: RulesConfig,
   family: Family,
   interceptions: readonly Interception[],
+  bypass: readonly Prefix[],
 ): void {
   const add = (...rule: string[]) => book.add('mangle', 'udp', ...rule)
   const received = interceptions.filter(({ path }) => path !== 'local')
@@ -73,6 +77,7 @@ export function udpPrerouting(
   add(markIs(rules, rules.bypassMark), '-j RETURN')
   if (notes) add(answersPassed(rules), `-g ${book.chain('udpdivert')}`)
   if (received.length > 0) {
+    if (received.some(isRouted)) layBypass(book, 'mangle', 'udp', 'udp', bypass, pass)
     const chain = { table: 'mangle', suffix: 'udp', family, options: FORWARDED, addressedHere: pass } as const
     layListeners(book, chain, rules, received, (one) => toListener(book, rules, one))
   }
@@ -98,6 +103,7 @@ export function udpOutput(
   rules: RulesConfig,
   family: Family,
   interceptions: readonly Interception[],
+  bypass: readonly Prefix[],
 ): boolean {
   const add = (...rule: string[]) => book.add('mangle', 'udpoutput', ...rule)
   const local = interceptions.filter(({ path }) => path === 'local')
@@ -108,6 +114,7 @@ export function udpOutput(
   if (local.length > 0) {
     add(ADDRESSED_HERE, '-j RETURN')
     if (local.some(takesAnswers)) add(answersPassed(rules), '-j RETURN')
+    layBypass(book, 'mangle', 'udpoutput', 'udp', bypass, notes ? `-g ${book.chain('udppassed')}` : '-j RETURN')
     const chain = { table: 'mangle', suffix: 'udpoutput', family, options: LOCAL, addressedHere: undefined } as const
     layListeners(book, chain, rules, local, (one) => noteLabel(local, one, `-g ${book.chain('again')}`))
   }

@@ -74,7 +74,7 @@ export function allInterceptions(listeners: readonly ListenerConfig[], facts: Ho
 export function scriptsOf(interceptions: readonly Interception[]): Script[] {
   const protocols = new Set(interceptions.map(({ protocol }) => protocol))
   const divert = FAMILIES.flatMap((family) => [...protocols].map((protocol) => ({ family, protocol })))
-  const input = { rules: DEFAULT_RULES, interceptions, forwards: [], divert }
+  const input = { rules: DEFAULT_RULES, interceptions, forwards: [], divert, bypass: [] }
   return [...iptablesScripts(input), ...ebtablesScripts(DEFAULT_RULES, interceptions)]
 }
 

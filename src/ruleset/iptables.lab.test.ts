@@ -219,7 +219,13 @@ test('a forward brings connections to another host, and counts them', async () =
     ['client', '10.0.3.1'],
     ['proxy', '10.0.4.1'],
   ] as const) {
-    const input = { rules: DEFAULT_RULES, interceptions: [], divert: [], forwards: [{ ...forward, source }] }
+    const input = {
+      rules: DEFAULT_RULES,
+      interceptions: [],
+      bypass: [],
+      divert: [],
+      forwards: [{ ...forward, source }],
+    }
     for (const script of iptablesScripts(input).map(asChains)) await loadChains(script)
     const answer = await ask(gateway.y.connect({ address: '10.0.3.101', port: 8_080 }))
     assert.ok(answer.startsWith(`server saw ${seen}:`), answer)

@@ -80,7 +80,7 @@ function longestWalk(text: string, chain: string): number {
 test('a family that no listener serves has no chains', () => {
   const listener = listenerFor('redirect', 'forwarded', { families: [4] })
   const interceptions = allInterceptions([listener], FACTS)
-  const scripts = iptablesScripts({ rules: DEFAULT_RULES, interceptions, forwards: [], divert: [] })
+  const scripts = iptablesScripts({ rules: DEFAULT_RULES, interceptions, forwards: [], divert: [], bypass: [] })
   assert.deepEqual(
     scripts.map(({ program }) => program),
     ['iptables-restore'],
@@ -153,7 +153,7 @@ test('a forward is rewritten for each of its protocols, and masqueraded only whe
     ...{ name: 'dns', protocols: ['tcp', 'udp'], match: { ...MATCH_ANY, ports: [{ from: 53, to: 53 }] } },
     ...{ exclude: MATCH_ANY, to: { address: '10.0.4.2', port: 5_353 }, source: 'client', healthMs: 0 },
   }
-  const input = { rules: DEFAULT_RULES, interceptions: [], divert: [] }
+  const input = { rules: DEFAULT_RULES, interceptions: [], bypass: [], divert: [] }
   const own = iptablesScripts({ ...input, forwards: [forward] })
   assert.deepEqual(
     own.map(({ program }) => program),

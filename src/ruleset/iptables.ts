@@ -1,12 +1,14 @@
 import type { ForwardConfig, Protocol, RulesConfig } from '../config/types.ts'
 import { type Family, familyOf, isLoopback } from '../net/address.ts'
 import { formatPortRange } from '../net/ports.ts'
+import type { Prefix } from '../net/prefix.ts'
 import { type Interception, isUntouched } from './interception.ts'
 import { commentOf, markIsNot, programOf, SYN, setMark } from './iptables-listeners.ts'
 import { natChains } from './iptables-nat.ts'
 import { tcpOutput, tcpPrerouting } from './iptables-tcp.ts'
 import { ChainBook, chainPrefix } from './iptables-text.ts'
 import { udpNotes, udpOutput, udpPrerouting } from './iptables-udp.ts'
+import { withoutContained } from './nft-match.ts'
 import { localMark } from './policy-routing.ts'
 import type { Script } from './script.ts'
 
@@ -17,10 +19,11 @@ export interface ChainsInput {
   readonly forwards: readonly ForwardConfig[]
   /** Packets addressed to somebody else that must come to sockets of ours. */
   readonly divert: readonly { readonly family: Family; readonly protocol: Protocol }[]
+  readonly bypass: readonly Prefix[]
 }
 
 /** The chains of iptables and ip6tables that bring packets to listeners. None for a family in which nothing is to be done. */
-export function iptablesScripts({ rules, interceptions, forwards, divert }: ChainsInput): Script[] {
+export function iptablesScripts({ rules, interceptions, forwards, divert, bypass }: ChainsInput): Script[] {
   return ([4, 6] as const).flatMap((family) => {
     const book = new ChainBook(programOf(family), chainPrefix(rules.nftTable))
     const ofFamily = interceptions.filter((interception) => interception.family === family)
@@ -29,8 +32,9 @@ export function iptablesScripts({ rules, interceptions, forwards, divert }: Chai
     const passedOn = forwards.filter(({ to }) => familyOf(to.address) === family)
     const diverted = divert.filter((one) => one.family === family).map(({ protocol }) => protocol)
     inputChains(book, rules, ofFamily)
-    natChains(book, rules, family, rewritten, passedOn)
-    untouchedChains(book, rules, family, untouched, diverted)
+    const prefixes = withoutContained(bypass.filter((prefix) => prefix.family === family))
+    natChains(book, rules, family, rewritten, passedOn, prefixes)
+    untouchedChains(book, rules, family, untouched, diverted, prefixes)
     return book.isEmpty ? [] : [book.script('Brings intercepted flows to their listeners.')]
   })
 }
@@ -61,19 +65,20 @@ function untouchedChains(
   family: Family,
   untouched: readonly Interception[],
   diverted: readonly Protocol[],
+  bypass: readonly Prefix[],
 ): void {
   const tcp = untouched.filter(({ protocol }) => protocol === 'tcp')
   const udp = untouched.filter(({ protocol }) => protocol === 'udp')
   const divertsTcp = tcp.length > 0 || diverted.includes('tcp')
   const divertsUdp = udp.length > 0 || diverted.includes('udp')
   if (!divertsTcp && !divertsUdp) return
-  if (divertsTcp) tcpPrerouting(book, rules, family, tcp)
-  if (divertsUdp) udpPrerouting(book, rules, family, udp)
+  if (divertsTcp) tcpPrerouting(book, rules, family, tcp, bypass)
+  if (divertsUdp) udpPrerouting(book, rules, family, udp, bypass)
   errorsChain(book, family)
   book.add('mangle', 'take', setMark(rules, rules.interceptMark))
   book.add('mangle', 'take', '-j ACCEPT')
-  const isTcpMarked = tcpOutput(book, rules, family, tcp)
-  const isUdpMarked = udpOutput(book, rules, family, udp)
+  const isTcpMarked = tcpOutput(book, rules, family, tcp, bypass)
+  const isUdpMarked = udpOutput(book, rules, family, udp, bypass)
   if (!isTcpMarked && !isUdpMarked) return
   book.add('mangle', 'again', setMark(rules, localMark(rules)))
   book.add('mangle', 'again', '-j ACCEPT')

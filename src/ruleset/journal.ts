@@ -35,6 +35,8 @@ export class JournalFile {
   readonly path: string
   /** Where the text lies while nft reads it. */
   readonly textPath: string
+  /** The same of a change to what it has loaded. */
+  readonly changePath: string
   readonly #folder: string
   readonly #nextPath: string
 
@@ -42,6 +44,7 @@ export class JournalFile {
     const namespace = netNamespaceInode()
     this.path = join(folder, `rules-${namespace}.json`)
     this.textPath = join(folder, `rules-${namespace}.nft`)
+    this.changePath = join(folder, `rules-${namespace}-change.nft`)
     this.#folder = folder
     this.#nextPath = `${this.path}.next`
   }
@@ -76,7 +79,8 @@ export class JournalFile {
 
   /** Removes it, and what a killed process may have left beside it. */
   remove(): void {
-    for (const path of [this.#nextPath, this.textPath, this.path]) if (existsSync(path)) rmSync(path, { force: true })
+    for (const path of [this.#nextPath, this.textPath, this.changePath, this.path])
+      if (existsSync(path)) rmSync(path, { force: true })
   }
 }
 

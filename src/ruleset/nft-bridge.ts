@@ -1,7 +1,9 @@
 import type { RulesConfig } from '../config/types.ts'
 import type { Family } from '../net/address.ts'
+import type { Prefix } from '../net/prefix.ts'
 import type { HostBridge } from '../sys/host.ts'
 import type { Interception } from './interception.ts'
+import { type BypassRules, bypassRules } from './nft-bypass.ts'
 import { bridgedFragments } from './nft-fragments.ts'
 import { listenerRules } from './nft-listeners.ts'
 import { BRIDGED, NamedSets } from './nft-match.ts'
@@ -36,17 +38,25 @@ const ANSWERS_TIMEOUT = '120s' // as long as a session (RFC 4787 §4.3, REQ-5); 
  * A bridge has no sockets to ask: the flows that were begun are kept in sets, those of the clients by their SYNs, and those
  * of our own dials by the packets that leave here with our mark. Of clients' datagrams each is asked about.
  */
-export function bridgeScript(rules: RulesConfig, interceptions: readonly Interception[]): Script | undefined {
+export function bridgeScript(
+  rules: RulesConfig,
+  interceptions: readonly Interception[],
+  prefixes: readonly Prefix[],
+): Script | undefined {
   const bridged = interceptions.filter(({ path, bridges }) => path === 'bridged' && bridges.length > 0)
   if (bridged.length === 0) return undefined
   const sets = new NamedSets()
-  const connections = connectionRules(ofProtocol(bridged, 'tcp'), sets)
-  const datagrams = datagramRules(ofProtocol(bridged, 'udp'), sets)
+  const note = passedFlows(ofProtocol(bridged, 'udp')).noteWhere('meta l4proto udp')
+  const bypass = bypassRules(rules, bridged, prefixes, note)
+  const connections = connectionRules(ofProtocol(bridged, 'tcp'), sets, bypass)
+  const datagrams = datagramRules(ofProtocol(bridged, 'udp'), sets, bypass)
   const purpose = `Brings frames of intercepted ${protocolWords(bridged)} flows up from bridges.`
   return nftScript('bridge', rules.nftTable, purpose, [
     ...sets.lines(),
+    ...bypass.sets,
     ...connections.sets,
     ...datagrams.sets,
+    ...bypass.chains,
     ...chain('up', undefined, [
       ...datagrams.broughtUp,
       ...bridgesOf(bridged).map(
@@ -79,7 +89,7 @@ interface BridgeRules {
 
 const NOTHING: BridgeRules = { sets: [], received: [], sent: [] }
 
-function connectionRules(bridged: readonly Interception[], sets: NamedSets): BridgeRules {
+function connectionRules(bridged: readonly Interception[], sets: NamedSets, bypass: BypassRules): BridgeRules {
   if (bridged.length === 0) return NOTHING
   const families = familiesOf(bridged)
   const note = (family: Family, direction: 'sent' | 'answered', timeout?: string) =>
@@ -92,9 +102,14 @@ function connectionRules(bridged: readonly Interception[], sets: NamedSets): Bri
       '# flows that were taken',
       ...families.map((family) => `${flowTuple(family)} @flows${family} goto up`),
       '',
+      '# of what crosses, flows that are bypassed are counted',
+      ...[...bypass.count.sent, ...bypass.count.answered].map((line) => `${NOT_SYN} ${line}`),
+      '',
       '# only the beginning of a flow is taken',
       `${NOT_SYN} return`,
       ...neverForwarded(),
+      '',
+      ...bypass.decide(['tcp'], families, { fib: false }),
       ...listenerRules(
         bridged,
         sets,
@@ -115,6 +130,7 @@ function connectionRules(bridged: readonly Interception[], sets: NamedSets): Bri
 function datagramRules(
   bridged: readonly Interception[],
   sets: NamedSets,
+  bypass: BypassRules,
 ): BridgeRules & { readonly broughtUp: readonly string[] } {
   if (bridged.length === 0) return { ...NOTHING, broughtUp: [] }
   const families = familiesOf(bridged)
@@ -136,10 +152,15 @@ function datagramRules(
       '# answers to our own datagrams',
       ...families.map((family) => `${datagramTuple(family)} @answers${family} goto up`),
       '',
+      '# answers to what was bypassed',
+      ...bypass.count.answered,
+      '',
       ...passed.letBy,
       ...passed.letLateBy,
       '',
       ...neverForwarded(),
+      '',
+      ...bypass.decide(['udp'], families, { fib: false }),
       ...listenerRules(bridged, sets, BRIDGED, (one) => `${passed.noteTaken(one)}counter goto up`),
       '',
       ...passed.note,
@@ -186,6 +207,7 @@ export function bridgeGuard(rules: RulesConfig, table: string, closed: readonly 
       passed.noteAllTaken(isBroughtUp(rules)),
     ),
     ...chain('forward', 'filter hook forward priority filter', [
+      ...passed.noteWhere(`meta l4proto udp ${markIs(rules, '==', rules.bypassMark)}`),
       `${markIs(rules, '!=', 0)} return`,
       'ether type vlan return',
       ...(datagrams.length === 0 ? [] : ['meta l4proto udp goto datagrams']),

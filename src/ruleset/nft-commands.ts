@@ -1,6 +1,7 @@
 import { LimpidError } from '../errors.ts'
 import { firstLine, mustRun, run } from '../sys/program.ts'
 import { tableDigest } from './nft.ts'
+import { isBypassSet } from './nft-bypass.ts'
 
 const TABLE_FAMILIES = ['inet', 'bridge'] as const
 const NFT_TIMEOUT_MS = 20_000 // 10 000 prefixes load in a tenth of a second
@@ -45,10 +46,10 @@ export async function listOurTables(): Promise<FoundTable[]> {
   return [...listings].map(([name, listing]) => ({ name, listing }))
 }
 
-/** The named sets of a listing that do not fill themselves. */
+/** The named sets of a listing that do not fill themselves, and whose elements do not come and go. */
 function staticSets(listing: string): string[] {
   const sets = [...listing.matchAll(/^\tset (\S+) \{\n([\s\S]*?)^\t\}/gm)]
-  return sets.filter(([, , body]) => !/\bdynamic\b/.test(body!)).map(([, name]) => name!)
+  return sets.filter(([, name, body]) => !/\bdynamic\b/.test(body!) && !isBypassSet(name!)).map(([, name]) => name!)
 }
 
 async function list(args: readonly string[]): Promise<string | undefined> {

@@ -1,6 +1,7 @@
 import type { RulesConfig } from '../config/types.ts'
 import type { Family } from '../net/address.ts'
 import type { Interception } from './interception.ts'
+import type { BypassRules } from './nft-bypass.ts'
 import { isTproxy, listenerRules, listenersInOrder, toListener, tproxyTo } from './nft-listeners.ts'
 import { type NamedSets, RECEIVED, SENT } from './nft-match.ts'
 import { flowSet, flowTuple, markIs, NOT_SYN, neverIntercepted, SYN, setName } from './nft-text.ts'
@@ -41,6 +42,7 @@ export function connectionRules(
   rules: RulesConfig,
   interceptions: readonly Interception[],
   sets: NamedSets,
+  bypass: BypassRules | undefined,
 ): ConnectionRules {
   const received = interceptions.filter(({ path }) => path !== 'local')
   const local = interceptions.filter(({ path }) => path === 'local')
@@ -60,12 +62,12 @@ export function connectionRules(
       '',
       '# packets of flows that have a socket here; a SYN may find that of an older flow, so it comes last',
       `${NOT_SYN} socket transparent 1 jump divert`,
-      ...(received.length === 0 ? [] : receivedLines(rules, received, families, sets)),
+      ...(received.length === 0 ? [] : receivedLines(rules, received, families, sets, bypass)),
       '',
       '# new flows to a socket that listens on an address of somebody else',
       `${SYN} socket transparent 1 jump divert`,
     ],
-    sent: local.length === 0 ? [] : sentLines(rules, local, sets),
+    sent: local.length === 0 ? [] : sentLines(rules, local, sets, bypass),
   }
 }
 
@@ -74,6 +76,7 @@ function receivedLines(
   received: readonly Interception[],
   families: readonly Family[],
   sets: NamedSets,
+  bypass: BypassRules | undefined,
 ): string[] {
   return [
     '',
@@ -81,11 +84,18 @@ function receivedLines(
     ...families.map((family) => `${NOT_SYN} ${flowTuple(family)} != @begun${family} return`),
     '',
     ...neverIntercepted(),
+    ...(bypass === undefined ? [] : ['', ...bypass.decide(['tcp'], families)]),
     ...listenersInOrder(received, sets, RECEIVED, toListener(rules, 'goto take')),
   ]
 }
 
-function sentLines(rules: RulesConfig, local: readonly Interception[], sets: NamedSets): string[] {
+function sentLines(
+  rules: RulesConfig,
+  local: readonly Interception[],
+  sets: NamedSets,
+  bypass: BypassRules | undefined,
+): string[] {
+  const families = [...new Set(local.map(({ family }) => family))].sort()
   return [
     'meta l4proto != tcp return',
     '',
@@ -105,6 +115,7 @@ function sentLines(rules: RulesConfig, local: readonly Interception[], sets: Nam
     `${NOT_SYN} return`,
     '# one that had the same addresses and ports is over',
     ...local.map((one) => `delete @${flowsOf(one)} { ${flowTuple(one.family)} }`),
+    ...(bypass === undefined ? [] : ['', ...bypass.decide(['tcp'], families)]),
     ...listenerRules(local, sets, SENT, (one) => `${noteFlow(one, LOCAL_BEGUN_TIMEOUT)} counter goto again`),
   ]
 }

@@ -1,6 +1,7 @@
 import type { RulesConfig } from '../config/types.ts'
 import type { Family } from '../net/address.ts'
 import { type Interception, mayTakeAnswers } from './interception.ts'
+import type { BypassRules } from './nft-bypass.ts'
 import { isTproxy, listenerRules, listenersInOrder, toListener, tproxyTo } from './nft-listeners.ts'
 import { addressKeyword, type NamedSets, RECEIVED, SENT } from './nft-match.ts'
 import { type PassedFlows, passedFlows } from './nft-passed.ts'
@@ -35,6 +36,7 @@ export function datagramRules(
   torn: readonly Family[],
   sets: NamedSets,
   forwards: boolean,
+  bypass: BypassRules | undefined,
 ): DatagramRules {
   const received = interceptions.filter(({ path }) => path !== 'local')
   const local = interceptions.filter(({ path }) => path === 'local')
@@ -49,9 +51,9 @@ export function datagramRules(
     received: [
       ...chain('whole', undefined, wholeLines(torn)),
       ...chain('pass', undefined, passed.note),
-      ...chain('datagrams', undefined, receivedLines(rules, received, local, passed, sets, forwards)),
+      ...chain('datagrams', undefined, receivedLines(rules, received, local, passed, sets, forwards, bypass)),
     ],
-    sent: chain('sent-datagrams', undefined, sentLines(rules, received, local, passed, sets)),
+    sent: chain('sent-datagrams', undefined, sentLines(rules, received, local, passed, sets, bypass)),
   }
 }
 
@@ -71,6 +73,7 @@ function receivedLines(
   passed: PassedFlows,
   sets: NamedSets,
   forwards: boolean,
+  bypass: BypassRules | undefined,
 ): string[] {
   const passes = received.some((one) => one.path === 'forwarded' && mayTakeAnswers(one))
   const passesHere = local.some(mayTakeAnswers)
@@ -90,6 +93,7 @@ function receivedLines(
       : [
           '',
           ...neverIntercepted(),
+          ...(bypass === undefined ? [] : ['', ...bypass.decide(['udp'], familiesOf(received))]),
           ...listenersInOrder(
             received,
             sets,
@@ -110,6 +114,7 @@ function sentLines(
   local: readonly Interception[],
   passed: PassedFlows,
   sets: NamedSets,
+  bypass: BypassRules | undefined,
 ): string[] {
   const passes = received.some((one) => one.path === 'forwarded' && one.listener.addressedHere && mayTakeAnswers(one))
   if (local.length === 0 && !passes) return []
@@ -120,6 +125,7 @@ function sentLines(
     ...(local.some(mayTakeAnswers) ? [...passed.letBy, ''] : []),
     ...neverIntercepted(),
     'fib daddr type local return',
+    ...(local.length === 0 || bypass === undefined ? [] : ['', ...bypass.decide(['udp'], familiesOf(local))]),
     ...listenerRules(
       local,
       sets,
@@ -128,6 +134,10 @@ function sentLines(
     ),
     ...(passes ? ['', 'goto pass'] : []),
   ]
+}
+
+function familiesOf(interceptions: readonly Interception[]): Family[] {
+  return [...new Set(interceptions.map(({ family }) => family))].sort()
 }
 
 /** On lo nobody knows any more which process sent a datagram; its addresses and ports tell which listener took it. */

@@ -34,6 +34,7 @@ export function guardScripts(
       'iifname "lo" return',
       ...rewritten(received, forwards),
       ...datagrams.taken,
+      ...datagrams.bypassed,
       `${markIs(rules, '!=', 0)} return`,
       '',
       ...(datagrams.received.length === 0 ? [] : ['meta l4proto udp goto datagrams', '']),
@@ -76,6 +77,8 @@ interface DatagramGuard {
   readonly sets: readonly string[]
   /** Rules that note what was taken. */
   readonly taken: readonly string[]
+  /** Rules that note what the main table let by as bypassed: its answers have no mark. */
+  readonly bypassed: readonly string[]
   readonly received: readonly string[]
   readonly sent: readonly string[]
 }
@@ -95,6 +98,7 @@ function datagramGuard(
   return {
     sets: passed.sets,
     taken: passed.noteAllTaken(markIs(rules, '==', rules.interceptMark)),
+    bypassed: passes ? passed.noteWhere(`meta l4proto udp ${markIs(rules, '==', rules.bypassMark)}`) : [],
     received: [
       ...answered(received),
       ...(asksHere

@@ -202,7 +202,8 @@ export function mergedRanges(ranges: readonly PortRange[]): PortRange[] {
   return merged
 }
 
-function prefixText(prefix: Prefix): string {
+/** `10.0.4.2`, or `10.0.4.0/24`. */
+export function prefixText(prefix: Prefix): string {
   return prefix.length === (prefix.family === 4 ? 32 : 128) ? prefix.address : formatPrefix(prefix)
 }
 

@@ -37,26 +37,27 @@ export function natChains(
   return [
     ...zoneChain(rules, received, sets),
     ...chain('nat-prerouting', 'nat hook prerouting priority dstnat', [
-      ...(received.length === 0 && forwards.length === 0
-        ? []
-        : [
-            'iifname "lo" return',
-            received.some(({ path }) => path === 'bridged')
-              ? `meta mark & ${hex(rules.markMask)} != { 0x0, ${hex(localMark(rules))} } return`
-              : `${markIs(rules, '!=', 0)} return`,
-          ]),
+      ...(received.length === 0 && forwards.length === 0 ? [] : ['iifname "lo" return']),
+      // what is bypassed is passed on all the same
+      ...(forwards.length === 0 ? [] : [`${markIs(rules, '==', rules.interceptMark)} return`]),
       ...forwards.flatMap((forward) => forwardLines(forward, sets)),
       ...(received.length === 0
         ? []
-        : newFlows(
-            received,
-            listenersInOrder(
+        : [
+            ...(forwards.length === 0 ? [] : ['']),
+            received.some(({ path }) => path === 'bridged')
+              ? `meta mark & ${hex(rules.markMask)} != { 0x0, ${hex(localMark(rules))} } return`
+              : `${markIs(rules, '!=', 0)} return`,
+            ...newFlows(
               received,
-              sets,
-              RECEIVED,
-              (one) => `${one.path === 'bridged' ? `${isBroughtUp(rules)} ` : ''}${rewriteTo(one)}`,
+              listenersInOrder(
+                received,
+                sets,
+                RECEIVED,
+                (one) => `${one.path === 'bridged' ? `${isBroughtUp(rules)} ` : ''}${rewriteTo(one)}`,
+              ),
             ),
-          )),
+          ]),
     ]),
     ...chain(
       'nat-output',

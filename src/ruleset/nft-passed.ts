@@ -22,6 +22,8 @@ export interface PassedFlows {
   readonly letLateBy: readonly string[]
   /** Rules that note the flow of a datagram that nobody took. */
   readonly note: readonly string[]
+  /** The same where a condition holds. */
+  noteWhere(condition: string): readonly string[]
   /** What stands in the rule that takes a datagram; ends with a space, unless it is empty. */
   noteTaken(one: Interception): string
   /** Rules that do the same in a table that only sees a condition for what was taken, which answers fulfil, too. */
@@ -47,13 +49,15 @@ export function passedFlows(interceptions: readonly Interception[]): PassedFlows
       families.map((family) => letBy(`passed${family}`, datagramTuple(family))),
     ),
     letLateBy,
-    note: withHeading(
-      '# what passes by: its answers shall, too',
-      families.map((family) => `update @passed${family} { ${datagramTuple(family, 'answered')} }`),
-    ),
+    note: withHeading('# what passes by: its answers shall, too', families.map(notePassing)),
+    noteWhere: (condition) => families.map((family) => `${condition} ${notePassing(family)}`),
     noteTaken: (one) => (lendsPort(one) && takenFamilies.includes(one.family) ? `${noteTaken(one.family)} ` : ''),
     noteAllTaken: (condition) => [...letLateBy, ...takenFamilies.map((family) => `${condition} ${noteTaken(family)}`)],
   }
+}
+
+function notePassing(family: Family): string {
+  return `update @passed${family} { ${datagramTuple(family, 'answered')} }`
 }
 
 /** Notes a datagram's flow as one that was taken. */

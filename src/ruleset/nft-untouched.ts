@@ -1,10 +1,12 @@
 import type { RulesConfig } from '../config/types.ts'
 import type { Family } from '../net/address.ts'
 import type { Diverted, Interception } from './interception.ts'
+import type { BypassRules } from './nft-bypass.ts'
 import { connectionRules } from './nft-connections.ts'
 import { type DatagramRules, datagramRules } from './nft-datagrams.ts'
 import { isTproxy } from './nft-listeners.ts'
 import type { NamedSets } from './nft-match.ts'
+import { passedFlows } from './nft-passed.ts'
 import { chain, markIn, markIs } from './nft-text.ts'
 import { localMark } from './policy-routing.ts'
 
@@ -18,6 +20,8 @@ export interface UntouchedInput {
   readonly rewrites: boolean
   /** The kernel passes on datagrams for us. */
   readonly forwardsDatagrams: boolean
+  /** Undefined where nothing is intercepted. */
+  readonly bypass: BypassRules | undefined
 }
 
 /**
@@ -34,7 +38,7 @@ export function untouchedChains(
 ): { readonly sets: readonly string[]; readonly chains: readonly string[] } {
   const { rules, interceptions, divert } = input
   const isLocal = interceptions.some(({ path }) => path === 'local')
-  const connections = connectionRules(rules, ofProtocol(interceptions, 'tcp'), sets)
+  const connections = connectionRules(rules, ofProtocol(interceptions, 'tcp'), sets, input.bypass)
   const datagrams = datagramsOf(input, sets)
   const taken = interceptions.every(({ path }) => path === 'local')
     ? []
@@ -72,13 +76,20 @@ export function untouchedChains(
   }
 }
 
+/** Rules that note a datagram that is let by, so that its answers are, too; none where no listener could take those. */
+export function notePassed(interceptions: readonly Interception[]): readonly string[] {
+  return passedFlows(ofProtocol(interceptions, 'udp').filter(({ path }) => path !== 'bridged')).noteWhere(
+    'meta l4proto udp',
+  )
+}
+
 function datagramsOf(input: UntouchedInput, sets: NamedSets): DatagramRules {
-  const { rules, interceptions, divert, rewrites, forwardsDatagrams } = input
+  const { rules, interceptions, divert, rewrites, forwardsDatagrams, bypass } = input
   const families = ofProtocol(divert, 'udp').map(({ family }) => family)
   if (families.length === 0) return { sets: [], back: [], received: [], sent: [] }
   const isWhole = (family: Family) => rewrites || interceptions.some((one) => one.family === family && isTproxy(one))
   const torn = families.filter((family) => !isWhole(family))
-  return datagramRules(rules, ofProtocol(interceptions, 'udp'), torn, sets, forwardsDatagrams)
+  return datagramRules(rules, ofProtocol(interceptions, 'udp'), torn, sets, forwardsDatagrams, bypass)
 }
 
 function ofProtocol<T extends Diverted>(list: readonly T[], protocol: Diverted['protocol']): T[] {

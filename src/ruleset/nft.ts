@@ -1,11 +1,13 @@
 import type { ForwardConfig, RulesConfig } from '../config/types.ts'
 import { familyOf, isLoopback, isWildcard } from '../net/address.ts'
+import type { Prefix } from '../net/prefix.ts'
 import { type Diverted, type Interception, isUntouched } from './interception.ts'
 import { bridgeScript } from './nft-bridge.ts'
+import { bypassBeforeNat, bypassRules, countingChains } from './nft-bypass.ts'
 import { addressKeyword, NamedSets, portExpression } from './nft-match.ts'
 import { natChains } from './nft-nat.ts'
 import { chain, markIs, nftScript, protocolWords, TABLE_COMMENT } from './nft-text.ts'
-import { untouchedChains } from './nft-untouched.ts'
+import { notePassed, untouchedChains } from './nft-untouched.ts'
 import type { Script } from './script.ts'
 
 /** What the rules of nft are written from. */
@@ -15,6 +17,7 @@ export interface NftInput {
   readonly forwards: readonly ForwardConfig[]
   /** Of which packets addressed to somebody else must come to sockets of ours. */
   readonly divert: readonly Diverted[]
+  readonly bypass: readonly Prefix[]
 }
 
 /** The nft tables that bring packets to listeners: one, and one more for bridges. */
@@ -25,20 +28,26 @@ export function nftScripts(input: NftInput): Script[] {
   const rewritten = interceptions.filter((interception) => !isUntouched(interception))
   const rewrites = rewritten.length > 0 || forwards.length > 0
   const forwardsDatagrams = forwards.some(({ protocols }) => protocols.includes('udp'))
+  const bypass =
+    interceptions.length === 0 ? undefined : bypassRules(rules, interceptions, input.bypass, notePassed(untouched))
   const marks =
     divert.length === 0
       ? { sets: [], chains: [] }
-      : untouchedChains({ rules, interceptions: untouched, divert, rewrites, forwardsDatagrams }, sets)
+      : untouchedChains({ rules, interceptions: untouched, divert, rewrites, forwardsDatagrams, bypass }, sets)
   const nat = natChains(rules, rewritten, forwards, sets)
   const flows = protocolWords([...divert, ...interceptions]) || 'TCP'
   const inet = nftScript('inet', rules.nftTable, `Brings intercepted ${flows} flows to their listeners.`, [
     ...sets.lines(),
+    ...(bypass?.sets ?? []),
     ...marks.sets,
+    ...(bypass?.chains ?? []),
     ...marks.chains,
+    ...(bypass === undefined ? [] : bypassBeforeNat(rules, rewritten, bypass)),
     ...nat,
+    ...(bypass === undefined ? [] : countingChains(rules, interceptions, bypass)),
     ...inputChain(rules, interceptions),
   ])
-  const bridge = bridgeScript(rules, interceptions)
+  const bridge = bridgeScript(rules, interceptions, input.bypass)
   return bridge === undefined ? [inet] : [inet, bridge]
 }
 

@@ -47,11 +47,37 @@ const WEB_TEXT = `# Brings intercepted TCP flows to their listeners.
 table inet limpid {
 	comment "limpid DIGEST"
 
+	set bypass4 {
+		type ipv4_addr
+		flags interval,timeout
+		counter
+	}
+
+	set bypassed4 {
+		type ipv4_addr
+		flags interval,timeout
+		counter
+	}
+
+	set bypass-flows4 {
+		type ipv4_addr . inet_service . ipv4_addr . inet_service
+		flags dynamic,timeout
+		timeout 1h
+		size 262144
+	}
+
 	set begun4 {
 		type ipv4_addr . inet_service . ipv4_addr . inet_service
 		flags dynamic,timeout
 		timeout 10s
 		size 262144
+	}
+
+	chain bypass {
+		# forwarded by the kernel; counted, and known by its mark
+		meta l4proto tcp counter comment "bypass connections"
+		update @bypass-flows4 { ip saddr . th sport . ip daddr . th dport }
+		meta mark set (meta mark & 0xcfffffff) | 0x20000000
 	}
 
 	chain take {
@@ -89,6 +115,9 @@ table inet limpid {
 		ip daddr { 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/4, 240.0.0.0/4 } return
 		ip6 daddr { ::, ::1, fe80::/10, ff00::/8 } return
 
+		# destinations that the kernel forwards by itself
+		tcp flags & (syn|ack) == syn fib daddr type != local ip daddr @bypass4 goto bypass
+
 		# addressed to this host
 		fib daddr type local return
 
@@ -97,6 +126,18 @@ table inet limpid {
 
 		# new flows to a socket that listens on an address of somebody else
 		tcp flags & (syn|ack) == syn socket transparent 1 jump divert
+	}
+
+	chain bypassed {
+		meta mark & 0x30000000 != 0x0 return
+		ip saddr . th sport . ip daddr . th dport @bypass-flows4 ip daddr @bypassed4 update @bypass-flows4 { ip saddr . th sport . ip daddr . th dport } counter return comment "bypass packets"
+		ip daddr . th dport . ip saddr . th sport @bypass-flows4 ip saddr @bypassed4 update @bypass-flows4 { ip daddr . th dport . ip saddr . th sport } counter return comment "bypass packets"
+	}
+
+	chain bypassed-forward {
+		type filter hook forward priority filter; policy accept;
+
+		meta l4proto tcp goto bypassed
 	}
 }
 `

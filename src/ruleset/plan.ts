@@ -1,9 +1,10 @@
 import type { Config, ForwardConfig, ListenerConfig, RulesConfig, Source, WorkerCount } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import { type Family, familyOf, isWildcard } from '../net/address.ts'
+import { formatPrefix, type Prefix } from '../net/prefix.ts'
 import type { HostFacts } from '../sys/host.ts'
 import { ebtablesGuards, ebtablesNotes, ebtablesScripts } from './ebtables.ts'
-import { type Diverted, type Interception, interceptionsOf, isUntouched } from './interception.ts'
+import { type Diverted, type Interception, interceptionsOf, isUntouched, withoutDestinations } from './interception.ts'
 import { iptablesNotes, iptablesScripts } from './iptables.ts'
 import { iptablesGuards } from './iptables-guard.ts'
 import { type KnowsRow, predictForward, predictKnows } from './knows.ts'
@@ -23,6 +24,8 @@ export interface Plan {
   /** What the scripts were written from. */
   readonly interceptions: readonly Interception[]
   readonly forwards: readonly ForwardConfig[]
+  /** Destinations that the kernel forwards by itself, from the start. */
+  readonly bypass: readonly Prefix[]
   /** Bring packets to listeners; none when the kernel need not know of anything. */
   readonly main: readonly Script[]
   /** Outlive the others, and drop what those did not take; none when all is `open`. */
@@ -74,6 +77,7 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
     }
   }
   checkForwarding(config.forwards, facts)
+  notes.push(...bypassNotes(config.bypass, interceptions, facts))
   const divert = [...diverted].sort(([one], [other]) => (one < other ? -1 : 1)).map(([, each]) => each)
   const families = [...new Set(divert.map(({ family }) => family))]
   const backend = options.backend ?? (config.rules.backend === 'iptables' ? 'iptables' : 'nft')
@@ -84,6 +88,7 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
     backend,
     interceptions,
     forwards: config.forwards,
+    bypass: interceptions.length === 0 ? [] : config.bypass,
     ...scriptsFor(backend, config, interceptions, divert),
     ipRules: families.flatMap((family) => ipRulesFor(family, config.rules, { local: isLocal(family) })),
     routes: families.map((family) => ({ family, table: config.rules.routeTable })),
@@ -96,7 +101,9 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
     notes: [
       ...new Set([
         ...notes,
-        ...(backend === 'iptables' ? [...ebtablesNotes(interceptions), ...iptablesNotes(interceptions)] : []),
+        ...(backend === 'iptables'
+          ? [...ebtablesNotes(interceptions, config.bypass), ...iptablesNotes(interceptions)]
+          : []),
       ]),
     ],
   }
@@ -104,22 +111,26 @@ export function planRuleset(config: Config, facts: HostFacts, options: PlanOptio
 
 function scriptsFor(
   backend: BackendName,
-  { rules, forwards }: Config,
+  { rules, forwards, bypass }: Config,
   interceptions: readonly Interception[],
   divert: readonly Diverted[],
 ): Pick<Plan, 'main' | 'guard'> {
   if (interceptions.length === 0 && forwards.length === 0 && divert.length === 0) return { main: [], guard: [] }
+  // what is bypassed from the start passes a guard by also while Limpid is down, and never leaves a bridge
+  const others = bypass.length === 0 ? interceptions : interceptions.map((one) => withoutDestinations(one, bypass))
   if (backend === 'nft') {
+    // a prefix may hold an address of this host, and what comes here is not bypassed; marks tell what is while Limpid runs
+    const guarded = others.map((one, i) => (one.listener.addressedHere ? interceptions[i]! : one))
     return {
-      main: nftScripts({ rules, interceptions, forwards, divert }),
-      guard: guardScripts(rules, interceptions, { forwards: forwards.length > 0 }),
+      main: nftScripts({ rules, interceptions, forwards, divert, bypass }),
+      guard: guardScripts(rules, guarded, { forwards: forwards.length > 0 }),
     }
   }
   return {
-    main: [...iptablesScripts({ rules, interceptions, forwards, divert }), ...ebtablesScripts(rules, interceptions)],
+    main: [...iptablesScripts({ rules, interceptions, forwards, divert, bypass }), ...ebtablesScripts(rules, others)],
     guard: [
-      ...iptablesGuards({ rules, interceptions, forwards: forwards.length > 0 }),
-      ...ebtablesGuards(rules, interceptions),
+      ...iptablesGuards({ rules, interceptions: others, forwards: forwards.length > 0 }),
+      ...ebtablesGuards(rules, others),
     ],
   }
 }
@@ -135,6 +146,31 @@ function checkForwarding(forwards: readonly ForwardConfig[], { sysctls }: HostFa
       cure: `sysctl -w ${key}=1`,
     })
   }
+}
+
+/** What is bypassed is forwarded, too; a host that does not forward drops it. */
+function bypassNotes(
+  bypass: readonly Prefix[],
+  interceptions: readonly Interception[],
+  { sysctls }: HostFacts,
+): string[] {
+  return ([4, 6] as const).flatMap((family) => {
+    const first = bypass.find((prefix) => prefix.family === family)
+    const forwarded = interceptions.some((one) => one.family === family && one.path === 'forwarded')
+    if (first === undefined || !forwarded || sysctls.get(forwardingKey(family)) !== '0') return []
+    return [bypassDropped(first)]
+  })
+}
+
+/** `net.ipv4.ip_forward`: the sysctl by which a host forwards packets of a family. */
+export function forwardingKey(family: Family): string {
+  return FORWARDING[family]
+}
+
+/** What is said of a bypassed prefix where the host does not forward its family. */
+export function bypassDropped(prefix: Prefix): string {
+  const key = forwardingKey(prefix.family)
+  return `bypass ${formatPrefix(prefix)}: this host does not forward IPv${prefix.family} (${key} is 0): what is bypassed is dropped; sysctl -w ${key}=1`
 }
 
 /** What a bridge must have for what is asked of it. */

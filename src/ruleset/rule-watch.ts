@@ -2,6 +2,7 @@ import { EPOLLIN, type EventTarget, eventLoop, type Watch } from '../sys/loop.ts
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket } from '../sys/netlink.ts'
 import { attributeOf, type NetlinkMessage, readText, readU32 } from '../sys/netlink-message.ts'
 import { guardTable } from './nft.ts'
+import { isBypassSet } from './nft-bypass.ts'
 import type { Plan } from './plan.ts'
 import { OUR_PROTOCOL } from './policy-routing.ts'
 
@@ -37,9 +38,11 @@ const FRA_PROTOCOL = 21
 // linux/netfilter/nfnetlink.h, nf_tables.h
 const NFNLGRP_NFTABLES = 7
 const NFNL_SUBSYS_NFTABLES = 10
+const NFT_MSG_NEWSETELEM = 12
 const NFT_MSG_NEWGEN = 15
 const NFGENMSG_BYTES = 4
 const NFTA_TABLE = 1 // the nft table's name, in every kind of message
+const NFTA_SET_ELEM_LIST_SET = 2
 
 const DATAGRAMS_PER_TURN = 256
 const PAUSE_MS = 20 // 50 turns a second however much others change; 200 KB hold what 10 000 changes/s bring meanwhile
@@ -61,6 +64,7 @@ export function watchedNames({ rules, backend }: Plan): WatchedNames {
 export function suspectOf({ type, body }: NetlinkMessage, names: WatchedNames): Suspect | undefined {
   if (type >> 8 === NFNL_SUBSYS_NFTABLES) {
     if ((type & 0xff) === NFT_MSG_NEWGEN) return undefined
+    if ((type & 0xff) === NFT_MSG_NEWSETELEM && isOfBypass(body)) return undefined
     const name = attributeOf(body, NFGENMSG_BYTES, NFTA_TABLE)
     return name !== undefined && names.nftTables.has(readText(name)) ? 'tables' : undefined
   }
@@ -83,6 +87,12 @@ export function suspectOf({ type, body }: NetlinkMessage, names: WatchedNames): 
     default:
       return undefined
   }
+}
+
+/** A prefix that is bypassed from now on: no damage, and most are our own. */
+function isOfBypass(body: Uint8Array): boolean {
+  const set = attributeOf(body, NFGENMSG_BYTES, NFTA_SET_ELEM_LIST_SET)
+  return set !== undefined && isBypassSet(readText(set))
 }
 
 /** Hears of changes to rules, routes, interfaces and nft tables of this network namespace. */

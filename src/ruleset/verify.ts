@@ -1,7 +1,10 @@
 import { writeFileSync } from 'node:fs'
 import type { Family } from '../net/address.ts'
+import { formatPrefix } from '../net/prefix.ts'
 import { readSysctl, sysctlPath } from '../sys/host.ts'
 import { BACKENDS, type Role, scriptsText } from './backend.ts'
+import { elementSetsOf, listElements } from './bypass-account.ts'
+import { BypassList } from './bypass-list.ts'
 import { JournalFile } from './journal.ts'
 import type { Plan } from './plan.ts'
 import { ipRuleArgs, routeArgs } from './policy-routing.ts'
@@ -42,6 +45,7 @@ export async function verifyTables(plan: Plan): Promise<Difference[]> {
   return [
     ...compareTables(plan, 'main', main, isSame ? journal.tableListing : ''),
     ...compareTables(plan, 'guard', guard, isSame ? journal.guardListing : ''),
+    ...(main === undefined ? [] : await compareBypass(plan)),
   ]
 }
 
@@ -62,6 +66,21 @@ function compareTables(plan: Plan, role: Role, listing: string | undefined, reco
     return [{ what, expected: 'rules of these settings', found: 'rules of other settings' }]
   }
   return recorded === '' ? [] : compareLines(what, recorded, listing)
+}
+
+/** Configured prefixes must be in the sets, or lie within one that was added while Limpid runs. */
+async function compareBypass(plan: Plan): Promise<Difference[]> {
+  if (plan.bypass.length === 0) return []
+  const what = BACKENDS[plan.backend].label(plan.rules, 'main')
+  const lists = await Promise.all(
+    elementSetsOf(plan).map(async (set) => {
+      const found = new BypassList((await listElements(set)).map(({ prefix }) => prefix))
+      const expected = plan.bypass.filter(({ family }) => family === set.family)
+      return expected.filter((prefix) => found.get(prefix) === undefined && found.covering(prefix) === undefined)
+    }),
+  )
+  const missing = new Set(lists.flat().map(formatPrefix))
+  return [...missing].map((prefix) => ({ what, expected: `bypass ${prefix}`, found: undefined }))
 }
 
 /** The lines that only one of two texts has, as often as they are missing. */

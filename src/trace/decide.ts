@@ -1,6 +1,6 @@
 import type { ForwardConfig, ListenerConfig, Path } from '../config/types.ts'
 import { familyOf, isNeverForeign } from '../net/address.ts'
-import { prefixContains } from '../net/prefix.ts'
+import { type Prefix, prefixContains } from '../net/prefix.ts'
 import { type Interception, isUntouched } from '../ruleset/interception.ts'
 import { type Conditions, type Judgement, judge } from './conditions.ts'
 import type { Flow } from './flow.ts'
@@ -25,6 +25,8 @@ export type Decision =
   | (Provided & { readonly kind: 'passed-on'; readonly forward: ForwardConfig })
   /** Addressed to the listener itself: one that waits for that, or one that refuses it. */
   | { readonly kind: 'dialled' | 'refused'; readonly listener: ListenerConfig }
+  /** Forwarded by the kernel, whatever listener would take it. */
+  | { readonly kind: 'bypassed'; readonly prefix: Prefix }
   | { readonly kind: 'untaken'; readonly why: string; readonly nearest: readonly Miss[] }
 
 /** A listener or forward that does not take the flow, with the conditions that it does not fulfil. */
@@ -38,6 +40,7 @@ export interface Wanted {
   readonly listeners: readonly ListenerConfig[]
   readonly interceptions: readonly Interception[]
   readonly forwards: readonly ForwardConfig[]
+  readonly bypass: readonly Prefix[]
   readonly markMask: number
   readonly bypassMark: number
 }
@@ -59,6 +62,12 @@ export function decide(wanted: Wanted, flow: Flow): Decision {
   const ours = (flow.fwmark & wanted.markMask) >>> 0
   const isBypass = ours === wanted.bypassMark
   const walk = new Walk(wanted, flow)
+  const bypassed = ours === 0 ? walk.bypassed() : undefined
+  if (bypassed !== undefined) {
+    const forwards = flow.path === 'local' ? [] : walk.forwards()
+    const [forward] = forwards
+    return forward === undefined ? bypassed : { ...forward, otherwise: otherwise(forwards) }
+  }
   if (flow.path === 'bridged' && !walk.isBroughtUp())
     return walk.untaken('no rule brings it up: it stays on the bridge')
   const takers = [
@@ -101,6 +110,14 @@ class Walk {
     return NOT_UNICAST.has(destinationType)
       ? `${address} is a ${destinationType} address: never intercepted`
       : undefined
+  }
+
+  /** Whether the rules ask for its destination before they ask listeners; those are not asked about what is addressed here. */
+  bypassed(): Decision | undefined {
+    const { destination, path } = this.#flow
+    if (this.never() !== undefined || this.#isHere() || this.#candidates(path).length === 0) return undefined
+    const prefix = this.#wanted.bypass.find((one) => prefixContains(one, destination.address))
+    return prefix === undefined ? undefined : { kind: 'bypassed', prefix }
   }
 
   /** In the bridge's own hooks a frame's interface is the port. */

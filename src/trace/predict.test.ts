@@ -86,10 +86,12 @@ interface More {
   backend?: BackendName
   text?: string
   forwards?: boolean
+  /** What stands in the config as well. */
+  yaml?: string
 }
 
 async function predicted(client: string, to: string, more: More = {}) {
-  const config = parseConfig(more.text ?? LISTENERS, 'f', { hostFamilies: [4, 6] })
+  const config = parseConfig(`${more.text ?? LISTENERS}${more.yaml ?? ''}`, 'f', { hostFamilies: [4, 6] })
   const plan = planRuleset(config, FACTS, { backend: more.backend ?? 'nft' })
   const address = parseAddress(to)
   const destination: Endpoint = address === undefined ? parseEndpoint(to)! : { address, port: 0 }
@@ -327,4 +329,23 @@ test('datagrams are taken in chains of their own, and dropped in such while Limp
   )
   const connection = await predicted('10.0.3.1', '10.0.3.101:50099', { text: OF_DATAGRAMS })
   assert.equal(connection.outcome, 'untaken', 'nothing listens there for connections')
+})
+
+test('what is bypassed is forwarded, whatever listener would take it, and what is passed on is passed on all the same', async () => {
+  const bypass = '\nbypass: [10.0.4.0/24, 10.0.3.101, "fd00:4::/64"]'
+  const { outcome, lines, served, takenBy, fate, mark } = await predicted('10.0.3.1', '10.0.4.2:80', { yaml: bypass })
+  assert.deepEqual(lines, [
+    'client: 10.0.3.1 comes in on lan0 (forwarded)',
+    'rule: bypass 10.0.4.0/24: no listener is asked',
+    'route: forwarded by the kernel, out wan0 via 10.0.4.254',
+  ])
+  assert.deepEqual([outcome, served, takenBy, fate, mark], ['bypassed', true, null, 'forwarded', 0])
+  assert.equal((await predicted('fd00:3::1', '[fd00:4::2]:443', { yaml: bypass })).outcome, 'bypassed')
+  const off = await predicted('10.0.3.1', '10.0.4.2:80', { yaml: bypass, forwards: false })
+  assert.deepEqual([off.served, off.fate], [false, 'dropped'])
+  assert.equal(off.lines.at(-1), 'route: dropped: net.ipv4.ip_forward is 0')
+  // what is addressed to this host is no way to another
+  assert.equal((await predicted('10.0.3.1', '10.0.3.101:2001', { yaml: bypass })).takenBy, 'listener here')
+  const dns = await predicted('10.0.3.1', '10.0.3.101:53', { protocol: 'udp', yaml: bypass })
+  assert.equal(dns.takenBy, 'forward dns')
 })

@@ -1,5 +1,6 @@
 import type { ListenerConfig, Source } from '../config/types.ts'
 import { familyOf, formatEndpoint } from '../net/address.ts'
+import { formatPrefix } from '../net/prefix.ts'
 import { type Interception, isUntouched } from '../ruleset/interception.ts'
 import type { Plan } from '../ruleset/plan.ts'
 import { hex, localMark } from '../ruleset/policy-routing.ts'
@@ -45,7 +46,7 @@ export type Fate = 'delivered' | 'forwarded' | 'bridged' | 'sent' | 'dropped'
 
 export interface Prediction {
   readonly outcome: Decision['kind']
-  /** By a listener, or passed on as configured. */
+  /** By a listener, or passed on or bypassed as configured. */
   readonly served: boolean
   /** `listener web`, `forward dns`: the comment of the rule that takes it; null when none does. */
   readonly takenBy: string | null
@@ -108,6 +109,12 @@ export function predict(plan: Plan, flow: Flow, decision: Decision, answers: Ans
       }
       const what = `${placeText(inputPlace(plan, flow))}: listener ${name} itself is dialled, not intercepted: ${refusal}`
       return { ...none, fate: 'dropped', hops: [client, { word: 'rule', what }] }
+    }
+    case 'bypassed': {
+      const rule: Hop = { word: 'rule', what: `bypass ${formatPrefix(decision.prefix)}: no listener is asked` }
+      const { fate, what } = onwardWay(flow, answers)
+      const served = fate !== 'dropped' && isServed(answers)
+      return { ...none, served, fate, hops: [client, rule, { word: 'route', what }] }
     }
     case 'untaken': {
       const [nearest] = decision.nearest

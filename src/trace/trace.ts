@@ -33,6 +33,7 @@ export async function traceFlow(config: Config, question: FlowQuestion, options:
       listeners: config.listeners,
       interceptions: plan.interceptions,
       forwards: plan.forwards,
+      bypass: plan.bypass,
       markMask: plan.rules.markMask,
       bypassMark: plan.rules.bypassMark,
     },
