@@ -51,6 +51,12 @@ const COMMANDS: readonly Entry[] = [
     load: () => import('./trace.ts'),
   },
   { name: 'stats', summary: 'print the counters of the limpid run that runs here', load: () => import('./stats.ts') },
+  {
+    name: 'bypass',
+    summary: 'show, add or remove destinations that the kernel forwards by itself, while limpid run runs',
+    verbs: 'show, add or remove',
+    load: () => import('./bypass.ts'),
+  },
   { name: 'check', summary: 'check a configuration file', load: () => import('./check.ts') },
   {
     name: 'lab',

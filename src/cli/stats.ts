@@ -25,6 +25,7 @@ export function statsLines(stats: ServiceStats): string[] {
     `total     ${flowsTotal} flows, of those that ended ${moved}`,
     ...listed('ended by ', endedBy),
     ...listed('dropped  ', datagramsDropped),
+    ...bypassLine(stats.bypassed),
     `rules     restored ${stats.restorations} times`,
     ...(stats.workers ?? []).map((worker, index) =>
       worker === undefined
@@ -35,6 +36,13 @@ export function statsLines(stats: ServiceStats): string[] {
       ? []
       : [`workers   ${stats.workerRestarts} restarted, ${stats.flowsLost} flows lost by that`]),
   ]
+}
+
+function bypassLine(bypassed: ServiceStats['bypassed']): string[] {
+  if (bypassed === undefined || bypassed.connections + (bypassed.packets ?? 0) === 0) return []
+  const { connections, packets, bytes } = bypassed
+  const moved = packets === undefined ? '' : `, ${packets} packets, ${formatBytes(bytes ?? 0)}`
+  return [`bypassed  ${connections} connections${moved}, by the kernel`]
 }
 
 function listed(heading: string, counts: Readonly<Record<string, number>>): string[] {

@@ -5,13 +5,14 @@ import { formatEndpoint } from '../net/address.ts'
 import type { ProxyStats } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
 import { BACKENDS, chooseBackend } from '../ruleset/backend.ts'
-import { readBypassAccounts } from '../ruleset/bypass-account.ts'
+import { type BypassAccounts, type BypassCounts, readBypassAccounts } from '../ruleset/bypass-account.ts'
 import { readForwardAccounts } from '../ruleset/forward-account.ts'
 import { isEmptyPlan, type Plan, planRuleset } from '../ruleset/plan.ts'
 import { type CapabilityName, requireCapabilities } from '../sys/capability.ts'
 import { hostFacts } from '../sys/host.ts'
 import { bypassLines } from './bypass-lines.ts'
-import type { ControlSocket } from './control.ts'
+import type { ControlHandlers, ControlSocket } from './control.ts'
+import { controlHandlers } from './control-handlers.ts'
 import type { ForwardWatch } from './forward-watch.ts'
 import type { KeptRules } from './kept-rules.ts'
 import { openService, type Service, workerCount } from './service.ts'
@@ -67,6 +68,7 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
   const stats = async (): Promise<ServiceStats> => ({
     ...(await service.stats()),
     restorations: rules?.restorations ?? 0,
+    bypassed: needsRules ? (await accountsOf(plan))?.total : undefined,
   })
   const onDump = async (): Promise<void> => {
     options.note(JSON.stringify(await stats()))
@@ -80,7 +82,7 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
       if (needsRules) rules = await KeptRules.install(plan, options.note)
       if (needsRules) forwards = new ForwardWatch(config, options.note)
       process.on('SIGUSR2', onDump)
-      if (options.control) control = await openControl(stats, options)
+      if (options.control) control = await openControl(controlHandlers(stats, rules?.kernelBypass), options)
       const workers = workerCount(config)
       const doing = [
         ...(addresses.length > 0 ? [`listening on ${addresses.map(formatEndpoint).join(' and ')}`] : []),
@@ -112,16 +114,18 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
 }
 
 /** What `limpid stats` tells. */
-export type ServiceStats = ProxyStats & Partial<WorkerStats> & { readonly restorations: number }
+export type ServiceStats = ProxyStats &
+  Partial<WorkerStats> & {
+    readonly restorations: number
+    /** What the kernel forwarded by itself; undefined without listeners that take traffic. */
+    readonly bypassed: BypassCounts | undefined
+  }
 
 /** Without it all else works. */
-async function openControl(
-  stats: () => Promise<ServiceStats>,
-  { note }: DaemonOptions,
-): Promise<ControlSocket | undefined> {
+async function openControl(handlers: ControlHandlers, { note }: DaemonOptions): Promise<ControlSocket | undefined> {
   try {
     const { ControlSocket } = await import('./control.ts')
-    const opened = await ControlSocket.open({ 'GET /stats': stats })
+    const opened = await ControlSocket.open(handlers)
     if (opened === undefined) note('no control socket: another limpid run of this network namespace has it')
     return opened
   } catch (error) {
@@ -141,10 +145,14 @@ async function tellForwards(plan: Plan, options: DaemonOptions): Promise<void> {
 
 /** The same for what went by the listeners. */
 async function tellBypass(plan: Plan, options: DaemonOptions): Promise<void> {
-  if (plan.interceptions.length === 0) return
-  const accounts = await readBypassAccounts(plan).catch(() => undefined)
+  const accounts = await accountsOf(plan)
   if (accounts === undefined) return
   for (const line of bypassLines(accounts, plan.bypass)) options.note(line)
+}
+
+async function accountsOf(plan: Plan): Promise<BypassAccounts | undefined> {
+  if (plan.interceptions.length === 0) return undefined
+  return await readBypassAccounts(plan).catch(() => undefined) // rules that are lost have no counters
 }
 
 async function drain(service: Service, signals: StopSignals, options: DaemonOptions): Promise<void> {
