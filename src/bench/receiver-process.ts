@@ -1,5 +1,5 @@
 // The client of a bulk transfer on Y, as a process of its own: ADDRESS PORT CONNECTIONS SECONDS.
-// Compares every byte with what was sent; prints {"bytes":…,"seconds":…} at the end, fails at the first wrong byte.
+// Compares every byte with what was sent; prints {"all":…,"bytes":…,"seconds":…} at the end, fails at the first wrong byte.
 import { connect } from 'node:net'
 import { bulkPattern, PatternCheck } from './pattern.ts'
 
@@ -8,6 +8,7 @@ const CONNECT_TIMEOUT_MS = 5_000
 
 const [address = '', port, connections, seconds] = process.argv.slice(2)
 const pattern = bulkPattern()
+let before = 0
 let bytes = 0
 let flowing = 0
 let startedAt = 0
@@ -21,11 +22,13 @@ function onFirstBytes(): void {
   if (++flowing < Number(connections)) return
   clearTimeout(late)
   // counted from here on: all connections are up
-  bytes = 0
+  before = bytes
   startedAt = performance.now()
   setTimeout(() => {
     const elapsed = (performance.now() - startedAt) / 1000
-    process.stdout.write(`${JSON.stringify({ bytes, seconds: elapsed })}\n`, () => process.exit(0))
+    process.stdout.write(`${JSON.stringify({ all: bytes, bytes: bytes - before, seconds: elapsed })}\n`, () =>
+      process.exit(0),
+    )
   }, Number(seconds) * 1000)
 }
 
