@@ -9,7 +9,7 @@ import { MessageConnection, type MessageOwner } from './message-connection.ts'
 
 /** What comes first is not counted: it also measures how this process and the connections get going. */
 const UNCOUNTED_MS = 250
-const CONNECT_TIMEOUT_MS = 5_000
+const CONNECT_TIMEOUT_MS = 10_000
 /** For what is due or on its way when the time is over. */
 const GRACE_MS = 5_000
 
