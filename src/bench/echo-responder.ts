@@ -1,29 +1,15 @@
 import { EAGAIN } from '../sys/errno.ts'
 import { EPOLLIN, EPOLLOUT, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
-import { setNoDelay, setReuseAddress } from '../sys/options.ts'
-import { acceptConnection, bindSocket, listenSocket, openTcp, receive, transmit } from '../sys/socket.ts'
+import { receive, transmit } from '../sys/socket.ts'
+import { listenOn } from './responder.ts'
 
-const BACKLOG = 4096
 const READ_BYTES = 65_536
 
 const received = Buffer.alloc(READ_BYTES)
 
-/** Sends back what comes: two system calls a message, so that it is not what a benchmark measures. */
-export function serveEcho(loop: EventLoop, port: number): void {
-  const fd = openTcp(4)
-  setReuseAddress(fd)
-  setNoDelay(fd) // accepted sockets inherit it
-  bindSocket(fd, { address: '0.0.0.0', port })
-  listenSocket(fd, BACKLOG)
-  loop.add(fd, EPOLLIN, {
-    onEvents: () => {
-      for (;;) {
-        const accepted = acceptConnection(fd)
-        if (typeof accepted === 'number') return
-        EchoConnection.open(loop, accepted.fd)
-      }
-    },
-  })
+/** Sends back what comes: two system calls a message, so that it is not what a benchmark measures. Returns what ends the listening. */
+export function serveEcho(loop: EventLoop, port: number): () => void {
+  return listenOn(loop, port, (fd) => EchoConnection.open(loop, fd))
 }
 
 class EchoConnection implements EventTarget {
