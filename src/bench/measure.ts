@@ -3,10 +3,11 @@ import { isInstalled } from '../sys/program.ts'
 import type { Samples } from './results.ts'
 import type { Case, Sample, Subject, SubjectKind, Suite } from './suite.ts'
 
-const WARM_UP_SECONDS = 2 // until the compiler has nothing left to do
 const MAX_FRESH_ROUNDS = 3 // memory varies less than time, and each round raises everybody anew
 
 export interface Extent {
+  /** Of warming up, until the compiler has nothing left to do. */
+  readonly warmUpSeconds: number
   readonly rounds: number
   readonly seconds: number
 }
@@ -65,7 +66,7 @@ async function measure(wanted: Case, subjects: readonly Subject[], measuring: Me
   if (wanted.prepare !== undefined) notes.push(await wanted.prepare(subjects))
   for (const subject of subjects) {
     progress.step(`${wanted.title}: warming up ${subject.name}`)
-    await wanted.measure(subject, WARM_UP_SECONDS)
+    await wanted.measure(subject, extent.warmUpSeconds)
   }
   return await inTurns(wanted, subjects, extent.rounds, progress, (subject) => wanted.measure(subject, extent.seconds))
 }

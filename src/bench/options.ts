@@ -6,10 +6,10 @@ import type { Suite } from './suite.ts'
 import { revisionSuite, SUITES } from './suites.ts'
 import { REVISION_CASES } from './tcp-cases.ts'
 
-const FULL: Extent = { rounds: 5, seconds: 2 }
-const QUICK: Extent = { rounds: 2, seconds: 1 }
+const FULL: Extent = { warmUpSeconds: 2, rounds: 5, seconds: 2 }
+const QUICK: Extent = { warmUpSeconds: 1, rounds: 2, seconds: 1 }
 /** So many that the rule for "slower" has a spread to judge by. */
-const AGAINST_REVISION: Extent = { rounds: 10, seconds: 2 }
+const AGAINST_REVISION: Extent = { warmUpSeconds: 2, rounds: 10, seconds: 2 }
 const MAX_ROUNDS = 50
 const MAX_SECONDS = 8 // a load must begin and end before the lab's patience with a program (20 s)
 
@@ -59,6 +59,7 @@ export function readOptions(argv: readonly string[]): Options | undefined {
         ? wantedSuites(SUITES, values.case)
         : wantedSuites([revisionSuite(revision, resolve(built!, 'bin/limpid'))], values.case ?? REVISION_CASES),
     extent: {
+      warmUpSeconds: base.warmUpSeconds,
       rounds: count('--rounds', values.rounds, base.rounds, MAX_ROUNDS),
       seconds: count('--seconds', values.seconds, base.seconds, MAX_SECONDS),
     },
