@@ -3,7 +3,7 @@ import type { Row } from './results.ts'
 import type { Ratio } from './statistics.ts'
 
 const WIDTH = 880
-const NAME_WIDTH = 250
+const NAME_WIDTH = 270
 const PLOT_WIDTH = 440
 const LINE_HEIGHT = 20
 const BAR_HEIGHT = 11
@@ -12,24 +12,25 @@ const GROUP_GAP = 30
 const MOST = 3 // ratios: what is beyond ends at the edge, its number beside it tells
 const TICK = 0.5
 
+/** What can be read on any ground, and better colours where the reader's preference is known. */
 const STYLE = `
-  text { font: 12px system-ui, sans-serif; fill: #24292f }
-  .small { font-size: 11px; fill: #57606a }
+  text { font: 12px system-ui, sans-serif; fill: #6e7781 }
+  .small { font-size: 11px }
   .heading { font-weight: 600 }
   .bar { fill: #8b949e }
   .met { fill: #2da44e }
   .missed { fill: #cf222e }
-  .whisker { stroke: #24292f; stroke-width: 1.2 }
-  .grid { stroke: #d0d7de; stroke-width: 0.6 }
-  .one { stroke: #24292f; stroke-width: 1.4 }
-  .goal { stroke: #0969da; stroke-width: 2.4 }
+  .whisker { stroke: #57606a; stroke-width: 1.4 }
+  .grid { stroke: #8b949e; stroke-width: 0.6; stroke-opacity: 0.4 }
+  .one { stroke: #6e7781; stroke-width: 1.4 }
+  .goal { stroke: #388bfd; stroke-width: 2.6 }
+  @media (prefers-color-scheme: light) {
+    text { fill: #24292f }
+    .whisker, .one { stroke: #24292f }
+  }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 }
-    .small { fill: #8d96a0 }
-    .bar { fill: #6e7681 }
     .whisker, .one { stroke: #e6edf3 }
-    .grid { stroke: #30363d }
-    .goal { stroke: #58a6ff }
   }
 `
 
