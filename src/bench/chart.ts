@@ -66,7 +66,7 @@ export function chartOf(rows: readonly Row[]): string {
     text(
       NAME_WIDTH,
       16,
-      'bar: ratio of medians; line on it: smallest to largest ratio of a round; blue: the goal',
+      'bar: ratio of medians; line on it: smallest to largest ratio of a round; blue: the goal; bypass ÷ forwarding',
       'small',
     ),
   ]

@@ -47,10 +47,13 @@ test('the interval is the sign test’s: of ten values the second smallest and t
 
 test('one row that is slower makes all of it slower', () => {
   const row = (better: 'more' | 'less', ours: number[]): Row => ({
-    ...{ suite: 'revision', case: 'bulk-1', title: '', unit: 'Gbit/s', better, medians: {}, ratios: {} },
+    ...{ suite: 'revision', case: 'bulk-1', title: '', unit: 'Gbit/s', better, medians: {} },
+    ratios: { 'limpid ÷ other': { ofMedians: 1, min: 1, max: 1 } },
     values: { limpid: ours, other: STEADY },
   })
   assert.equal(verdicts([row('more', times(1)), row('less', times(1))], 'other').isSlower, false)
   assert.equal(verdicts([row('more', times(1)), row('less', times(1.2))], 'other').isSlower, true)
+  const uncompared = { ...row('less', times(2)), ratios: {} }
+  assert.deepEqual(verdicts([uncompared], 'other'), { lines: [], isSlower: false })
   assert.throws(() => judge(COST, [1], [1, 2]), RangeError)
 })

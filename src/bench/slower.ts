@@ -1,4 +1,4 @@
-import type { Row } from './results.ts'
+import { comparisonName, type Row } from './results.ts'
 import { median } from './statistics.ts'
 
 /** What is not more than this does not count, however sure it is. */
@@ -48,19 +48,19 @@ function medianInterval(values: readonly number[]): { readonly low: number; read
   return { low: sorted[at]!, high: sorted[count - 1 - at]! }
 }
 
-/** One line for each row, and whether any says slower. */
+/** One line for each figure that is compared, and whether any says slower. */
 export function verdicts(
   rows: readonly Row[],
   theirs: string,
 ): { readonly lines: string[]; readonly isSlower: boolean } {
   let isSlower = false
   const lines = rows
-    .filter(({ values }) => values.limpid !== undefined && values[theirs] !== undefined)
+    .filter(({ ratios }) => comparisonName('limpid', theirs) in ratios)
     .map((row) => {
       const verdict = judge(row, row.values.limpid!, row.values[theirs]!)
       isSlower ||= verdict.isSlower
       const figures = `${verdict.slowdown.toFixed(3)} (${verdict.low.toFixed(3)}–${verdict.high.toFixed(3)})`
-      return `${verdict.isSlower ? 'SLOWER  ' : 'not slower'} ${row.case}, ${row.unit}: ${figures}`
+      return `${verdict.isSlower ? 'slower    ' : 'not slower'} ${row.case}, ${row.unit}: ${figures}`
     })
   return { lines, isSlower }
 }
