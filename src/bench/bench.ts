@@ -53,14 +53,14 @@ async function bench(options: Options): Promise<number> {
   }
   progress.clear()
   const facts = { revision: await revision(), machine: await machineFacts() }
-  const results: Results = { at: new Date().toISOString(), ...facts, ...extent, notes, rows, busy }
-  const goals = options.revision === undefined ? goalsTable(standings(rows)) : ''
+  const goals = options.revision === undefined ? standings(rows) : []
+  const results: Results = { at: new Date().toISOString(), ...facts, ...extent, notes, rows, goals, busy }
   const verdict = options.revision === undefined ? undefined : verdicts(rows, `limpid@${options.revision}`)
   const judged = verdict?.lines.map((line) => `${line}\n`).join('') ?? ''
-  const text = [machineLine(results), '', ...tables.values(), goals, judged, ...notes].join('\n')
+  const text = [machineLine(results), '', ...tables.values(), goalsTable(goals), judged, ...notes].join('\n')
   process.stdout.write(json ? `${JSON.stringify(results)}\n` : `${text}\n`)
   if (options.save) save(results, json)
-  if (options.writeDocs) writeDocs({ machine: machineLine(results), goals, tables }, rows)
+  if (options.writeDocs) writeDocs({ machine: machineLine(results), goals: goalsTable(goals), tables }, rows)
   return verdict?.isSlower ? SLOWER : 0
 }
 

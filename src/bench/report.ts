@@ -1,3 +1,4 @@
+import type { Standing } from './goals.ts'
 import type { MachineFacts } from './machine.ts'
 import type { Extent } from './measure.ts'
 import type { Row } from './results.ts'
@@ -13,6 +14,7 @@ export interface Results extends Extent {
   readonly machine: MachineFacts
   readonly notes: readonly string[]
   readonly rows: readonly Row[]
+  readonly goals: readonly Standing[]
   readonly busy: Busy
 }
 
