@@ -59,7 +59,7 @@ async function bench(options: Options): Promise<number> {
   const judged = verdict?.lines.map((line) => `${line}\n`).join('') ?? ''
   const text = [machineLine(results), '', ...tables.values(), goalsTable(goals), judged, ...notes].join('\n')
   process.stdout.write(json ? `${JSON.stringify(results)}\n` : `${text}\n`)
-  if (options.save) save(results, json)
+  if (options.save) save(results, options.revision, json)
   if (options.writeDocs) writeDocs({ machine: machineLine(results), goals: goalsTable(goals), tables }, rows)
   return verdict?.isSlower ? SLOWER : 0
 }
@@ -76,9 +76,10 @@ async function rowsOfSuite(suite: Suite, measuring: Measuring, busy: Busy): Prom
   return [...taken].flatMap(([wanted, samples]) => rowsOf(suite, wanted, samples))
 }
 
-function save(results: Results, isQuiet: boolean): void {
+function save(results: Results, against: string | undefined, isQuiet: boolean): void {
   mkdirSync(RESULTS, { recursive: true })
-  const file = `${results.at.slice(0, 10)}-${results.revision}.json`
+  const other = against === undefined ? '' : `-against-${against.replaceAll(/[^\w.-]/g, '-')}`
+  const file = `${results.at.slice(0, 10)}-${results.revision}${other}.json`
   writeFileSync(`${RESULTS}/${file}`, `${JSON.stringify(results, undefined, 2)}\n`)
   if (!isQuiet) process.stdout.write(`\nsaved as bench/results/${file}\n`)
 }
