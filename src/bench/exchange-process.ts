@@ -55,7 +55,7 @@ class Exchanger implements MessageOwner {
     clearTimeout(this.#late)
     this.#startedAt = performance.now()
     this.#countsFrom = this.#startedAt + UNCOUNTED_MS
-    this.#endsAt = this.#countsFrom + this.#load.seconds * 1000
+    this.#endsAt = this.#startedAt + (UNCOUNTED_MS + this.#load.seconds * 1000) // as #dueAt() adds
     setTimeout(
       () => fail(`${this.#onTheirWay} messages do not come back, ${this.#due - this.#sent} wait to be sent`),
       UNCOUNTED_MS + this.#load.seconds * 1000 + GRACE_MS,
