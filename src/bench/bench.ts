@@ -57,7 +57,8 @@ async function bench(options: Options): Promise<number> {
   const results: Results = { at: new Date().toISOString(), ...facts, ...extent, notes, rows, goals, busy }
   const verdict = options.revision === undefined ? undefined : verdicts(rows, `limpid@${options.revision}`)
   const judged = verdict?.lines.map((line) => `${line}\n`).join('') ?? ''
-  const text = [machineLine(results), '', ...tables.values(), goalsTable(goals), judged, ...notes].join('\n')
+  const found = [...tables.values(), goalsTable(goals), judged].filter((part) => part !== '')
+  const text = [machineLine(results), '', ...found, ...notes].join('\n')
   process.stdout.write(json ? `${JSON.stringify(results)}\n` : `${text}\n`)
   if (options.save) save(results, options.revision, json)
   if (options.writeDocs) writeDocs({ machine: machineLine(results), goals: goalsTable(goals), tables }, rows)

@@ -30,7 +30,7 @@ export function machineLine({ at, revision, machine, rounds, seconds }: Results)
 
 const NEAR_THE_LIMIT = 0.9
 
-/** Where the kernel alone is hardly faster than a proxy: there the ends of the load are measured, not the proxy. */
+/** Where the kernel alone is hardly faster than a proxy: there the ends of the load may be what is measured. */
 export function limitNotes(suite: Suite, rows: readonly Row[]): string[] {
   const proxies = suite.subjects.map(({ name }) => name).filter((name) => name !== KERNEL)
   const compared = suite.comparisons.some((pair) => pair.includes(KERNEL)) // there it is what is wanted
@@ -43,6 +43,6 @@ export function limitNotes(suite: Suite, rows: readonly Row[]): string[] {
       const near = proxies.filter((proxy) => (medians[proxy] ?? 0) >= NEAR_THE_LIMIT * limit)
       return near.length === 0
         ? []
-        : [`${name}: ${near.join(', ')} near forwarding: the ends of the load are the limit`]
+        : [`${name}: ${near.join(', ')} near forwarding: the ends may be the limit, the cost tells more`]
     })
 }
