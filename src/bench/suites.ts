@@ -61,6 +61,6 @@ export const SUITES: readonly Suite[] = [
 /** This build against another, `program` being the other's `bin/limpid`. */
 export function revisionSuite(revision: string, program: string): Suite {
   const other = `limpid@${revision}`
-  const subjects: SubjectKind[] = [limpid('limpid'), limpid(other, undefined, program)]
+  const subjects: SubjectKind[] = [limpid('limpid'), limpid(other, { program })]
   return { name: 'revision', subjects, comparisons: [['limpid', other]], cases: TCP_CASES }
 }

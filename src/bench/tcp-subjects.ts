@@ -5,7 +5,7 @@ import { noNginx, raiseNginx } from './nginx.ts'
 import { forwarding, needsSwitch, startLimpid, startPeer } from './on-topology.ts'
 import { TCP_PORTS } from './ports.ts'
 import { KERNEL, type Subject, type SubjectKind } from './suite.ts'
-import { FORWARDED, PROXIED, tcpKind } from './tcp-path.ts'
+import { FORWARDED, type Path, PROXIED, tcpKind } from './tcp-path.ts'
 
 const NODE_PIPE = fileURLToPath(new URL('./node-pipe-process.js', import.meta.url))
 const INTERCEPTION = [
@@ -14,7 +14,7 @@ const INTERCEPTION = [
 ]
 const { xy: PROXY, z: SERVER } = ADDRESSES[4]
 
-const LIMPID = limpid('limpid', INTERCEPTION)
+const LIMPID = limpid('limpid')
 const HAPROXY = haproxy('haproxy', 1, ['splice-auto'])
 const NGINX: SubjectKind = {
   ...tcpKind('nginx', PROXIED, (topology) => raiseNginx(topology, 'tcp', TCP_PORTS)),
@@ -36,29 +36,30 @@ export const TCP_SUBJECTS: readonly SubjectKind[] = [
 export const MEMORY_SUBJECTS: readonly SubjectKind[] = [LIMPID, HAPROXY, NGINX, PIPE]
 
 export const WORKERS_SUBJECTS: readonly SubjectKind[] = [
-  { ...limpid('limpid-2', [...INTERCEPTION, '--workers', '2']), missing: needsSwitch('--workers') },
+  { ...limpid('limpid-2', { more: ['--workers', '2'] }), missing: needsSwitch('--workers') },
   haproxy('haproxy-2', 2, ['splice-auto']),
 ]
 
 export const BYPASS_SUBJECTS: readonly SubjectKind[] = [
   {
-    ...tcpKind('limpid-bypass', FORWARDED, (topology, env) =>
-      startLimpid(
-        topology,
-        [...INTERCEPTION, '--bypass', `${SERVER}/32`],
-        { name: 'limpid-bypass', dialled: SERVER },
-        env,
-      ),
-    ),
+    ...limpid('limpid-bypass', { more: ['--bypass', `${SERVER}/32`], path: FORWARDED }),
     missing: needsSwitch('--bypass'),
   },
   FORWARDING,
 ]
 
-/** `program`: `bin/limpid` of another checkout. */
-export function limpid(name: string, args: readonly string[] = INTERCEPTION, program?: string): SubjectKind {
-  const as = { name, dialled: SERVER, ...(program === undefined ? {} : { program }) }
-  return tcpKind(name, PROXIED, (topology, env) => startLimpid(topology, args, as, env))
+interface LimpidJob {
+  /** Besides what all have. */
+  readonly more?: readonly string[]
+  readonly path?: Path
+  /** `bin/limpid` of another checkout. */
+  readonly program?: string
+}
+
+export function limpid(name: string, { more = [], path = PROXIED, ...program }: LimpidJob = {}): SubjectKind {
+  const args = [...INTERCEPTION, ...more]
+  const as = { name, dialled: SERVER, ...program }
+  return tcpKind(name, path, (topology, env) => startLimpid(topology, args, as, env))
 }
 
 function haproxy(name: string, threads: number, options: readonly string[]): SubjectKind {
