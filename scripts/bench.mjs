@@ -1,7 +1,9 @@
-// npm run bench: a report, not a gate. Takes what it needs besides Limpid from Debian when root; goes on without it else.
+// npm run bench: a report; a gate with --compare alone. Takes what it needs besides Limpid from Debian when root; goes on without it else.
 import { spawn, spawnSync } from 'node:child_process'
 import { constants as access, accessSync } from 'node:fs'
 import { constants } from 'node:os'
+import { parseArgs } from 'node:util'
+import { buildRevision } from './revision.mjs'
 import { tell } from './say.mjs'
 import { ROOT, setUp } from './setup.mjs'
 
@@ -48,8 +50,17 @@ function installWanted() {
 }
 
 setUp('start')
-if (!process.argv.includes('--help') && !process.argv.includes('-h')) installWanted()
-const bench = spawn(process.execPath, [`${ROOT}/dist/bench/bench.js`, ...process.argv.slice(2)], {
+const args = process.argv.slice(2)
+const isHelp = args.includes('--help') || args.includes('-h')
+if (!isHelp) installWanted()
+// what is wrong with the arguments is for the benchmark to tell
+const { values } = parseArgs({ args, options: { compare: { type: 'string' } }, strict: false })
+const revision = typeof values.compare === 'string' && !isHelp ? values.compare : undefined
+const built = revision === undefined ? undefined : buildRevision(revision)
+process.once('exit', () => built?.remove())
+
+const more = built === undefined ? [] : ['--built', built.folder]
+const bench = spawn(process.execPath, [`${ROOT}/dist/bench/bench.js`, ...args, ...more], {
   stdio: 'inherit',
   timeout: TOTAL_TIMEOUT_MS,
 })

@@ -1,14 +1,6 @@
-import { readFileSync } from 'node:fs'
+import type { Latency } from './latencies.ts'
+import { cpuSeconds, processTree } from './process-tree.ts'
 import type { Sample, Subject } from './suite.ts'
-
-const TICKS_PER_SECOND = 100 // USER_HZ, the same on all architectures that Node runs on
-
-/** User and system CPU seconds that a process has used, all threads together; steps of 10 ms. */
-export function cpuSeconds(pid: number): number {
-  // fields 14 and 15, counted from behind the command's closing parenthesis: proc_pid_stat(5)
-  const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1]!.split(' ')
-  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND
-}
 
 /** What a load did. */
 export interface Load {
@@ -17,14 +9,15 @@ export interface Load {
   readonly rate: number
   readonly seconds: number
   readonly lostPercent?: number
-  readonly p99Ms?: number
+  readonly latency?: Latency
 }
 
-/** Runs a load, and looks what it cost the proxy. */
+/** Runs a load, and looks what it cost the proxy, with its workers where it has some. */
 export async function measureCpu({ pid }: Subject, load: () => Promise<Load>): Promise<Sample> {
-  const before = pid === undefined ? 0 : cpuSeconds(pid)
+  const processes = pid === undefined ? undefined : processTree(pid)
+  const before = processes === undefined ? 0 : cpuSeconds(processes)
   const { units, seconds, ...figures } = await load()
-  const used = pid === undefined ? undefined : cpuSeconds(pid) - before
+  const used = processes === undefined ? undefined : cpuSeconds(processes) - before
   return {
     ...figures,
     cost: used === undefined ? undefined : used / units,

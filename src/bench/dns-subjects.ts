@@ -1,17 +1,12 @@
-import { once } from 'node:events'
-import { mkdirSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { LimpidError } from '../errors.ts'
 import { ADDRESSES, type Topology, X_TO_Y } from '../lab/topology.ts'
 import { isInstalled } from '../sys/program.ts'
-import { forwarding, onTopology, startLimpid } from './on-topology.ts'
+import { forwarding, onTopology, startLimpid, startPeer, startServer, writeRunFile } from './on-topology.ts'
 import { DNS_PORT } from './ports.ts'
 import type { Subject, SubjectKind } from './suite.ts'
 
 const SERVER_PROCESS = fileURLToPath(new URL('./dns-server-process.js', import.meta.url))
 const { xy: PROXY, z: SERVER } = ADDRESSES[4]
-const FOLDER = '/run/limpid-bench' // /run is the lab's own (see enterNamespaces)
-const READY_TIMEOUT_MS = 10_000
 
 /** A forwarder as dnsmasq is: clients ask X, which asks Z from its own address, and has a cache. */
 const FORWARDER = `listeners:
@@ -60,8 +55,7 @@ function kind(name: string, raise: (topology: Topology, env: Record<string, stri
     name,
     raise: (env) =>
       onTopology(async (topology) => {
-        const server = topology.z.spawn(process.execPath, [SERVER_PROCESS], { stdio: ['ignore', 'pipe', 'inherit'] })
-        await once(server.stdout!, 'data', { signal: AbortSignal.timeout(READY_TIMEOUT_MS) })
+        await startServer(topology, SERVER_PROCESS)
         return await raise(topology, env)
       }),
   }
@@ -69,12 +63,9 @@ function kind(name: string, raise: (topology: Topology, env: Record<string, stri
 
 /** Limpid with a configuration file. */
 function configured(name: string, config: string, dialled: string): SubjectKind {
-  const file = `${FOLDER}/${name}.yaml`
-  return kind(name, (topology, env) => {
-    mkdirSync(FOLDER, { recursive: true })
-    writeFileSync(file, config)
-    return startLimpid(topology, ['--config', file], { name, dialled }, env)
-  })
+  return kind(name, (topology, env) =>
+    startLimpid(topology, ['--config', writeRunFile(`${name}.yaml`, config)], { name, dialled }, env),
+  )
 }
 
 /**
@@ -88,12 +79,7 @@ const DNSMASQ = [
 ]
 
 async function raiseDnsmasq(topology: Topology): Promise<Subject> {
-  const { x } = topology
-  const child = x.spawn('dnsmasq', DNSMASQ, { stdio: 'ignore' }) // it tells what it does on stderr
-  const deadlineAt = performance.now() + READY_TIMEOUT_MS
-  while ((await x.run('ss', ['-Huln', `sport = :${DNS_PORT}`])) === '') {
-    if (performance.now() > deadlineAt) throw new LimpidError('LIMPID_LAB', `dnsmasq does not listen on ${DNS_PORT}`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
-  return { name: 'dnsmasq', topology, pid: child.pid!, dialled: PROXY, close: () => topology.close() }
+  const dnsmasq = { program: 'dnsmasq', args: DNSMASQ, protocol: 'udp', port: DNS_PORT, isTalkative: true } as const
+  const pid = await startPeer(topology, dnsmasq)
+  return { name: 'dnsmasq', topology, pid, dialled: PROXY, close: () => topology.close() }
 }

@@ -1,9 +1,8 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
 import { LimpidError } from '../errors.ts'
 import type { Host } from '../lab/host.ts'
+import { writeRunFile } from './on-topology.ts'
 import { DNS_PORT } from './ports.ts'
 
-const FOLDER = '/run/limpid-bench' // /run is the lab's own (see enterNamespaces)
 const CLIENTS = 64 // with a port of its own each
 const OUTSTANDING = 128
 const PATIENCE_SECONDS = 1
@@ -30,10 +29,8 @@ export interface DnsSummary {
  * @throws LimpidError LIMPID_LAB when nothing was answered, or something with another code than NOERROR.
  */
 export async function runDnsperf(host: Host, load: DnsLoad): Promise<DnsSummary> {
-  mkdirSync(FOLDER, { recursive: true })
-  const file = `${FOLDER}/${load.prefix}.names`
   const lines = Array.from({ length: load.names }, (_, i) => `${load.prefix}${i}.bench.example A\n`)
-  writeFileSync(file, lines.join(''))
+  const file = writeRunFile(`${load.prefix}.names`, lines.join(''))
   const args = ['-s', load.server, '-p', String(DNS_PORT), '-d', file, '-l', String(load.seconds)]
   args.push('-c', String(CLIENTS), '-T', '1', '-q', String(OUTSTANDING), '-t', String(PATIENCE_SECONDS))
   return readSummary(await host.run('dnsperf', args))

@@ -1,8 +1,7 @@
 import { EPOLLIN, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
-import { setNoDelay, setReuseAddress } from '../sys/options.ts'
-import { acceptConnection, bindSocket, closeFd, listenSocket, openTcp, receive, transmit } from '../sys/socket.ts'
+import { receive, transmit } from '../sys/socket.ts'
+import { listenOn } from './responder.ts'
 
-const BACKLOG = 4096
 const BODY = 'x'.repeat(128)
 const KEEP = responseWith('')
 const CLOSE = responseWith('Connection: close\r\n')
@@ -21,23 +20,11 @@ function responseWith(header: string): Buffer {
 
 /**
  * Answers every HTTP request with 128 bytes, and nothing else: two system calls a request, so that it is not what a
- * benchmark measures. A request that does not come in one piece is cut off, which the client counts as an error.
+ * benchmark measures. A request that does not come in one piece is cut off, which the client counts as an error. Returns what
+ * ends the listening.
  */
-export function serveHttp(loop: EventLoop, port: number): void {
-  const fd = openTcp(4)
-  setReuseAddress(fd)
-  setNoDelay(fd) // accepted sockets inherit it
-  bindSocket(fd, { address: '0.0.0.0', port })
-  listenSocket(fd, BACKLOG)
-  loop.add(fd, EPOLLIN, {
-    onEvents: () => {
-      for (;;) {
-        const accepted = acceptConnection(fd)
-        if (typeof accepted === 'number') return
-        HttpConnection.open(loop, accepted.fd)
-      }
-    },
-  })
+export function serveHttp(loop: EventLoop, port: number): () => void {
+  return listenOn(loop, port, (fd) => HttpConnection.open(loop, fd))
 }
 
 class HttpConnection implements EventTarget {
@@ -51,12 +38,7 @@ class HttpConnection implements EventTarget {
   /** Takes the descriptor. */
   static open(loop: EventLoop, fd: number): void {
     const connection = new HttpConnection(loop)
-    try {
-      connection.#watch = loop.add(fd, EPOLLIN, connection)
-    } catch (error) {
-      closeFd(fd)
-      throw error
-    }
+    connection.#watch = loop.take(fd, EPOLLIN, connection)
   }
 
   onEvents(): void {

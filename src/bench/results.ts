@@ -1,15 +1,17 @@
 import { compare, median, type Ratio } from './statistics.ts'
-import type { Case, Figure, Sample, Suite } from './suite.ts'
+import { type Better, type Case, type Figure, KERNEL, type Sample, type Suite } from './suite.ts'
 
 /** One line of the table: a case's rate, or what it costs the proxy. */
 export interface Row {
+  readonly suite: string
   readonly case: string
   readonly title: string
   readonly unit: string
+  readonly better: Better
   /** All rounds, in order, by subject. */
   readonly values: Readonly<Record<string, readonly number[]>>
   readonly medians: Readonly<Record<string, number>>
-  /** By `limpid ÷ haproxy` and the like; for a rate more is better, for a cost less. */
+  /** By `limpid ÷ haproxy` and the like. */
   readonly ratios: Readonly<Record<string, Ratio>>
 }
 
@@ -19,6 +21,7 @@ export type Samples = ReadonlyMap<string, readonly Sample[]>
 /** A row for each figure of a case; the title stands in the first. */
 export function rowsOf(suite: Suite, { name, title, figures }: Case, samples: Samples): Row[] {
   return figures.map((figure, i) => ({
+    suite: suite.name,
     case: name,
     title: i === 0 ? title : '',
     ...rowOf(suite.comparisons, figure, samples),
@@ -29,10 +32,13 @@ function rowOf(
   comparisons: Suite['comparisons'],
   figure: Figure,
   samples: Samples,
-): Pick<Row, 'unit' | 'values' | 'medians' | 'ratios'> {
+): Pick<Row, 'unit' | 'better' | 'values' | 'medians' | 'ratios'> {
   const values: Record<string, number[]> = {}
   for (const [subject, taken] of samples) {
-    const figures = taken.map((sample) => figure.of(sample)).filter((value) => value !== undefined)
+    const kernel = subject === KERNEL ? undefined : samples.get(KERNEL)
+    const figures = taken
+      .map((sample, round) => figure.of(sample, kernel?.[round]))
+      .filter((value) => value !== undefined)
     if (figures.length > 0) values[subject] = figures
   }
   const ratios: Record<string, Ratio> = {}
@@ -41,10 +47,10 @@ function rowOf(
     if (a !== undefined && b !== undefined) ratios[comparisonName(ours, theirs)] = compare(a, b)
   }
   const medians = Object.fromEntries(Object.entries(values).map(([subject, figures]) => [subject, median(figures)]))
-  return { unit: figure.unit, values, medians, ratios }
+  return { unit: figure.unit, better: figure.better, values, medians, ratios }
 }
 
-function comparisonName(ours: string, theirs: string): string {
+export function comparisonName(ours: string, theirs: string): string {
   return `${ours} ÷ ${theirs}`
 }
 
@@ -74,7 +80,8 @@ function formatNumber(value: number | undefined): string {
   return value.toPrecision(3)
 }
 
-function formatRatio(ratio: Ratio | undefined): string {
+/** `1.54 (1.33–1.63)`. */
+export function formatRatio(ratio: Ratio | undefined): string {
   if (ratio === undefined) return '–'
   return `${ratio.ofMedians.toFixed(2)} (${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)})`
 }

@@ -1,4 +1,8 @@
 import type { Topology } from '../lab/topology.ts'
+import type { Latency } from './latencies.ts'
+
+/** The subject without a proxy. */
+export const KERNEL = 'forwarding'
 
 /** One measurement of one subject. */
 export interface Sample {
@@ -10,14 +14,16 @@ export interface Sample {
   readonly busy: number | undefined
   /** Of a hundred packets, or questions: how many were lost. */
   readonly lostPercent?: number
-  readonly p99Ms?: number
+  readonly latency?: Latency
+  /** Of the same requests while nothing else goes on. */
+  readonly aloneP99Ms?: number
 }
 
 /** What is measured: a reference topology of its own, with its own rules, so that no other subject's rules weigh on it. */
 export interface Subject {
   readonly name: string
   readonly topology: Topology
-  /** The proxy's process; undefined where the kernel alone forwards. */
+  /** The proxy's process, or the parent of its workers; undefined where there is none. */
   readonly pid: number | undefined
   /** The address that clients dial. */
   readonly dialled: string
@@ -34,12 +40,16 @@ export interface SubjectKind {
   raise(env: Record<string, string>): Promise<Subject>
 }
 
+export type Better = 'more' | 'less'
+
 /** One line of the table. */
 export interface Figure {
   readonly unit: string
+  readonly better: Better
   /** False where a ratio says nothing. */
   readonly isCompared: boolean
-  of(sample: Sample): number | undefined
+  /** `kernel`: what forwarding did in the same round; undefined where it is not measured, and for itself. */
+  of(sample: Sample, kernel: Sample | undefined): number | undefined
 }
 
 export interface Case {
@@ -50,29 +60,38 @@ export interface Case {
   readonly needs?: string
   /** Subjects that are left out: where they would say nothing new. */
   readonly without: readonly string[]
+  /** Settles, before anything is measured, what the same load is for all subjects. Returns a note for the report. */
+  prepare?(subjects: readonly Subject[]): Promise<string>
   measure(subject: Subject, seconds: number): Promise<Sample>
 }
 
-/** Cases that are measured at the same subjects, which are all up meanwhile. */
+/** Cases that are measured at the same subjects, which are all up meanwhile unless they have to be fresh. */
 export interface Suite {
   readonly name: string
   readonly subjects: readonly SubjectKind[]
+  /** True: a subject is raised anew for each measurement, since what it did before would show. */
+  readonly isFresh?: boolean
   /** Whose figures are divided by whose. */
   readonly comparisons: readonly (readonly [string, string])[]
   readonly cases: readonly Case[]
 }
 
 export function rateIn(unit: string): Figure {
-  return { unit, isCompared: true, of: ({ rate }) => rate }
+  return { unit, better: 'more', isCompared: true, of: ({ rate }) => rate }
 }
 
 export function costIn(unit: string): Figure {
-  return { unit, isCompared: true, of: ({ cost }) => cost }
+  return { unit, better: 'less', isCompared: true, of: ({ cost }) => cost }
 }
 
 /** The cost in microseconds turned round: what one CPU second of the proxy moves. */
 export function perCpuSecond(unit: string): Figure {
-  return { unit, isCompared: true, of: ({ cost }) => (cost === undefined ? undefined : 1e6 / cost) }
+  return { unit, better: 'more', isCompared: true, of: ({ cost }) => (cost === undefined ? undefined : 1e6 / cost) }
 }
 
-export const LOSSES: Figure = { unit: '% lost', isCompared: false, of: ({ lostPercent }) => lostPercent }
+export const LOSSES: Figure = {
+  unit: '% lost',
+  better: 'less',
+  isCompared: false,
+  of: ({ lostPercent }) => lostPercent,
+}

@@ -1,8 +1,9 @@
 import { DNS_CASES } from './dns-cases.ts'
 import { DNS_SUBJECTS } from './dns-subjects.ts'
-import type { Suite } from './suite.ts'
-import { TCP_CASES } from './tcp-cases.ts'
-import { TCP_SUBJECTS } from './tcp-subjects.ts'
+import { MEMORY_CASES } from './memory-cases.ts'
+import { KERNEL, type SubjectKind, type Suite } from './suite.ts'
+import { BYPASS_CASES, TCP_CASES, WORKERS_CASES } from './tcp-cases.ts'
+import { BYPASS_SUBJECTS, limpid, MEMORY_SUBJECTS, TCP_SUBJECTS, WORKERS_SUBJECTS } from './tcp-subjects.ts'
 import { UDP_CASES } from './udp-cases.ts'
 import { UDP_SUBJECTS } from './udp-subjects.ts'
 
@@ -16,6 +17,25 @@ export const SUITES: readonly Suite[] = [
       ['limpid', 'haproxy-splice'],
     ],
     cases: TCP_CASES,
+  },
+  {
+    name: 'memory',
+    subjects: MEMORY_SUBJECTS,
+    isFresh: true,
+    comparisons: [['limpid', 'haproxy']],
+    cases: MEMORY_CASES,
+  },
+  {
+    name: 'workers',
+    subjects: WORKERS_SUBJECTS,
+    comparisons: [['limpid-2', 'haproxy-2']],
+    cases: WORKERS_CASES,
+  },
+  {
+    name: 'bypass',
+    subjects: BYPASS_SUBJECTS,
+    comparisons: [['limpid-bypass', KERNEL]],
+    cases: BYPASS_CASES,
   },
   {
     name: 'udp',
@@ -37,3 +57,10 @@ export const SUITES: readonly Suite[] = [
     cases: DNS_CASES,
   },
 ]
+
+/** This build against another, `program` being the other's `bin/limpid`. */
+export function revisionSuite(revision: string, program: string): Suite {
+  const other = `limpid@${revision}`
+  const subjects: SubjectKind[] = [limpid('limpid'), limpid(other, { program })]
+  return { name: 'revision', subjects, comparisons: [['limpid', other]], cases: TCP_CASES }
+}

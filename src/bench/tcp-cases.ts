@@ -1,66 +1,79 @@
-import { fileURLToPath } from 'node:url'
-import { ADDRESSES } from '../lab/topology.ts'
+import { bulk } from './bulk.ts'
 import { measureCpu } from './cpu.ts'
+import { latencyAtHalfLoad, MIXED, RECORDS } from './exchange-cases.ts'
 import { RESPONSE_BYTES } from './http-responder.ts'
-import { BULK_PORT, HTTP_PORT } from './ports.ts'
+import { HTTP_PORT } from './ports.ts'
 import { type Case, costIn, rateIn } from './suite.ts'
 import { runWrk } from './wrk.ts'
 
-const RECEIVER_PROCESS = fileURLToPath(new URL('./receiver-process.js', import.meta.url))
-const SERVER = ADDRESSES[4].z
-const GIGA = 1e9
+/** Nobody splices messages this small. */
+const SPLICER = 'haproxy-splice'
+/** Left out with 64 bulk connections: it accepts one a turn of its loop, and then it is seconds until all have data. */
+const PIPE = 'node-pipe'
+const NGINX = 'nginx'
 
 /** What is measured over TCP, in order. */
 export const TCP_CASES: readonly Case[] = [
   bulk('bulk-1', 1),
-  bulk('bulk-8', 8),
-  requests('keep-alive', 'requests on 64 kept connections', 'requests/s', 'CPU µs/request', false),
-  requests(
-    'connections',
-    'a new connection for each request, 64 at a time',
-    'connections/s',
-    'CPU µs/connection',
-    true,
-  ),
+  bulk('bulk-4', 4, [NGINX]),
+  bulk('bulk-64', 64, [PIPE]),
+  keepAlive('keep-alive-1', 1, [SPLICER, NGINX, PIPE]),
+  keepAlive('keep-alive', 64, [SPLICER]),
+  keepAlive('keep-alive-1000', 1000, [SPLICER]),
+  connections('connections', [SPLICER]),
+  RECORDS,
+  latencyAtHalfLoad([SPLICER, PIPE]),
+  MIXED,
 ]
 
-function bulk(name: string, connections: number): Case {
-  return {
-    name,
-    title: `bulk from server to client, ${connections} connection${connections === 1 ? '' : 's'}`,
-    figures: [rateIn('Gbit/s'), costIn('CPU s/GB')],
-    without: [],
-    measure: async (subject, seconds) => {
-      const args = [RECEIVER_PROCESS, SERVER, String(BULK_PORT), String(connections), String(seconds)]
-      const load = async () => {
-        const { bytes, seconds } = JSON.parse(await subject.topology.y.run(process.execPath, args)) as Received
-        return { units: bytes / GIGA, rate: (bytes * 8) / GIGA / seconds, seconds }
-      }
-      return await measureCpu(subject, load)
-    },
-  }
+/** With two workers, or threads. */
+export const WORKERS_CASES: readonly Case[] = [
+  bulk('workers-bulk-64', 64),
+  keepAlive('workers-keep-alive', 64),
+  keepAlive('workers-keep-alive-1000', 1000),
+  connections('workers-connections'),
+]
+
+/** Flows that the kernel forwards. */
+export const BYPASS_CASES: readonly Case[] = [bulk('bypass-bulk-1', 1), connections('bypass-connections')]
+
+/** Which are measured against another revision, unless others are chosen. */
+export const REVISION_CASES: readonly string[] = ['bulk-1', 'keep-alive', 'connections']
+
+function keepAlive(name: string, connections: number, without: readonly string[] = []): Case {
+  const title = `requests on ${connections} kept connection${connections === 1 ? '' : 's'}`
+  return requests(name, title, 'request', { connections, close: false }, without)
 }
 
-interface Received {
-  readonly bytes: number
-  readonly seconds: number
+function connections(name: string, without: readonly string[] = []): Case {
+  const load = { connections: 64, close: true }
+  return requests(name, 'a new connection for each request, 64 at a time', 'connection', load, without)
 }
 
-function requests(name: string, title: string, rateUnit: string, costUnit: string, close: boolean): Case {
-  const responseBytes = close ? RESPONSE_BYTES.close : RESPONSE_BYTES.keep
+function requests(
+  name: string,
+  title: string,
+  unit: string,
+  load: { readonly connections: number; readonly close: boolean },
+  without: readonly string[],
+): Case {
+  const responseBytes = load.close ? RESPONSE_BYTES.close : RESPONSE_BYTES.keep
   return {
     name,
     title,
-    figures: [rateIn(rateUnit), costIn(costUnit)],
+    figures: [rateIn(`${unit}s/s`), costIn(`CPU µs/${unit}`)],
     needs: 'wrk',
-    without: ['haproxy-splice'], // nobody splices messages this small
-    measure: async (subject, seconds) => {
-      const url = `http://${SERVER}:${HTTP_PORT}/`
-      return await measureCpu(subject, async () => {
-        const summary = await runWrk(subject.topology.y, { url, connections: 64, seconds, close, responseBytes })
-        const { requests, p99Ms } = summary
-        return { units: requests / 1e6, rate: requests / summary.seconds, seconds: summary.seconds, p99Ms }
-      })
-    },
+    without,
+    measure: (subject, seconds) =>
+      measureCpu(subject, async () => {
+        const url = `http://${subject.dialled}:${HTTP_PORT}/`
+        const { requests, seconds: elapsed } = await runWrk(subject.topology.y, {
+          url,
+          seconds,
+          responseBytes,
+          ...load,
+        })
+        return { units: requests / 1e6, rate: requests / elapsed, seconds: elapsed }
+      }),
   }
 }

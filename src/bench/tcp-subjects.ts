@@ -1,115 +1,78 @@
-import { once } from 'node:events'
-import { mkdirSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { LimpidError } from '../errors.ts'
-import type { Host } from '../lab/host.ts'
 import { ADDRESSES, type Topology, X_TO_Y } from '../lab/topology.ts'
-import { isInstalled } from '../sys/program.ts'
-import { forwarding, installRules, onTopology, startLimpid } from './on-topology.ts'
-import { BULK_PORT, HTTP_PORT } from './ports.ts'
-import type { Subject, SubjectKind } from './suite.ts'
+import { type HaproxyJob, noHaproxy, raiseHaproxy } from './haproxy.ts'
+import { noNginx, raiseNginx } from './nginx.ts'
+import { forwarding, needsSwitch, startLimpid, startPeer } from './on-topology.ts'
+import { TCP_PORTS } from './ports.ts'
+import { KERNEL, type Subject, type SubjectKind } from './suite.ts'
+import { FORWARDED, type Path, PROXIED, tcpKind } from './tcp-path.ts'
 
-const SERVER_PROCESS = fileURLToPath(new URL('./server-process.js', import.meta.url))
-const READY_TIMEOUT_MS = 10_000
-const LISTENER = '127.0.0.1:50080'
+const NODE_PIPE = fileURLToPath(new URL('./node-pipe-process.js', import.meta.url))
 const INTERCEPTION = [
-  ...['--intercept', 'tproxy', '--from', X_TO_Y, '--family', '4', '--ports', `${HTTP_PORT},${BULK_PORT}`],
-  ...['--source', 'client', '--listen', LISTENER],
+  ...['--intercept', 'tproxy', '--from', X_TO_Y, '--family', '4', '--ports', TCP_PORTS.join(',')],
+  ...['--source', 'client', '--listen', '127.0.0.1:50080'],
 ]
-const SERVER = ADDRESSES[4].z
+const { xy: PROXY, z: SERVER } = ADDRESSES[4]
 
-const HAPROXY_FOLDER = '/run/limpid-bench' // /run is the lab's own (see enterNamespaces)
+const LIMPID = limpid('limpid')
+const HAPROXY = haproxy('haproxy', 1, ['splice-auto'])
+const NGINX: SubjectKind = {
+  ...tcpKind('nginx', PROXIED, (topology) => raiseNginx(topology, 'tcp', TCP_PORTS)),
+  missing: noNginx,
+}
+const PIPE = tcpKind('node-pipe', { source: 'proxy', isProxied: true }, raiseNodePipe)
+const FORWARDING = tcpKind(KERNEL, FORWARDED, async (topology) => forwarding(topology))
 
 /** `haproxy-splice`: HAProxy told to splice always; `haproxy`: splice-auto, which leaves it to HAProxy's own judgement. */
 export const TCP_SUBJECTS: readonly SubjectKind[] = [
-  kind('limpid', (topology, env) => startLimpid(topology, INTERCEPTION, { name: 'limpid', dialled: SERVER }, env)),
-  { ...kind('haproxy', (topology) => raiseHaproxy('haproxy', ['splice-auto'], topology)), missing: noHaproxy },
-  {
-    ...kind('haproxy-splice', (topology) =>
-      raiseHaproxy('haproxy-splice', ['splice-request', 'splice-response'], topology),
-    ),
-    missing: noHaproxy,
-  },
-  kind('forwarding', async (topology) => forwarding(topology)),
+  LIMPID,
+  HAPROXY,
+  haproxy('haproxy-splice', 1, ['splice-request', 'splice-response']),
+  NGINX,
+  PIPE,
+  FORWARDING,
 ]
 
-async function noHaproxy(): Promise<string | undefined> {
-  return isInstalled('haproxy') ? undefined : 'HAProxy (Debian: haproxy)'
+export const MEMORY_SUBJECTS: readonly SubjectKind[] = [LIMPID, HAPROXY, NGINX, PIPE]
+
+export const WORKERS_SUBJECTS: readonly SubjectKind[] = [
+  { ...limpid('limpid-2', { more: ['--workers', '2'] }), missing: needsSwitch('--workers') },
+  haproxy('haproxy-2', 2, ['splice-auto']),
+]
+
+export const BYPASS_SUBJECTS: readonly SubjectKind[] = [
+  {
+    ...limpid('limpid-bypass', { more: ['--bypass', `${SERVER}/32`], path: FORWARDED }),
+    missing: needsSwitch('--bypass'),
+  },
+  FORWARDING,
+]
+
+interface LimpidJob {
+  /** Besides what all have. */
+  readonly more?: readonly string[]
+  readonly path?: Path
+  /** `bin/limpid` of another checkout. */
+  readonly program?: string
 }
 
-/** A subject with the servers on Z running. */
-function kind(name: string, raise: (topology: Topology, env: Record<string, string>) => Promise<Subject>): SubjectKind {
-  return {
-    name,
-    raise: (env) =>
-      onTopology(async (topology) => {
-        const server = topology.z.spawn(process.execPath, [SERVER_PROCESS], { stdio: ['ignore', 'pipe', 'inherit'] })
-        await once(server.stdout!, 'data', { signal: AbortSignal.timeout(READY_TIMEOUT_MS) })
-        const subject = await raise(topology, env)
-        await verifyPath(subject)
-        return subject
-      }),
-  }
+export function limpid(name: string, { more = [], path = PROXIED, ...program }: LimpidJob = {}): SubjectKind {
+  const args = [...INTERCEPTION, ...more]
+  const as = { name, dialled: SERVER, ...program }
+  return tcpKind(name, path, (topology, env) => startLimpid(topology, args, as, env))
 }
 
-/** The same job: one thread, the client's address towards the server, no log. */
-function haproxyConfig(options: readonly string[]): string {
-  return `global
-  nbthread 1
-  maxconn 4000
-defaults
-  mode tcp
-  timeout connect 10s
-  timeout client 1h
-  timeout server 1h
-${options.map((option) => `  option ${option}\n`).join('')}frontend intercepted
-  bind ${LISTENER} transparent backlog 4096
-  default_backend original
-backend original
-  option transparent
-  source 0.0.0.0 usesrc clientip
-`
+function haproxy(name: string, threads: number, options: readonly string[]): SubjectKind {
+  const job: HaproxyJob = { name, threads, options, interception: INTERCEPTION }
+  return { ...tcpKind(name, PROXIED, (topology) => raiseHaproxy(topology, job)), missing: noHaproxy }
 }
 
-/** HAProxy behind the very rules that Limpid installs for itself. */
-async function raiseHaproxy(name: string, options: readonly string[], topology: Topology): Promise<Subject> {
-  mkdirSync(HAPROXY_FOLDER, { recursive: true })
-  const file = `${HAPROXY_FOLDER}/${name}.cfg`
-  writeFileSync(file, haproxyConfig(options))
-  const child = topology.x.spawn('haproxy', ['-db', '-q', '-f', file], { stdio: ['ignore', 'inherit', 'inherit'] })
-  await untilListening(topology.x)
-  await installRules(topology, INTERCEPTION)
-  return { name, topology, pid: child.pid!, dialled: SERVER, close: () => topology.close() }
-}
-
-async function untilListening(host: Host): Promise<void> {
-  const deadlineAt = performance.now() + READY_TIMEOUT_MS
-  while ((await host.run('ss', ['-Htln', `src ${LISTENER}`])) === '') {
-    if (performance.now() > deadlineAt) throw new LimpidError('LIMPID_LAB', `haproxy does not listen on ${LISTENER}`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
-}
-
-/**
- * Holds one connection open and looks: the server must see the client's address, and the proxy's host must have an
- * established socket of its own if, and only if, there is a proxy.
- * @throws LimpidError LIMPID_LAB when the figures would be those of something else.
- */
-async function verifyPath({ name, topology, pid }: Subject): Promise<void> {
-  const { x, y, z } = topology
-  const { y: client } = ADDRESSES[4]
-  const socket = y.connect({ address: SERVER, port: BULK_PORT })
-  try {
-    await once(socket, 'readable', { signal: AbortSignal.timeout(READY_TIMEOUT_MS) })
-    const seen = await z.run('ss', ['-Htn', 'state', 'established', `sport = :${BULK_PORT}`])
-    if (!seen.includes(`${client}:`)) {
-      throw new LimpidError('LIMPID_LAB', `${name}: the server sees ${seen.trim()} instead of ${client}`)
-    }
-    const taken = await x.run('ss', ['-Htn', 'state', 'established', `sport = :${BULK_PORT}`])
-    if ((taken !== '') !== (pid !== undefined)) {
-      throw new LimpidError('LIMPID_LAB', `${name}: traffic goes ${taken === '' ? 'past' : 'through'} a proxy`)
-    }
-  } finally {
-    socket.destroy()
-  }
+async function raiseNodePipe(topology: Topology): Promise<Subject> {
+  const pid = await startPeer(topology, {
+    program: process.execPath,
+    args: [NODE_PIPE],
+    protocol: 'tcp',
+    port: TCP_PORTS[TCP_PORTS.length - 1]!,
+  })
+  return { name: 'node-pipe', topology, pid, dialled: PROXY, close: () => topology.close() }
 }

@@ -1,9 +1,7 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
 import { LimpidError } from '../errors.ts'
 import type { Host } from '../lab/host.ts'
+import { writeRunFile } from './on-topology.ts'
 
-const SCRIPT_FOLDER = '/run/limpid-bench' // /run is the lab's own (see enterNamespaces)
-const SCRIPT = `${SCRIPT_FOLDER}/summary.lua`
 /** Runs once, after the load: wrk's own report rounds. A script that has only done() costs nothing before. */
 const SCRIPT_TEXT = `done = function(summary, latency, requests)
   local e = summary.errors
@@ -42,10 +40,9 @@ export interface WrkLoad {
  * @throws LimpidError LIMPID_LAB when a request failed, or the bytes received are not those of the responses counted.
  */
 export async function runWrk(host: Host, load: WrkLoad): Promise<WrkSummary> {
-  mkdirSync(SCRIPT_FOLDER, { recursive: true })
-  writeFileSync(SCRIPT, SCRIPT_TEXT)
+  const script = writeRunFile('summary.lua', SCRIPT_TEXT)
   const header = load.close ? ['-H', 'Connection: close'] : []
-  const args = ['-t', '1', '-c', String(load.connections), '-d', `${load.seconds}s`, '-s', SCRIPT, ...header, load.url]
+  const args = ['-t', '1', '-c', String(load.connections), '-d', `${load.seconds}s`, '-s', script, ...header, load.url]
   return checkedSummary(await host.run('wrk', args), load)
 }
 

@@ -18,6 +18,12 @@ const STATS_MS = 30_000
 const LAST_WORDS_MS = 500
 const KEPT_STDERR = 65_536
 
+interface LaunchOptions {
+  readonly wrapper?: readonly string[]
+  readonly env?: Record<string, string>
+  readonly program?: string
+}
+
 /** `limpid run` or `limpid relay` on a host of the lab, as a process of its own, with `--json` flow lines. */
 export class LimpidProcess implements AsyncDisposable {
   readonly child: ChildProcess
@@ -39,26 +45,21 @@ export class LimpidProcess implements AsyncDisposable {
 
   /**
    * Starts it, and returns when it says that it is ready. `wrapper`: a program with arguments that runs it, such as
-   * `['prlimit', '--nofile=256']`.
+   * `['prlimit', '--nofile=256']`. `program`: `bin/limpid` of another checkout.
    * @throws LimpidError LIMPID_LAB with its stderr when it ends before.
    */
-  static async start(
-    host: Host,
-    args: readonly string[],
-    options: { wrapper?: readonly string[]; env?: Record<string, string> } = {},
-  ): Promise<LimpidProcess> {
+  static async start(host: Host, args: readonly string[], options: LaunchOptions = {}): Promise<LimpidProcess> {
     const started = LimpidProcess.launch(host, args, options)
     await started.ready()
     return started
   }
 
   /** Starts it without waiting. */
-  static launch(
-    host: Host,
-    args: readonly string[],
-    options: { wrapper?: readonly string[]; env?: Record<string, string> } = {},
-  ): LimpidProcess {
-    const [program, ...rest] = [...(options.wrapper ?? []), process.execPath, LIMPID_PROGRAM, ...args, '--json']
+  static launch(host: Host, args: readonly string[], options: LaunchOptions = {}): LimpidProcess {
+    const [program, ...rest] = [
+      ...(options.wrapper ?? []),
+      ...[process.execPath, options.program ?? LIMPID_PROGRAM, ...args, '--json'],
+    ]
     const child = host.spawn(program!, rest, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...options.env },

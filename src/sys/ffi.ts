@@ -83,6 +83,10 @@ export const ffi = {
   epollWait: bind<(epoll: Fd, events: Memory, count: number, timeoutMs: number) => number>(
     'int epoll_wait(int, void *, int, int)',
   ),
+  timerfdCreate: bind<(clock: number, flags: number) => number>('int timerfd_create(int, int)'),
+  timerfdSettime: bind<(fd: Fd, flags: number, value: Memory, old: null) => number>(
+    'int timerfd_settime(int, int, const void *, void *)',
+  ),
   sendto: bind<
     (fd: Fd, bytes: Memory, length: number, flags: number, address: Memory, addressLength: number) => number
   >('ssize_t sendto(int, const void *, size_t, int, const void *, uint32_t)'),
