@@ -26,9 +26,7 @@ export async function serve(config: Config, options: ServeOptions, invocation: I
     drainMs: options.drainMs,
     keepGuard: options.keepGuard,
     once: options.once,
-    onFlow: (record) => {
-      if (!options.quiet) lines.write(format(record))
-    },
+    onFlow: options.quiet ? undefined : (record) => lines.write(format(record)),
     note: (line) => note(`limpid: ${line}`),
   })
   await lines.flush(FLUSH_MS)

@@ -20,8 +20,8 @@ export interface DaemonOptions {
   readonly keepGuard: boolean
   /** End by itself after the first flow. */
   readonly once: boolean
-  /** Once for each flow, when it has ended. */
-  onFlow(record: FlowRecord): void
+  /** Once for each flow, when it has ended; undefined when nobody wants to know, which saves work. */
+  readonly onFlow: ((record: FlowRecord) => void) | undefined
   /** One line for the operator. */
   note(line: string): void
 }
@@ -49,7 +49,7 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
   let forwards: ForwardWatch | undefined
   let isClean = false
   const proxy = createProxy(config)
-  proxy.on('flow', (record) => options.onFlow(record))
+  if (options.onFlow !== undefined) proxy.on('flow', options.onFlow)
   proxy.on('note', (line) => options.note(line))
   if (options.once) {
     proxy.once('flow', () => {

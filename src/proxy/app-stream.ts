@@ -21,12 +21,12 @@ export async function serveStream(flow: Flow, app: StreamApp, context: ProxyCont
   const dialFor = async (to: Endpoint | undefined): Promise<Socket> => {
     const socket = await dialStream(flow, to ?? flow.upstream, context)
     opened.add(socket.once('close', () => opened.delete(socket)))
-    if (flow.stopping) socket.destroy()
+    if (flow.isStopping) socket.destroy()
     return socket
   }
   try {
     await app.serve(client, { clientAddr: flow.client, originalDst: flow.originalDst, dial: dialFor })
-    return flow.stopping ? 'shutdown' : 'closed'
+    return flow.isStopping ? 'shutdown' : 'closed'
   } catch {
     return 'app-failed' // its own counters and notes say more
   } finally {
@@ -50,7 +50,7 @@ async function dialStream(flow: Flow, to: Endpoint, context: ProxyContext): Prom
   if (dialled.kind === 'failed') {
     throw new LimpidError(DIAL_CODES[dialled.reason], `cannot dial ${formatEndpoint(to)}: ${dialled.reason}`)
   }
-  flow.dialled ??= dialled
-  resources.loop.remove(dialled.watch)
-  return new Socket({ fd: dialled.watch.fd, readable: true, writable: true, allowHalfOpen: true })
+  flow.sourceUsed ??= dialled.source
+  flow.sourceAddr ??= dialled.sourceAddr
+  return new Socket({ fd: dialled.fd, readable: true, writable: true, allowHalfOpen: true })
 }
