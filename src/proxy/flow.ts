@@ -75,7 +75,6 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
   readonly reached: Endpoint
   readonly originalDst: Endpoint
   readonly upstream: Endpoint
-  readonly source: DialSource
   /** The client's socket until the relay takes it. */
   readonly watch: Watch
   readonly #acceptedAt: number
@@ -114,11 +113,15 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
     this.reached = reached
     this.originalDst = originalDst
     this.upstream = listener.dns?.upstreams[0] ?? upstreamOf(originalDst, target) // the app may take another of them
-    this.source = dialSource(listener.source, clientAddr)
     this.#acceptedAt = performance.now()
     this.watch = context.resources.loop.take(fd, RELAY_EVENTS, this)
     context.flows.add(this)
     countClient(context.flowsByClient, clientAddr.address, 1)
+  }
+
+  /** Made when it is asked for: an idle flow does not keep it. */
+  get source(): DialSource {
+    return dialSource(this.listener.source, this.client)
   }
 
   get isStopping(): boolean {

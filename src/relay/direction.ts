@@ -54,8 +54,8 @@ export class Direction implements EventTarget {
   #pipe: Pipe | undefined
   #piped = 0
   #splicing = false
-  #fullReads = 0
-  #smallSplices = 0
+  /** Reads in a row that filled the buffer; while splicing, splices in a row that moved little. */
+  #inARow = 0
   #resumes = false
   /** The FIN was passed on: nothing more goes this way. */
   finished = false
@@ -166,10 +166,10 @@ export class Direction implements EventTarget {
       // a short read has drained the socket (epoll(7)), and nothing comes after a FIN
       this.#readable = false
       if (this.#finSeen) this.#eof = true
-      this.#fullReads = 0
-    } else if (++this.#fullReads >= FULL_READS_TO_SPLICE && !this.#urgent) {
+      this.#inARow = 0
+    } else if (++this.#inARow >= FULL_READS_TO_SPLICE && !this.#urgent) {
       this.#splicing = true
-      this.#smallSplices = 0
+      this.#inARow = 0
     }
     const sent = transmit(this.#to, copyBuffer, count, this.#eof)
     if (sent === count) return
@@ -195,14 +195,14 @@ export class Direction implements EventTarget {
     this.#piped = count
     this.bytes += count
     this.#relay.lastActiveAt = this.#relay.resources.loop.now
-    if (count >= SMALL_SPLICE_BYTES) this.#smallSplices = 0
-    else if (++this.#smallSplices >= SMALL_SPLICES_TO_COPY) this.#stopSplicing()
+    if (count >= SMALL_SPLICE_BYTES) this.#inARow = 0
+    else if (++this.#inARow >= SMALL_SPLICES_TO_COPY) this.#stopSplicing()
   }
 
   /** Goes back to copying; what is in the pipe is flushed before the next read. */
   #stopSplicing(): void {
     this.#splicing = false
-    this.#fullReads = 0
+    this.#inARow = 0
   }
 
   /** `result`: 0 for FIN, or a negative errno of a read. */
