@@ -28,7 +28,7 @@ export interface DaemonOptions {
   readonly once: boolean
   /** A control socket is opened, for `limpid stats`. */
   readonly control: boolean
-  /** Once for each flow, when it has ended; undefined: nobody wants to know. */
+  /** Once for each flow, when it has ended; undefined when nobody wants to know, which saves work. */
   readonly onFlow: ((record: FlowRecord) => void) | undefined
   /** One line for the operator. */
   note(line: string): void

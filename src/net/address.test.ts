@@ -1,7 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { formatEndpoint, isNeverForeign, parseAddress, parseEndpoint, parsePort } from './address.ts'
+import {
+  addressBytes,
+  formatEndpoint,
+  isNeverForeign,
+  parseAddress,
+  parseEndpoint,
+  parsePort,
+  putAddress,
+} from './address.ts'
 import { isAllPorts, parsePortRange, portsContain } from './ports.ts'
 import { formatPrefix, networkOf, parsePrefix, prefixContains } from './prefix.ts'
 
@@ -26,6 +34,25 @@ test('an endpoint survives being written and read', () => {
     { noNullPrototype: true },
   )
   fc.assert(fc.property(endpoint, (value) => assert.deepEqual(parseEndpoint(formatEndpoint(value)), value)))
+})
+
+test('the bytes of an address are the same by both ways', () => {
+  const address = fc.oneof(fc.ipV4(), fc.ipV6()).map((text) => parseAddress(text) ?? '::')
+  const put = (text: string): number[] => {
+    const bytes = new Uint8Array(20).fill(0xee)
+    putAddress(text, bytes, 2)
+    return [...bytes]
+  }
+  fc.assert(
+    fc.property(address, (text) => {
+      const expected = new Uint8Array(20).fill(0xee)
+      expected.set(addressBytes(text), 2)
+      assert.deepEqual(put(text), [...expected], text)
+    }),
+  )
+  for (const text of ['::', '::1', '1::', 'fd00:4::2', '1:2:3:4:5:6:7:8', '0:0:1::']) {
+    assert.deepEqual(put(text).slice(2, 18), [...addressBytes(text)], text)
+  }
 })
 
 test('a port is a decimal number up to 65535', () => {

@@ -57,6 +57,56 @@ export function addressBytes(address: string): Uint8Array {
   return Uint8Array.from(ipaddr.parse(address).toByteArray())
 }
 
+/** Writes the 4 or 16 bytes of a canonical IP literal into `bytes` from `at` on, in network order, and makes no garbage. */
+export function putAddress(address: string, bytes: Uint8Array, at: number): void {
+  if (address.includes(':')) putIpv6(address, bytes, at)
+  else putIpv4(address, bytes, at)
+}
+
+function putIpv4(text: string, bytes: Uint8Array, at: number): void {
+  let part = 0
+  let place = at
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (code === DOT) {
+      bytes[place++] = part
+      part = 0
+    } else part = part * 10 + code - DIGIT_0
+  }
+  bytes[place] = part
+}
+
+/** Groups of hexadecimal digits, and at most one `::` that stands for as many zeros as are missing (RFC 5952). */
+function putIpv6(text: string, bytes: Uint8Array, at: number): void {
+  let place = at
+  let gapAt = -1
+  for (let i = 0; i < text.length; ) {
+    if (text.charCodeAt(i) === COLON) {
+      if (text.charCodeAt(i + 1) === COLON) gapAt = place
+      i += gapAt === place ? 2 : 1
+      continue
+    }
+    let group = 0
+    for (; i < text.length && text.charCodeAt(i) !== COLON; i++) group = group * 16 + hexDigit(text.charCodeAt(i))
+    bytes[place++] = group >> 8
+    bytes[place++] = group & 0xff
+  }
+  if (gapAt < 0) return
+  const behind = at + 16 - (place - gapAt)
+  bytes.copyWithin(behind, gapAt, place)
+  bytes.fill(0, gapAt, behind)
+}
+
+const DOT = 0x2e
+const COLON = 0x3a
+const DIGIT_0 = 0x30
+const DIGIT_9 = 0x39
+const LETTER_A = 0x61 // canonical text is in lower case
+
+function hexDigit(code: number): number {
+  return code <= DIGIT_9 ? code - DIGIT_0 : code - LETTER_A + 10
+}
+
 /** Canonical text of the 4 or 16 bytes of an address in network order; IPv4-mapped IPv6 becomes IPv4. */
 export function addressOfBytes(bytes: Uint8Array): string {
   return parseAddress(ipaddr.fromByteArray([...bytes]).toString())!

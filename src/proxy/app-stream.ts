@@ -21,12 +21,12 @@ export async function serveStream(flow: Flow, app: StreamApp, context: ProxyCont
   const dialFor = async (to: Endpoint | undefined): Promise<Socket> => {
     const socket = await dialStream(flow, to ?? flow.upstream, context)
     opened.add(socket.once('close', () => opened.delete(socket)))
-    if (flow.stopping) socket.destroy()
+    if (flow.isStopping) socket.destroy()
     return socket
   }
   try {
     await app.serve(client, { clientAddr: flow.client, originalDst: flow.originalDst, dial: dialFor })
-    return flow.stopping ? 'shutdown' : 'closed'
+    return flow.isStopping ? 'shutdown' : 'closed'
   } catch {
     return 'app-failed' // its own counters and notes say more
   } finally {
@@ -39,18 +39,19 @@ export async function serveStream(flow: Flow, app: StreamApp, context: ProxyCont
 /** The upstream that an app asked for, with the flow's source. @throws LimpidError by the outcome of the dial. */
 async function dialStream(flow: Flow, to: Endpoint, context: ProxyContext): Promise<Socket> {
   const { resources, counters, mark, ports } = context
-  if (refusalOf({ ...flow, upstream: to }, context) !== undefined) {
+  const { listener, client, reached, originalDst, source } = flow
+  if (refusalOf({ listener, client, reached, originalDst, upstream: to, source }, context) !== undefined) {
     throw new LimpidError('LIMPID_DIAL_FAILED', `cannot dial ${formatEndpoint(to)}: it would be a loop`, {
       cure: 'dial another server',
     })
   }
-  const { connectMs } = flow.listener.timeouts
-  const options = { source: flow.source, mark, connectMs, deadPeerMs: 0, first: undefined, ports, events: EPOLLOUT }
+  const { connectMs } = listener.timeouts
+  const options = { source, mark, connectMs, deadPeerMs: 0, first: undefined, ports, events: EPOLLOUT }
   const dialled = await dial(to, options, resources.loop, counters)
   if (dialled.kind === 'failed') {
     throw new LimpidError(DIAL_CODES[dialled.reason], `cannot dial ${formatEndpoint(to)}: ${dialled.reason}`)
   }
-  flow.dialled ??= dialled
-  resources.loop.remove(dialled.watch)
-  return new Socket({ fd: dialled.watch.fd, readable: true, writable: true, allowHalfOpen: true })
+  flow.sourceUsed ??= dialled.source
+  flow.sourceAddr ??= dialled.sourceAddr
+  return new Socket({ fd: dialled.fd, readable: true, writable: true, allowHalfOpen: true })
 }

@@ -24,6 +24,8 @@ export interface ProxyContext {
   readonly flowsByClient: Map<string, number>
   /** The name by which a client knows a server; undefined when DNS has told none. */
   nameOf(clientAddress: string, serverAddress: string): string | undefined
+  /** Does anybody hear of flows? If not, the kernel is not asked for what is only told. */
+  tellsFlows(): boolean
   /** Called exactly once for each flow, when it has ended. */
   onFlowEnd(record: FlowRecord): void
 }

@@ -5,7 +5,7 @@ import type { RelayReason } from '../relay/reasons.ts'
 import { RELAY_EVENTS, TcpRelay } from '../relay/tcp.ts'
 import { EADDRINUSE, EADDRNOTAVAIL, EPERM, errnoName } from '../sys/errno.ts'
 import { localPortRange } from '../sys/local-ports.ts'
-import { eventLoop } from '../sys/loop.ts'
+import { EPOLLOUT, eventLoop } from '../sys/loop.ts'
 import { setUserTimeout } from '../sys/options.ts'
 import { PipePool } from '../sys/pipes.ts'
 import { PIPE_BYTES } from './budget.ts'
@@ -62,7 +62,7 @@ export async function dialTcp(server: Endpoint, options: DialTcpOptions = {}): P
       deadPeerMs: DEFAULT_TIMEOUTS.deadPeerMs,
       first: undefined,
       ports: sourcePorts(),
-      events: RELAY_EVENTS,
+      events: EPOLLOUT,
     },
     eventLoop,
     { dials: 0, sourcePortFallbacks: 0, sourcePortSearches: 0 },
@@ -76,9 +76,8 @@ export async function dialTcp(server: Endpoint, options: DialTcpOptions = {}): P
     signal?.throwIfAborted()
     throw dialError(to, bind, outcome, timeoutMs)
   }
-  eventLoop.remove(outcome.watch)
-  if (options.userTimeoutMs !== undefined) setUserTimeout(outcome.watch.fd, options.userTimeoutMs)
-  return new TcpSocket(outcome.watch.fd, outcome.sourceAddr, to)
+  if (options.userTimeoutMs !== undefined) setUserTimeout(outcome.fd, options.userTimeoutMs)
+  return new TcpSocket(outcome.fd, outcome.sourceAddr, to)
 }
 
 let sharedPorts: SourcePorts | undefined
@@ -130,13 +129,16 @@ export async function relayTcp(client: TcpSocket, upstream: TcpSocket): Promise<
   }
   const pipes = new PipePool({ limit: 2, keepIdle: 0, capacity: PIPE_BYTES })
   const pending = { onEvents: () => {} } // replaced before any event can come
-  const watch = (socket: TcpSocket) => ({ watch: eventLoop.take(socket.takeFd(), RELAY_EVENTS, pending), events: 0 })
-  const clientSide = watch(client)
-  const upstreamSide = watch(upstream)
+  const watch = (socket: TcpSocket) => eventLoop.take(socket.takeFd(), RELAY_EVENTS, pending)
+  const clientWatch = watch(client)
+  const upstreamWatch = watch(upstream)
   return new Promise((resolve) => {
-    const relay = new TcpRelay(clientSide, upstreamSide, { loop: eventLoop, pipes, waitingBytes: 0 }, (reason) => {
+    const onRelayEnd = (reason: RelayReason): void => {
       const { bytesClientToUpstream, bytesUpstreamToClient } = relay
       resolve({ reason, bytesClientToUpstream, bytesUpstreamToClient })
-    })
+    }
+    const resources = { loop: eventLoop, pipes, waitingBytes: 0 }
+    const relay = new TcpRelay(clientWatch, upstreamWatch, resources, { onRelayEnd })
+    relay.begin(0, 0)
   })
 }

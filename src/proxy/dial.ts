@@ -50,12 +50,17 @@ export interface DialOptions {
   readonly events: number
 }
 
+/** Who wants an upstream. Told once, within the call that dials or later. */
+export interface DialOwner {
+  /** Takes the watch and its descriptor. `events`: what epoll has reported; edge-triggered, it does not come again. */
+  onDialled(watch: Watch, events: number, source: SourceUsed): void
+  onDialFailed(reason: DialReason, errno: number): void
+}
+
 export interface Dialled {
   readonly kind: 'connected'
-  /** The caller takes the watch and its descriptor. */
-  readonly watch: Watch
-  /** What epoll reported so far; edge-triggered, it does not come again. */
-  readonly events: () => number
+  /** The caller takes it. It is not watched. */
+  readonly fd: number
   readonly sourceAddr: Endpoint
   readonly source: SourceUsed
 }
@@ -80,9 +85,25 @@ export interface DialCounters {
 const PORT_SEARCHES = 64
 
 /**
- * Opens the upstream: one socket, bound to its source before connect(). `onAbandon` gets a
- * function that ends the dial early (reason `client-gone`). Never throws for what a network or the kernel says: that is the outcome.
+ * Opens the upstream: one socket, bound to its source before connect(). Returns the dial that is under way; undefined when its owner
+ * knows already that it failed. Never throws for what a network or the kernel says: that is the outcome.
  */
+export function startDial(
+  to: Endpoint,
+  options: DialOptions,
+  loop: EventLoop,
+  counters: DialCounters,
+  owner: DialOwner,
+): Dial | undefined {
+  const started = connectFromSource(to, options, counters)
+  if ('errno' in started) {
+    owner.onDialFailed(reasonOf(started.errno), started.errno)
+    return undefined
+  }
+  return new Dial(started.fd, started.source, options, loop, owner)
+}
+
+/** The same as a promise, for who is in no hurry. `onAbandon` gets what ends the dial early. */
 export function dial(
   to: Endpoint,
   options: DialOptions,
@@ -90,67 +111,70 @@ export function dial(
   counters: DialCounters,
   onAbandon?: (abandon: () => void) => void,
 ): Promise<Dialled | DialFailure> {
-  const started = startDial(to, options, counters)
-  if ('errno' in started) return Promise.resolve(failure(started.errno))
-  const { fd, source } = started
   return new Promise((resolve) => {
-    const attempt = new Attempt(fd, loop, options, (errno, watch) => {
-      if (errno !== 0)
-        resolve(errno === ABANDONED ? { kind: 'failed', reason: 'client-gone', errno: 0 } : failure(errno))
-      else resolve({ kind: 'connected', watch, events: () => attempt.events, sourceAddr: localEndpoint(fd), source })
-    })
-    onAbandon?.(() => attempt.abandon())
+    const owner: DialOwner = {
+      onDialled: (watch, _events, source) => {
+        loop.remove(watch)
+        resolve({ kind: 'connected', fd: watch.fd, sourceAddr: localEndpoint(watch.fd), source })
+      },
+      onDialFailed: (reason, errno) => resolve({ kind: 'failed', reason, errno }),
+    }
+    const started = startDial(to, options, loop, counters, owner)
+    if (started !== undefined) onAbandon?.(() => started.abandon())
   })
 }
 
-const ABANDONED = -1
-
-/** A connect under way. Afterwards it goes on collecting events until the relay takes the watch over. */
-class Attempt implements EventTarget {
+/** A connect under way. */
+export class Dial implements EventTarget {
+  readonly #source: SourceUsed
   readonly #loop: EventLoop
+  readonly #owner: DialOwner
   readonly #watch: Watch
-  readonly #done: (errno: number, watch: Watch) => void
   readonly #timer: NodeJS.Timeout | undefined
   #settled = false
-  events = 0
 
-  constructor(fd: number, loop: EventLoop, options: DialOptions, done: (errno: number, watch: Watch) => void) {
+  /** Takes `fd`. @throws SyscallError when it cannot be watched. */
+  constructor(fd: number, source: SourceUsed, options: DialOptions, loop: EventLoop, owner: DialOwner) {
+    this.#source = source
     this.#loop = loop
-    this.#done = done
+    this.#owner = owner
     this.#watch = loop.take(fd, options.events, this)
-    if (options.connectMs > 0) this.#timer = setTimeout(() => this.#fail(ETIMEDOUT), options.connectMs)
+    if (options.connectMs > 0) this.#timer = setTimeout(() => this.#fail('dial-timeout', ETIMEDOUT), options.connectMs)
   }
 
   onEvents(events: number): void {
-    this.events |= events
-    if (this.#settled) return
     if ((events & (EPOLLERR | EPOLLHUP)) !== 0) {
-      this.#fail(takeSocketError(this.#watch.fd) || ECONNRESET)
+      const errno = takeSocketError(this.#watch.fd) || ECONNRESET
+      this.#fail(reasonOf(errno), errno)
     } else if ((events & EPOLLOUT) !== 0) {
-      this.#settled = true
-      clearTimeout(this.#timer)
-      this.#done(0, this.#watch)
+      this.#settle()
+      this.#owner.onDialled(this.#watch, events, this.#source)
     }
   }
 
+  /** Nobody waits for the answer any more. */
   abandon(): void {
-    this.#fail(ABANDONED)
+    this.#fail('client-gone', 0)
   }
 
-  #fail(errno: number): void {
+  #fail(reason: DialReason, errno: number): void {
     if (this.#settled) return
-    this.#settled = true
-    clearTimeout(this.#timer)
+    this.#settle()
     setResetOnClose(this.#watch.fd)
     this.#loop.close(this.#watch)
-    this.#done(errno, this.#watch)
+    this.#owner.onDialFailed(reason, errno)
+  }
+
+  #settle(): void {
+    this.#settled = true
+    clearTimeout(this.#timer)
   }
 }
 
 type Started = { readonly fd: number; readonly source: SourceUsed } | { readonly errno: number }
 
 /** Tries the wanted source, then what it may fall back to. */
-function startDial(to: Endpoint, options: DialOptions, counters: DialCounters): Started {
+function connectFromSource(to: Endpoint, options: DialOptions, counters: DialCounters): Started {
   const { kind, bind } = options.source
   let result =
     bind?.port === 0 ? connectFromAny(to, bind, options, counters) : attemptConnect(to, options, bind, counters)
@@ -219,9 +243,8 @@ function attemptConnect(
   return -errno
 }
 
-function failure(errno: number): DialFailure {
-  const reason = REASONS.get(errno) ?? 'dial-failed'
-  return { kind: 'failed', reason, errno }
+function reasonOf(errno: number): DialReason {
+  return REASONS.get(errno) ?? 'dial-failed'
 }
 
 const REASONS: ReadonlyMap<number, DialReason> = new Map([

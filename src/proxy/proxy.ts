@@ -14,7 +14,7 @@ import { MAX_WAITING_BYTES, PIPE_BYTES, planBudget } from './budget.ts'
 import type { ProxyContext } from './context.ts'
 import type { DialCounters } from './dial.ts'
 import { type DropReason, newDatagramCounters } from './drops.ts'
-import { runFlow, stopFlow, sweepFlow } from './flow.ts'
+import { runFlow } from './flow.ts'
 import { TcpListener } from './listener.ts'
 import type { CloseReason, FlowRecord } from './record.ts'
 import { SourcePorts } from './source-ports.ts'
@@ -109,6 +109,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       flows: new Set(),
       flowsByClient: new Map(),
       nameOf: (client, server) => this.#apps.names?.namesOf(client, server, performance.now())[0],
+      tellsFlows: () => this.listenerCount('flow') > 0,
       onFlowEnd: (record) => this.#onFlowEnd(record),
     }
     if (served.udp) this.#udp = this.#makeUdp(config)
@@ -175,9 +176,9 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     this.#closed = true
     this.stopAccepting()
     clearInterval(this.#sweep)
-    for (const flow of this.#context.flows) stopFlow(flow)
+    for (const flow of this.#context.flows) flow.stop()
     this.#udp?.close()
-    // a flow whose dial has just been answered ends when its relay would begin
+    // what an app does ends a little later
     const deadlineAt = performance.now() + CLOSE_MS
     while (this.#context.flows.size > 0 && performance.now() < deadlineAt) await oneFlowEnds(this, deadlineAt)
     this.#pipes.close()
@@ -243,9 +244,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       context.limits.backlog,
       context.resources.loop,
       () => context.flows.size < context.budget.flows && context.resources.waitingBytes < MAX_WAITING_BYTES,
-      (accepted) => {
-        void runFlow(++this.#flowsTotal, accepted, listener, target, context, app)
-      },
+      (accepted) => runFlow(++this.#flowsTotal, accepted, listener, target, context, app),
     )
     this.#listeners.push(opened)
   }
@@ -254,13 +253,13 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     this.#endedBy[record.reason] = (this.#endedBy[record.reason] ?? 0) + 1
     this.#bytesClientToUpstream += record.bytesClientToUpstream
     this.#bytesUpstreamToClient += record.bytesUpstreamToClient
-    this.emit('flow', record)
     for (const listener of this.#listeners) listener.resume()
+    this.emit('flow', record)
   }
 
   #expireFlows(): void {
     const now = performance.now()
-    for (const flow of this.#context.flows) sweepFlow(flow, now)
+    for (const flow of this.#context.flows) flow.sweep(now)
     // what waited for memory may go on now
     for (const listener of this.#listeners) listener.resume()
   }

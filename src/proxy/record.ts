@@ -52,7 +52,7 @@ export interface FlowRecord {
   readonly name: string | undefined
   /** What was dialled; undefined for a flow that was refused before. */
   readonly upstream: Endpoint | undefined
-  /** Our end towards the upstream, as the server sees it; undefined when there was no answer. */
+  /** Our end towards the upstream, as the server sees it; undefined when there was no answer, or nobody listened for records then. */
   readonly sourceAddr: Endpoint | undefined
   /** Whose address was dialled with; undefined for a flow that was refused before. */
   readonly source: SourceUsed | undefined

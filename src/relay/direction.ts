@@ -1,4 +1,5 @@
 import { EAGAIN, ECONNRESET, EINTR, EPIPE } from '../sys/errno.ts'
+import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, type EventTarget } from '../sys/loop.ts'
 import { takeSocketError } from '../sys/options.ts'
 import type { Pipe } from '../sys/pipes.ts'
 import { type FirstBytes, finishWriting, receive, spliceBytes, transmit } from '../sys/socket.ts'
@@ -12,8 +13,8 @@ const FULL_READS_TO_SPLICE = 2
 /** Splices in a row that move little before a direction goes back to copying, which costs one call less per message. */
 const SMALL_SPLICES_TO_COPY = 8
 const SMALL_SPLICE_BYTES = 8_192
-/** Reads per turn; then the other flows have theirs. */
-const ROUNDS_PER_TURN = 16
+/** Then the other flows have their turn: some 200 µs of work. With four times as much, small flows waited thrice as long (docs/performance.md). */
+const BYTES_PER_TURN = 524_288
 
 /** Every relay of the thread reads into this one; what cannot be written at once is copied out of it. */
 const copyBuffer = new Uint8Array(COPY_BYTES)
@@ -22,6 +23,7 @@ type Peer = 'client' | 'upstream'
 
 /** What a direction tells the relay that it is part of. */
 export interface DirectionOwner {
+  readonly resources: RelayResources
   readonly ended: boolean
   /** When a byte was last moved, in the loop's monotonic milliseconds. */
   lastActiveAt: number
@@ -33,17 +35,17 @@ export interface DirectionOwner {
 }
 
 /**
- * One direction of a relay. Edge-triggered: `#readable` remembers that the sender may have bytes for us which we have
+ * One direction of a relay, and the target of its sender's events: what that socket can take comes from the opposite direction. Edge-triggered: `#readable` remembers that the sender may have bytes for us which we have
  * not taken yet. Nothing is read while bytes wait for the receiver, so at most one read or one pipe waits, and the
  * sender feels it.
  */
-export class Direction {
+export class Direction implements EventTarget {
   readonly #relay: DirectionOwner
-  readonly #resources: RelayResources
   readonly #from: number
   readonly #to: number
   readonly #sender: Peer
-  readonly #receiver: Peer
+  /** Set once, before the first event. */
+  opposite: Direction | undefined
   #readable = false
   #finSeen = false
   #eof = false
@@ -52,28 +54,19 @@ export class Direction {
   #pipe: Pipe | undefined
   #piped = 0
   #splicing = false
-  #fullReads = 0
-  #smallSplices = 0
+  /** Reads in a row that filled the buffer; while splicing, splices in a row that moved little. */
+  #inARow = 0
   #resumes = false
   /** The FIN was passed on: nothing more goes this way. */
   finished = false
   /** Bytes taken from the sender. */
   bytes = 0
 
-  constructor(
-    relay: DirectionOwner,
-    from: number,
-    to: number,
-    sender: Peer,
-    receiver: Peer,
-    resources: RelayResources,
-  ) {
+  constructor(relay: DirectionOwner, from: number, to: number, sender: Peer) {
     this.#relay = relay
     this.#from = from
     this.#to = to
     this.#sender = sender
-    this.#receiver = receiver
-    this.#resources = resources
   }
 
   /** Counts bytes that were read before the relay began; what of them is not sent yet goes out first. */
@@ -82,27 +75,40 @@ export class Direction {
     if (first.sent < first.bytes.length) this.#setWaiting(first.bytes.slice(first.sent))
   }
 
+  /** Of the sender's socket. */
+  onEvents(events: number): void {
+    if ((events & EPOLLOUT) !== 0) this.opposite!.#onWritable()
+    if (this.#relay.ended) return
+    if ((events & EPOLLPRI) !== 0) this.#onUrgent()
+    const failed = (events & EPOLLERR) !== 0
+    // on a reset, what came before it is read first, and then the error: it must never be taken for a FIN
+    if (failed || (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) !== 0) {
+      this.#onReadable(!failed && (events & EPOLLRDHUP) !== 0)
+    }
+    if (failed && !this.#relay.ended) this.#onError()
+  }
+
   /** The sender has bytes, a FIN (`finSeen`) or an error for us. */
-  onReadable(finSeen: boolean): void {
+  #onReadable(finSeen: boolean): void {
     this.#readable = true
     if (finSeen) this.#finSeen = true
     if (this.#piped === 0 && this.#waiting === undefined && !this.#resumes) this.#pump()
   }
 
   /** The receiver has room again. */
-  onWritable(): void {
+  #onWritable(): void {
     if (this.#piped > 0 || this.#waiting !== undefined) this.#pump()
   }
 
   /** Urgent data is about: a read ends at its mark and splice cannot pass it, so copy, and read until EAGAIN. */
-  onUrgent(): void {
+  #onUrgent(): void {
     this.#urgent = true
     this.#splicing = false
     this.#readable = true
   }
 
   /** The sender's socket reports an error that no read has brought to light yet. */
-  onError(): void {
+  #onError(): void {
     const errno = takeSocketError(this.#from)
     if (errno !== 0) this.#fail(errno, this.#sender)
   }
@@ -120,15 +126,16 @@ export class Direction {
   /** Gives back what the direction holds. Called once, when the relay ends. */
   release(): void {
     if (this.#pipe !== undefined) {
-      if (this.#piped > 0) this.#resources.pipes.discard(this.#pipe)
-      else this.#resources.pipes.give(this.#pipe)
+      if (this.#piped > 0) this.#relay.resources.pipes.discard(this.#pipe)
+      else this.#relay.resources.pipes.give(this.#pipe)
       this.#pipe = undefined
     }
     this.#setWaiting(undefined)
   }
 
   #pump(): void {
-    for (let round = 0; ; round++) {
+    const bytesBefore = this.bytes
+    for (;;) {
       if (!this.#flush()) return
       if (this.#eof) {
         this.#passFin()
@@ -138,7 +145,7 @@ export class Direction {
         this.#returnPipe()
         return
       }
-      if (round >= ROUNDS_PER_TURN) {
+      if (this.bytes - bytesBefore >= BYTES_PER_TURN) {
         this.#resumeLater()
         return
       }
@@ -155,24 +162,24 @@ export class Direction {
       return
     }
     this.bytes += count
-    this.#relay.lastActiveAt = this.#resources.loop.now
+    this.#relay.lastActiveAt = this.#relay.resources.loop.now
     if (count < COPY_BYTES && !this.#urgent) {
       // a short read has drained the socket (epoll(7)), and nothing comes after a FIN
       this.#readable = false
       if (this.#finSeen) this.#eof = true
-      this.#fullReads = 0
-    } else if (++this.#fullReads >= FULL_READS_TO_SPLICE && !this.#urgent) {
+      this.#inARow = 0
+    } else if (++this.#inARow >= FULL_READS_TO_SPLICE && !this.#urgent) {
       this.#splicing = true
-      this.#smallSplices = 0
+      this.#inARow = 0
     }
     const sent = transmit(this.#to, copyBuffer, count, this.#eof)
     if (sent === count) return
     if (sent >= 0 || sent === -EAGAIN || sent === -EINTR) this.#setWaiting(copyBuffer.slice(Math.max(0, sent), count))
-    else this.#fail(-sent, this.#receiver)
+    else this.#fail(-sent, otherPeer(this.#sender))
   }
 
   #spliceIn(): void {
-    this.#pipe ??= this.#resources.pipes.take()
+    this.#pipe ??= this.#relay.resources.pipes.take()
     if (this.#pipe === undefined) {
       this.#stopSplicing()
       return
@@ -188,15 +195,15 @@ export class Direction {
     }
     this.#piped = count
     this.bytes += count
-    this.#relay.lastActiveAt = this.#resources.loop.now
-    if (count >= SMALL_SPLICE_BYTES) this.#smallSplices = 0
-    else if (++this.#smallSplices >= SMALL_SPLICES_TO_COPY) this.#stopSplicing()
+    this.#relay.lastActiveAt = this.#relay.resources.loop.now
+    if (count >= SMALL_SPLICE_BYTES) this.#inARow = 0
+    else if (++this.#inARow >= SMALL_SPLICES_TO_COPY) this.#stopSplicing()
   }
 
   /** Goes back to copying; what is in the pipe is flushed before the next read. */
   #stopSplicing(): void {
     this.#splicing = false
-    this.#fullReads = 0
+    this.#inARow = 0
   }
 
   /** `result`: 0 for FIN, or a negative errno of a read. */
@@ -212,14 +219,14 @@ export class Direction {
       const count = spliceBytes(this.#pipe!.readFd, this.#to, this.#piped)
       if (count > 0) {
         this.#piped -= count
-        this.#relay.lastActiveAt = this.#resources.loop.now
+        this.#relay.lastActiveAt = this.#relay.resources.loop.now
       } else if (!this.#blocked(count)) return false
     }
     while (this.#waiting !== undefined) {
       const count = transmit(this.#to, this.#waiting, this.#waiting.length)
       if (count >= 0) {
         this.#setWaiting(count === this.#waiting.length ? undefined : this.#waiting.subarray(count))
-        this.#relay.lastActiveAt = this.#resources.loop.now
+        this.#relay.lastActiveAt = this.#relay.resources.loop.now
       } else if (!this.#blocked(count)) return false
     }
     return true
@@ -228,12 +235,12 @@ export class Direction {
   /** True when a failed write is to be tried again at once; false when it must wait, or the relay has ended. */
   #blocked(result: number): boolean {
     if (result === -EINTR) return true
-    if (result !== -EAGAIN) this.#fail(-result, this.#receiver)
+    if (result !== -EAGAIN) this.#fail(-result, otherPeer(this.#sender))
     return false
   }
 
   #setWaiting(bytes: Uint8Array | undefined): void {
-    this.#resources.waitingBytes += (bytes?.length ?? 0) - (this.#waiting?.length ?? 0)
+    this.#relay.resources.waitingBytes += (bytes?.length ?? 0) - (this.#waiting?.length ?? 0)
     this.#waiting = bytes
   }
 
@@ -248,13 +255,13 @@ export class Direction {
 
   #returnPipe(): void {
     if (this.#pipe === undefined) return
-    this.#resources.pipes.give(this.#pipe)
+    this.#relay.resources.pipes.give(this.#pipe)
     this.#pipe = undefined
   }
 
   #resumeLater(): void {
     this.#resumes = true
-    this.#resources.loop.later(() => {
+    this.#relay.resources.loop.later(() => {
       this.#resumes = false
       if (!this.#relay.ended) this.#pump()
     })
@@ -263,9 +270,13 @@ export class Direction {
   #fail(errno: number, peer: Peer): void {
     let cause = errno
     // EPIPE says only that the socket is dead; its pending error, if any is left, says why
-    if (errno === EPIPE && peer === this.#receiver) cause = takeSocketError(this.#to) || errno
+    if (errno === EPIPE && peer !== this.#sender) cause = takeSocketError(this.#to) || errno
     this.#relay.end(reasonOf(cause, peer))
   }
+}
+
+function otherPeer(peer: Peer): Peer {
+  return peer === 'client' ? 'upstream' : 'client'
 }
 
 function reasonOf(errno: number, peer: Peer): RelayReason {

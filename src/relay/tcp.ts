@@ -1,5 +1,5 @@
 import type { Watch } from '../sys/loop.ts'
-import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP } from '../sys/loop.ts'
+import { EPOLLET, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP } from '../sys/loop.ts'
 import { peerSilenceMs, setResetOnClose, unacknowledgedBytes } from '../sys/options.ts'
 import type { FirstBytes } from '../sys/socket.ts'
 import { Direction, type DirectionOwner } from './direction.ts'
@@ -18,10 +18,9 @@ export interface RelayTimeouts {
 /** How often within `deadPeerMs` the peers are looked at: two system calls each time. */
 const PEER_CHECKS = 4
 
-/** A connected socket in the epoll set, with the events it has had so far (edge-triggered: they do not come again). */
-export interface RelayedSocket {
-  readonly watch: Watch
-  readonly events: number
+/** Who is told, once, that a relay has ended and its sockets are closed. */
+export interface RelayOwner {
+  onRelayEnd(reason: RelayReason): void
 }
 
 /**
@@ -29,43 +28,44 @@ export interface RelayedSocket {
  * Takes both sockets: their watches are removed and their descriptors closed on every path.
  */
 export class TcpRelay implements DirectionOwner {
-  readonly #resources: RelayResources
+  readonly resources: RelayResources
   readonly #client: Watch
   readonly #upstream: Watch
   readonly #clientToUpstream: Direction
   readonly #upstreamToClient: Direction
-  readonly #onEnd: (reason: RelayReason) => void
+  readonly #owner: RelayOwner
   #halfClosedAt = 0
-  #ended = false
+  ended = false
   /** At the last look, see #isDraining. */
   #unacknowledged = Number.POSITIVE_INFINITY
   #peersCheckedAt: number
   lastActiveAt: number
 
-  constructor(
-    client: RelayedSocket,
-    upstream: RelayedSocket,
-    resources: RelayResources,
-    onEnd: (reason: RelayReason) => void,
-    first?: FirstBytes,
-  ) {
-    this.#resources = resources
-    this.#client = client.watch
-    this.#upstream = upstream.watch
-    this.#onEnd = onEnd
+  /** `first`: bytes of the client that were read before. */
+  constructor(client: Watch, upstream: Watch, resources: RelayResources, owner: RelayOwner, first?: FirstBytes) {
+    this.resources = resources
+    this.#client = client
+    this.#upstream = upstream
+    this.#owner = owner
     this.lastActiveAt = resources.loop.now
     this.#peersCheckedAt = resources.loop.now
-    this.#clientToUpstream = new Direction(this, client.watch.fd, upstream.watch.fd, 'client', 'upstream', resources)
-    this.#upstreamToClient = new Direction(this, upstream.watch.fd, client.watch.fd, 'upstream', 'client', resources)
+    this.#clientToUpstream = new Direction(this, client.fd, upstream.fd, 'client')
+    this.#upstreamToClient = new Direction(this, upstream.fd, client.fd, 'upstream')
+    this.#clientToUpstream.opposite = this.#upstreamToClient
+    this.#upstreamToClient.opposite = this.#clientToUpstream
     if (first !== undefined) this.#clientToUpstream.begin(first)
-    client.watch.target = new Side(this, this.#clientToUpstream, this.#upstreamToClient)
-    upstream.watch.target = new Side(this, this.#upstreamToClient, this.#clientToUpstream)
-    this.#client.target.onEvents(client.events)
-    if (!this.#ended) this.#upstream.target.onEvents(upstream.events)
   }
 
-  get ended(): boolean {
-    return this.#ended
+  /** The sockets' events go to the relay from now on; those that were reported before (edge-triggered) do not come again. */
+  begin(clientEvents: number, upstreamEvents: number): void {
+    this.#client.target = this.#clientToUpstream
+    this.#upstream.target = this.#upstreamToClient
+    this.#clientToUpstream.onEvents(clientEvents)
+    if (!this.ended) this.#upstreamToClient.onEvents(upstreamEvents)
+  }
+
+  get upstreamFd(): number {
+    return this.#upstream.fd
   }
 
   get bytesClientToUpstream(): number {
@@ -81,7 +81,7 @@ export class TcpRelay implements DirectionOwner {
   }
 
   onDirectionFinished(): void {
-    this.#halfClosedAt = this.#resources.loop.now
+    this.#halfClosedAt = this.resources.loop.now
     if (this.isLastDirection()) this.end('closed')
   }
 
@@ -110,42 +110,19 @@ export class TcpRelay implements DirectionOwner {
 
   /** Ends the relay now. Only `closed` ends the connections with FIN, which both have had; otherwise both see a reset. */
   end(reason: RelayReason): void {
-    if (this.#ended) return
-    this.#ended = true
+    if (this.ended) return
+    this.ended = true
     // a write can tell of a peer's death before that peer's last bytes were read: an answer given before the reset
     if (reason === 'upstream-reset' || reason === 'upstream-lost') this.#upstreamToClient.passRest()
     if (reason === 'client-reset' || reason === 'client-lost') this.#clientToUpstream.passRest()
     this.#clientToUpstream.release()
     this.#upstreamToClient.release()
-    for (const watch of [this.#client, this.#upstream]) {
-      if (reason !== 'closed') setResetOnClose(watch.fd)
-      this.#resources.loop.close(watch)
+    if (reason !== 'closed') {
+      setResetOnClose(this.#client.fd)
+      setResetOnClose(this.#upstream.fd)
     }
-    this.#onEnd(reason)
-  }
-}
-
-/** One socket of a relay: what it can read goes out by `outgoing`, what it can write comes from `incoming`. */
-class Side {
-  readonly #relay: TcpRelay
-  readonly #outgoing: Direction
-  readonly #incoming: Direction
-
-  constructor(relay: TcpRelay, outgoing: Direction, incoming: Direction) {
-    this.#relay = relay
-    this.#outgoing = outgoing
-    this.#incoming = incoming
-  }
-
-  onEvents(events: number): void {
-    if ((events & EPOLLOUT) !== 0) this.#incoming.onWritable()
-    if (this.#relay.ended) return
-    if ((events & EPOLLPRI) !== 0) this.#outgoing.onUrgent()
-    const failed = (events & EPOLLERR) !== 0
-    // on a reset, what came before it is read first, and then the error: it must never be taken for a FIN
-    if (failed || (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) !== 0) {
-      this.#outgoing.onReadable(!failed && (events & EPOLLRDHUP) !== 0)
-    }
-    if (failed && !this.#relay.ended) this.#outgoing.onError()
+    this.resources.loop.close(this.#client)
+    this.resources.loop.close(this.#upstream)
+    this.#owner.onRelayEnd(reason)
   }
 }

@@ -1,4 +1,5 @@
-import { addressBytes, type Endpoint, type Family } from '../net/address.ts'
+import { type Endpoint, type Family, putAddress } from '../net/address.ts'
+import { AddressTexts } from './address-texts.ts'
 import { littleEndian } from './byte-order.ts'
 
 export const AF_INET = 2
@@ -20,22 +21,32 @@ export function domainOf(family: Family): number {
 
 /** A sockaddr_in or sockaddr_in6; scope id 0, so a link-local address cannot be dialled by it. */
 export function encodeSockaddr(endpoint: Endpoint): Uint8Array {
-  const bytes = addressBytes(endpoint.address)
-  const v4 = bytes.length === 4
-  const sockaddr = new Uint8Array(v4 ? SOCKADDR_IN_BYTES : SOCKADDR_BYTES)
-  sockaddr[littleEndian ? 0 : 1] = v4 ? AF_INET : AF_INET6
-  sockaddr[PORT_AT] = endpoint.port >> 8
-  sockaddr[PORT_AT + 1] = endpoint.port & 0xff
-  sockaddr.set(bytes, v4 ? IN_ADDR_AT : IN6_ADDR_AT)
+  return sharedSockaddr(endpoint).slice()
+}
+
+const sharedIn = new Uint8Array(SOCKADDR_IN_BYTES)
+const sharedIn6 = new Uint8Array(SOCKADDR_BYTES)
+
+/** As encodeSockaddr(), in memory that the next call uses again: for system calls, which have read it when they return. */
+export function sharedSockaddr({ address, port }: Endpoint): Uint8Array {
+  const isIpv4 = !address.includes(':')
+  const sockaddr = isIpv4 ? sharedIn : sharedIn6
+  sockaddr[littleEndian ? 0 : 1] = isIpv4 ? AF_INET : AF_INET6
+  sockaddr[PORT_AT] = port >> 8
+  sockaddr[PORT_AT + 1] = port & 0xff
+  putAddress(address, sockaddr, isIpv4 ? IN_ADDR_AT : IN6_ADDR_AT)
   return sockaddr
 }
 
 /** Reads what accept4, getsockname or getpeername wrote. IPv4-mapped IPv6 comes back as IPv4. */
 export function decodeSockaddr(sockaddr: Uint8Array): Endpoint {
   const port = (sockaddr[PORT_AT]! << 8) | sockaddr[PORT_AT + 1]!
-  if (sockaddr[littleEndian ? 0 : 1] === AF_INET) return { address: dotted(sockaddr, IN_ADDR_AT), port }
-  return { address: ipv6Text(sockaddr, IN6_ADDR_AT), port }
+  if (sockaddr[littleEndian ? 0 : 1] === AF_INET) return { address: texts4.of(sockaddr, IN_ADDR_AT), port }
+  return { address: texts6.of(sockaddr, IN6_ADDR_AT), port }
 }
+
+const texts4 = new AddressTexts(4, dotted)
+const texts6 = new AddressTexts(16, ipv6Text)
 
 /** The text of 4 or 16 bytes in network order; IPv4-mapped IPv6 comes back as IPv4. */
 export function decodeAddress(bytes: Uint8Array): string {
@@ -55,7 +66,7 @@ export function isIpv6Word(first: number): boolean {
 /** The words of a sockaddr, SOCKADDR_WORDS of them; what is behind a sockaddr_in is 0. */
 export function sockaddrWords(endpoint: Endpoint): Uint32Array {
   const words = new Uint32Array(SOCKADDR_WORDS)
-  new Uint8Array(words.buffer).set(encodeSockaddr(endpoint))
+  new Uint8Array(words.buffer).set(sharedSockaddr(endpoint))
   return words
 }
 

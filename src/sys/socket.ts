@@ -1,7 +1,7 @@
 import { type Endpoint, type Family, formatEndpoint } from '../net/address.ts'
 import { EINPROGRESS, SyscallError } from './errno.ts'
 import { ffi, lastErrno } from './ffi.ts'
-import { decodeSockaddr, domainOf, encodeSockaddr, SOCKADDR_BYTES } from './sockaddr.ts'
+import { decodeSockaddr, domainOf, SOCKADDR_BYTES, sharedSockaddr } from './sockaddr.ts'
 
 const SOCK_STREAM = 1
 const SOCK_DGRAM = 2
@@ -42,7 +42,7 @@ export function openRaw(family: Family, protocol: number): number {
 
 /** Throws SyscallError; EADDRINUSE and EADDRNOTAVAIL are the caller's to judge by `errno`. */
 export function bindSocket(fd: number, endpoint: Endpoint): void {
-  const bytes = encodeSockaddr(endpoint)
+  const bytes = sharedSockaddr(endpoint)
   if (ffi.bind(fd, bytes, bytes.length) < 0) {
     throw new SyscallError('bind', lastErrno(), formatEndpoint(endpoint), 'CAP_NET_BIND_SERVICE')
   }
@@ -57,7 +57,7 @@ export function listenSocket(fd: number, backlog: number): void {
  * which is an outcome, not an exception.
  */
 export function startConnect(fd: number, endpoint: Endpoint): number {
-  const bytes = encodeSockaddr(endpoint)
+  const bytes = sharedSockaddr(endpoint)
   if (ffi.connect(fd, bytes, bytes.length) === 0) return 0
   const errno = lastErrno()
   return errno === EINPROGRESS ? 0 : errno
@@ -76,7 +76,7 @@ export interface FirstBytes {
  * EPOLLOUT means connected, and a server that speaks first is not kept waiting.
  */
 export function startFastOpen(fd: number, endpoint: Endpoint, first: FirstBytes): number {
-  const address = encodeSockaddr(endpoint)
+  const address = sharedSockaddr(endpoint)
   const flags = MSG_FASTOPEN | MSG_NOSIGNAL
   const count = ffi.sendto(fd, first.bytes, first.bytes.length, flags, address, address.length)
   first.sent = Math.max(0, count)
