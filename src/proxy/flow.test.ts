@@ -13,11 +13,11 @@ test('who begins to listen while a flow runs gets its record, without the source
   for (const count of [1, 2]) {
     const client = connectTo(address!)
     client.write('x')
-    await until(() => client.bytesRead === 1, 5_000, 'an echo')
+    await until(() => client.bytesRead === 1, 'an echo')
     if (count === 1) proxy.on('flow', (record) => records.push(record))
     client.end()
     await readAll(client)
-    await until(() => records.length === count, 5_000, 'a record')
+    await until(() => records.length === count, 'a record')
   }
   const [first, second] = records
   assert.deepEqual([first!.sourceAddr, first!.source, first!.bytesUpstreamToClient], [undefined, 'proxy', 1])
@@ -36,10 +36,10 @@ test('a hook that closes the proxy when the first flow ends is told of every flo
     closed ??= proxy.close()
   })
   const clients = [1, 2, 3].map(() => connectTo(address!).resume())
-  await until(() => server.connections.size === 3, 5_000, 'three connections')
+  await until(() => server.connections.size === 3, 'three connections')
   clients[1]!.end('x')
   await Promise.all(clients.map(whenClosed))
   await closed
   assert.deepEqual([...reasons.values()].sort(), ['closed', 'shutdown', 'shutdown'])
-  await until(() => server.connections.size === 0, 5_000, 'the end of the server’s connections')
+  await until(() => server.connections.size === 0, 'the end of the server’s connections')
 })
