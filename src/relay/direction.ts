@@ -13,8 +13,8 @@ const FULL_READS_TO_SPLICE = 2
 /** Splices in a row that move little before a direction goes back to copying, which costs one call less per message. */
 const SMALL_SPLICES_TO_COPY = 8
 const SMALL_SPLICE_BYTES = 8_192
-/** Then the other flows have their turn: some 200 µs of work. With four times as much, small flows waited thrice as long (docs/performance.md). */
-const BYTES_PER_TURN = 524_288
+/** Reads per turn; then the other flows have theirs. Fewer help small flows and cost bulk ones dearly: see docs/performance.md. */
+const ROUNDS_PER_TURN = 16
 
 /** Every relay of the thread reads into this one; what cannot be written at once is copied out of it. */
 const copyBuffer = new Uint8Array(COPY_BYTES)
@@ -134,8 +134,7 @@ export class Direction implements EventTarget {
   }
 
   #pump(): void {
-    const bytesBefore = this.bytes
-    for (;;) {
+    for (let round = 0; ; round++) {
       if (!this.#flush()) return
       if (this.#eof) {
         this.#passFin()
@@ -145,7 +144,7 @@ export class Direction implements EventTarget {
         this.#returnPipe()
         return
       }
-      if (this.bytes - bytesBefore >= BYTES_PER_TURN) {
+      if (round >= ROUNDS_PER_TURN) {
         this.#resumeLater()
         return
       }
