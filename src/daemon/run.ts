@@ -6,7 +6,7 @@ import type { ProxyStats } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
 import { BACKENDS, chooseBackend } from '../ruleset/backend.ts'
 import { type BypassAccounts, type BypassCounts, readBypassAccounts } from '../ruleset/bypass-account.ts'
-import { readForwardAccounts } from '../ruleset/forward-account.ts'
+import { type ForwardAccount, readForwardAccounts } from '../ruleset/forward-account.ts'
 import { isEmptyPlan, type Plan, planRuleset } from '../ruleset/plan.ts'
 import { type CapabilityName, requireCapabilities } from '../sys/capability.ts'
 import { hostFacts } from '../sys/host.ts'
@@ -71,10 +71,8 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
     bypassed: needsRules ? (await accountsOf(plan))?.total : undefined,
   })
   const onDump = async (): Promise<void> => {
-    options.note(JSON.stringify(await stats()))
-    if (!needsRules) return
-    await tellForwards(plan, options)
-    await tellBypass(plan, options)
+    const passedOn = needsRules ? await passedOnLines(plan) : [] // nothing runs any more when the first line is out
+    for (const line of [JSON.stringify(await stats()), ...passedOn]) options.note(line)
   }
   try {
     const addresses = await service.listen() // before the rules: they would bring traffic that nobody takes
@@ -104,10 +102,7 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
     await control?.[Symbol.asyncDispose]()
     forwards?.[Symbol.dispose]()
     await service.close()
-    if (rules !== undefined) {
-      await tellForwards(plan, options)
-      await tellBypass(plan, options)
-    }
+    if (rules !== undefined) for (const line of await passedOnLines(plan)) options.note(line)
     // last: the flows that drain still need the divert rule; and what is closed stays so when we end by an error
     await rules?.remove({ keepGuard: options.keepGuard || !isClean })
   }
@@ -134,20 +129,16 @@ async function openControl(handlers: ControlHandlers, { note }: DaemonOptions): 
   }
 }
 
-/** What the kernel has passed on: no other line tells of it. */
-async function tellForwards(plan: Plan, options: DaemonOptions): Promise<void> {
-  const accounts = await readForwardAccounts(plan).catch(() => []) // rules that are lost have no counters
-  for (const { name, flows, bytesUp, bytesDown } of accounts) {
-    const bytes = bytesUp === undefined ? '' : `, ${bytesUp} bytes up, ${bytesDown ?? 0} bytes down`
-    options.note(`forward ${name}: ${flows} flow${flows === 1 ? '' : 's'}${bytes}`)
-  }
+/** What the kernel has passed on, by forwards and past the listeners: no other line tells of it. */
+async function passedOnLines(plan: Plan): Promise<string[]> {
+  const forwards = await readForwardAccounts(plan).catch(() => []) // rules that are lost have no counters
+  const bypassed = await accountsOf(plan)
+  return [...forwards.map(forwardLine), ...(bypassed === undefined ? [] : bypassLines(bypassed, plan.bypass))]
 }
 
-/** The same for what went by the listeners. */
-async function tellBypass(plan: Plan, options: DaemonOptions): Promise<void> {
-  const accounts = await accountsOf(plan)
-  if (accounts === undefined) return
-  for (const line of bypassLines(accounts, plan.bypass)) options.note(line)
+function forwardLine({ name, flows, bytesUp, bytesDown }: ForwardAccount): string {
+  const bytes = bytesUp === undefined ? '' : `, ${bytesUp} bytes up, ${bytesDown ?? 0} bytes down`
+  return `forward ${name}: ${flows} flow${flows === 1 ? '' : 's'}${bytes}`
 }
 
 async function accountsOf(plan: Plan): Promise<BypassAccounts | undefined> {

@@ -93,3 +93,59 @@ test('work put off with later() runs once, in the next turn', async () => {
   await turn()
   assert.equal(runs, 1)
 })
+
+test('unhurried work comes behind the events of its batch, and lets others have theirs in between', async () => {
+  const loop = new EventLoop()
+  const [bulk, small, late] = [makePipe(), makePipe(), makePipe()]
+  const order: string[] = []
+  const watches = [
+    loop.add(bulk.readFd, EPOLLIN | EPOLLET, {
+      onEvents: () => {
+        order.push('bulk has an event')
+        loop.unhurried(() => {
+          order.push('bulk begins')
+          late.write()
+          loop.deliver()
+          order.push('bulk goes on')
+        })
+      },
+    }),
+    loop.add(small.readFd, EPOLLIN | EPOLLET, { onEvents: () => order.push('small') }),
+    loop.add(late.readFd, EPOLLIN | EPOLLET, {
+      onEvents: () => {
+        order.push('late')
+        loop.unhurried(() => order.push('late has much to do'))
+      },
+    }),
+  ]
+  bulk.write()
+  small.write()
+  await turn()
+  for (const watch of watches) loop.remove(watch)
+  for (const pipe of [bulk, small, late]) pipe.close()
+  assert.deepEqual(order, ['bulk has an event', 'small', 'bulk begins', 'late', 'bulk goes on', 'late has much to do'])
+})
+
+test('unhurried work that never ends keeps neither timers nor other work waiting', async () => {
+  const loop = new EventLoop()
+  const pipe = makePipe()
+  let turns = 0
+  const work = (): void => {
+    turns++
+    if (turns < 1_000) loop.unhurried(work)
+  }
+  const watch = loop.add(pipe.readFd, EPOLLIN | EPOLLET, { onEvents: () => loop.unhurried(work) })
+  pipe.write()
+  const seen = await new Promise<number>((resolve) => {
+    const look = (): void => {
+      if (turns === 0) setImmediate(look)
+      else resolve(turns)
+    }
+    setImmediate(look)
+  })
+  assert.ok(seen < 10, `${seen} turns before anybody else had one`)
+  await turn()
+  assert.equal(turns, 1_000)
+  loop.remove(watch)
+  pipe.close()
+})

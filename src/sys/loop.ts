@@ -69,6 +69,7 @@ export class EventLoop {
   #againScheduled = false
   #draining = false
   #afterEvents: (() => void)[] = []
+  #unhurried: (() => void)[] = []
   /** Monotonic milliseconds, read once per batch of events. */
   now = performance.now()
 
@@ -136,7 +137,22 @@ export class EventLoop {
       this.#again = []
       this.now = performance.now()
       for (const run of due) this.#guard(run)
+      this.#runUnhurried()
     })
+  }
+
+  /**
+   * Runs `work` behind the events that were fetched together: for one with much to do, who calls deliver() now and then, so that
+   * those with little to do need not wait for it.
+   */
+  unhurried(work: () => void): void {
+    if (this.#draining) this.#unhurried.push(work)
+    else this.later(work)
+  }
+
+  /** Delivers the events that wait, one batch of them. For work of unhurried() and later(); a target that gets events must not call it. */
+  deliver(): void {
+    this.#deliver()
   }
 
   /** Runs `work` when the events that were fetched together have all been delivered; in the next turn when none are being delivered. */
@@ -179,27 +195,44 @@ export class EventLoop {
   }
 
   #drain(): void {
-    const events = this.#events
-    for (let batch = 0; batch < BATCHES_PER_TURN && this.#epollFd >= 0; batch++) {
-      const count = ffi.epollWait(this.#epollFd, events, BATCH, 0)
-      if (count <= 0) return
-      this.now = performance.now()
-      this.#draining = true
-      for (let i = 0; i < count; i++) {
-        const at = i * WORDS
-        const slot = this.#slots[events[at + DATA_AT]!]
-        // a slot may have been given to another descriptor since the event was fetched
-        if (slot === undefined || slot.generation !== events[at + DATA_AT + 1]) continue
-        try {
-          slot.target.onEvents(events[at]!)
-        } catch (error) {
-          this.#surface(error)
-        }
-      }
-      this.#draining = false
-      if (this.#afterEvents.length > 0) this.#runAfterEvents()
+    for (let batch = 0; batch < BATCHES_PER_TURN; batch++) {
+      const count = this.#deliver()
+      this.#runUnhurried()
       if (count < BATCH) return
     }
+  }
+
+  /** How many events there were. */
+  #deliver(): number {
+    if (this.#epollFd < 0) return 0
+    const events = this.#events
+    const count = ffi.epollWait(this.#epollFd, events, BATCH, 0)
+    if (count <= 0) return 0
+    this.now = performance.now()
+    this.#draining = true
+    for (let i = 0; i < count; i++) {
+      const at = i * WORDS
+      const slot = this.#slots[events[at + DATA_AT]!]
+      // a slot may have been given to another descriptor since the event was fetched
+      if (slot === undefined || slot.generation !== events[at + DATA_AT + 1]) continue
+      try {
+        slot.target.onEvents(events[at]!)
+      } catch (error) {
+        this.#surface(error)
+      }
+    }
+    this.#draining = false
+    if (this.#afterEvents.length > 0) this.#runAfterEvents()
+    return count
+  }
+
+  /** What comes up while it runs is for the next turn, so that timers and promises have theirs. */
+  #runUnhurried(): void {
+    if (this.#unhurried.length === 0) return
+    const due = this.#unhurried
+    this.#unhurried = []
+    for (const run of due) this.#guard(run)
+    for (const run of this.#unhurried.splice(0)) this.later(run)
   }
 
   #runAfterEvents(): void {
