@@ -7,7 +7,7 @@ import { Host } from '../lab/host.ts'
 import { LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { raiseBridge, raiseTopology, type Topology, X_TO_Y } from '../lab/topology.ts'
-import { sleep } from '../lab/traffic.fixture.ts'
+import { OWN_PORTS, sleep } from '../lab/traffic.fixture.ts'
 import {
   ARRIVES_MS,
   answersDirectly,
@@ -52,6 +52,7 @@ describe('mode × path × family × backend', { concurrency: 2 }, () => {
       for (const modes of GROUPS) {
         test(`${modes.join(' and ')}, ${path}, ${backend}: bytes, peers, original destination; open and closed after a kill; nothing left`, async () => {
           const topology = await (path === 'bridged' ? raiseBridge() : raiseTopology())
+          topology.y.setSysctls(OWN_PORTS)
           const cell = { modes, path, backend, topology }
           tellResult(cell, 'FAILED')
           try {

@@ -8,6 +8,7 @@ import { DatagramPeer } from '../lab/datagram.fixture.ts'
 import { LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { raiseBridge, raiseTopology, type Topology } from '../lab/topology.ts'
+import { OWN_PORTS } from '../lab/traffic.fixture.ts'
 import { type Endpoint, type Family, formatEndpoint } from '../net/address.ts'
 import type { FlowRecord } from '../proxy/record.ts'
 
@@ -53,6 +54,7 @@ describe('UDP: mode × path × family × source × backend', { concurrency: 2 },
     for (const path of PATHS) {
       test(`${path}, ${backend}, every mode: answers come from the address asked, the server sees the source, nothing is left`, async () => {
         const topology = await (path === 'bridged' ? raiseBridge() : raiseTopology())
+        topology.y.setSysctls(OWN_PORTS)
         try {
           await tryCell({ path, backend, topology })
         } finally {

@@ -95,6 +95,9 @@ export async function drained(socket: Socket): Promise<void> {
   waiting.abort()
 }
 
+/** For a client's host: none of its ports is one that the proxy chooses by itself, so that `client-port` finds it free. */
+export const OWN_PORTS = { 'net.ipv4.ip_local_port_range': '20000 29999' } as const // the kernel's own range begins at 32768
+
 /** How long a test waits for what must happen, where how soon is not what it is about: a busy machine is no failure. */
 export const PATIENCE_MS = 30_000
 

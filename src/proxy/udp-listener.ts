@@ -71,6 +71,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
     this.address = localEndpoint(fd)
     this.family = familyOf(this.address.address)
     if (app === undefined) tryReceiveOffload(fd) // an app looks at datagrams one by one
+    this.#overflow = socketDrops(fd) // of one that another process of ours had before, those are counted
     this.segments = canSendSegments(this.fd)
     this.#listener = listener
     this.#target = target
