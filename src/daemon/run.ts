@@ -65,14 +65,17 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
       signals.request()
     })
   }
-  const stats = async (): Promise<ServiceStats> => ({
+  const readBypassed = async () => (needsRules ? await accountsOf(plan) : undefined)
+  const statsWith = async (bypassed: BypassAccounts | undefined): Promise<ServiceStats> => ({
     ...(await service.stats()),
     restorations: rules?.restorations ?? 0,
-    bypassed: needsRules ? (await accountsOf(plan))?.total : undefined,
+    bypassed: bypassed?.total,
   })
+  const stats = async () => await statsWith(await readBypassed())
   const onDump = async (): Promise<void> => {
-    const passedOn = needsRules ? await passedOnLines(plan) : [] // nothing runs any more when the first line is out
-    for (const line of [JSON.stringify(await stats()), ...passedOn]) options.note(line)
+    const bypassed = await readBypassed()
+    const passedOn = needsRules ? await passedOnLines(plan, bypassed) : [] // nothing runs any more when the first line is out
+    for (const line of [JSON.stringify(await statsWith(bypassed)), ...passedOn]) options.note(line)
   }
   try {
     const addresses = await service.listen() // before the rules: they would bring traffic that nobody takes
@@ -102,7 +105,7 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
     await control?.[Symbol.asyncDispose]()
     forwards?.[Symbol.dispose]()
     await service.close()
-    if (rules !== undefined) for (const line of await passedOnLines(plan)) options.note(line)
+    if (rules !== undefined) for (const line of await passedOnLines(plan, await readBypassed())) options.note(line)
     // last: the flows that drain still need the divert rule; and what is closed stays so when we end by an error
     await rules?.remove({ keepGuard: options.keepGuard || !isClean })
   }
@@ -130,9 +133,8 @@ async function openControl(handlers: ControlHandlers, { note }: DaemonOptions): 
 }
 
 /** What the kernel has passed on, by forwards and past the listeners: no other line tells of it. */
-async function passedOnLines(plan: Plan): Promise<string[]> {
+async function passedOnLines(plan: Plan, bypassed: BypassAccounts | undefined): Promise<string[]> {
   const forwards = await readForwardAccounts(plan).catch(() => []) // rules that are lost have no counters
-  const bypassed = await accountsOf(plan)
   return [...forwards.map(forwardLine), ...(bypassed === undefined ? [] : bypassLines(bypassed, plan.bypass))]
 }
 

@@ -130,7 +130,7 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
 
   /** Of the workers that there are and were; once they listen. */
   async stats(): Promise<PoolStats> {
-    await Promise.all(this.#slots.map(({ worker }) => worker?.freshStats()))
+    await Promise.all(this.#slots.map(({ worker }) => worker?.askStats()))
     const living = this.#slots.map(({ worker }) => worker) // one that has ended meanwhile is among those that were
     const known = [this.#ended, ...living.map((worker) => worker?.stats)].filter((stats) => stats !== undefined)
     return {
@@ -207,6 +207,7 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
     )
     slot.timer = setTimeout(() => this.#restart(slot), waitMs)
   }
+
   #restart(slot: Slot): void {
     this.#restarts++
     try {

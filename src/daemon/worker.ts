@@ -62,19 +62,17 @@ export class Worker {
     return this.#child.pid
   }
 
-  /** Its counters as they are now; as it told them last when it does not answer, or has ended. */
-  async freshStats(): Promise<ProxyStats | undefined> {
-    if (!this.#isEnded) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, STATS_MS)
-        this.#asked.push(() => {
-          clearTimeout(timer)
-          resolve()
-        })
-        this.#tell({ kind: 'tell-stats' })
+  /** Has it tell its counters as they are now. `stats` stays what it was when it does not answer, or has ended. */
+  async askStats(): Promise<void> {
+    if (this.#isEnded) return
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, STATS_MS)
+      this.#asked.push(() => {
+        clearTimeout(timer)
+        resolve()
       })
-    }
-    return this.stats
+      this.#tell({ kind: 'tell-stats' })
+    })
   }
 
   /** What its clients have learnt from others. */
