@@ -1,5 +1,5 @@
+import { cpuSeconds, processTree } from '../lab/process-tree.ts'
 import type { Latency } from './latencies.ts'
-import { cpuSeconds, processTree } from './process-tree.ts'
 import type { Sample, Subject } from './suite.ts'
 
 /** What a load did. */

@@ -1,7 +1,7 @@
+import { processTree, userBytes } from '../lab/process-tree.ts'
 import { RESPONSE_BYTES } from './http-responder.ts'
 import { IDLE_FLOWS, withIdleFlows } from './idle-flows.ts'
 import { HTTP_PORT } from './ports.ts'
-import { processTree, userBytes } from './process-tree.ts'
 import { type Case, costIn } from './suite.ts'
 import { runWrk } from './wrk.ts'
 

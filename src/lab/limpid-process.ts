@@ -1,12 +1,13 @@
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { LimpidError } from '../errors.ts'
 import type { ProxyStats } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
 import type { Host } from './host.ts'
+import { cpuSeconds, userBytes } from './process-tree.ts'
 
 /** The program as an operator starts it. */
 export const LIMPID_PROGRAM = fileURLToPath(new URL('../../bin/limpid', import.meta.url))
@@ -138,15 +139,12 @@ export class LimpidProcess implements AsyncDisposable {
 
   /** User and system CPU seconds that it has used. */
   cpuSeconds(): number {
-    // fields 14 and 15 of /proc/PID/stat, counted behind the command's closing parenthesis (proc(5)), in USER_HZ (100)
-    const fields = readFileSync(`/proc/${this.pid}/stat`, 'latin1').split(') ')[1]!.split(' ')
-    return (Number(fields[11]) + Number(fields[12])) / 100
+    return cpuSeconds([this.pid])
   }
 
   /** Resident bytes that are its own (private, not file-backed). */
   anonymousBytes(): number {
-    const line = /^RssAnon:\s+(\d+) kB/m.exec(readFileSync(`/proc/${this.pid}/status`, 'latin1'))
-    return Number(line?.[1] ?? 0) * 1024
+    return userBytes([this.pid])
   }
 
   /** Signals it and waits for its exit code (-1 when a signal ended it). */
