@@ -1,6 +1,7 @@
 import { DEFAULT_TIMEOUTS } from '../config/defaults.ts'
 import { type ErrorCode, LimpidError } from '../errors.ts'
 import { type Endpoint, familyOf, formatEndpoint } from '../net/address.ts'
+import { MessageBatch } from '../relay/message-batch.ts'
 import type { RelayReason } from '../relay/reasons.ts'
 import { RELAY_EVENTS, TcpRelay } from '../relay/tcp.ts'
 import { EADDRINUSE, EADDRNOTAVAIL, EPERM, errnoName } from '../sys/errno.ts'
@@ -137,7 +138,12 @@ export async function relayTcp(client: TcpSocket, upstream: TcpSocket): Promise<
       const { bytesClientToUpstream, bytesUpstreamToClient } = relay
       resolve({ reason, bytesClientToUpstream, bytesUpstreamToClient })
     }
-    const resources = { loop: eventLoop, pipes, waitingBytes: 0 }
+    const resources = {
+      loop: eventLoop,
+      pipes,
+      messages: new MessageBatch(eventLoop),
+      waitingBytes: 0,
+    }
     const relay = new TcpRelay(clientWatch, upstreamWatch, resources, { onRelayEnd })
     relay.begin(0, 0)
   })

@@ -1,4 +1,4 @@
-import { type Endpoint, familyOf } from '../net/address.ts'
+import { type Endpoint, type Family, familyOf } from '../net/address.ts'
 import {
   EADDRINUSE,
   EADDRNOTAVAIL,
@@ -12,25 +12,20 @@ import {
 } from '../sys/errno.ts'
 import { EPOLLERR, EPOLLHUP, EPOLLOUT, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
 import {
-  setBindAddressNoPort,
+  BIND_ADDRESS_NO_PORT,
+  marked,
+  NO_DELAY,
+  REUSE_ADDRESS,
+  type SocketOption,
   setKeepalive,
-  setMark,
-  setNoDelay,
   setResetOnClose,
-  setReuseAddress,
-  setTransparent,
-  setUrgentInline,
   takeSocketError,
+  transparent,
+  URGENT_INLINE,
 } from '../sys/options.ts'
-import {
-  bindSocket,
-  closeFd,
-  type FirstBytes,
-  localEndpoint,
-  openTcp,
-  startConnect,
-  startFastOpen,
-} from '../sys/socket.ts'
+import { prepareSocket } from '../sys/prepare-socket.ts'
+import type { Ring } from '../sys/ring.ts'
+import { closeFd, type FirstBytes, localEndpoint, openTcp, startConnect, startFastOpen } from '../sys/socket.ts'
 import type { DialReason, SourceUsed } from './record.ts'
 import type { DialSource } from './source.ts'
 import type { SourcePorts } from './source-ports.ts'
@@ -95,7 +90,7 @@ export function startDial(
   counters: DialCounters,
   owner: DialOwner,
 ): Dial | undefined {
-  const started = connectFromSource(to, options, counters)
+  const started = connectFromSource(to, options, counters, loop.ring)
   if ('errno' in started) {
     owner.onDialFailed(reasonOf(started.errno), started.errno)
     return undefined
@@ -174,25 +169,33 @@ export class Dial implements EventTarget {
 type Started = { readonly fd: number; readonly source: SourceUsed } | { readonly errno: number }
 
 /** Tries the wanted source, then what it may fall back to. */
-function connectFromSource(to: Endpoint, options: DialOptions, counters: DialCounters): Started {
+function connectFromSource(to: Endpoint, options: DialOptions, counters: DialCounters, ring?: Ring): Started {
   const { kind, bind } = options.source
   let result =
-    bind?.port === 0 ? connectFromAny(to, bind, options, counters) : attemptConnect(to, options, bind, counters)
+    bind?.port === 0
+      ? connectFromAny(to, bind, options, counters, ring)
+      : attemptConnect(to, options, bind, counters, ring)
   let source = kind
   if (kind === 'client-port' && isPortTaken(result)) {
     counters.sourcePortFallbacks++
     source = 'client'
-    result = connectFromAny(to, { address: bind!.address, port: 0 }, options, counters)
+    result = connectFromAny(to, { address: bind!.address, port: 0 }, options, counters, ring)
   }
   return result < 0 ? { errno: -result } : { fd: result, source }
 }
 
 /** From any port of an address: one that the kernel finds, or one outside of its range when that is crowded. */
-function connectFromAny(to: Endpoint, bind: Endpoint, options: DialOptions, counters: DialCounters): number {
+function connectFromAny(
+  to: Endpoint,
+  bind: Endpoint,
+  options: DialOptions,
+  counters: DialCounters,
+  ring?: Ring,
+): number {
   const { ports } = options
   const startedAt = performance.now()
   if (!ports.isCrowded(bind.address, to, startedAt)) {
-    const result = attemptConnect(to, options, bind, counters)
+    const result = attemptConnect(to, options, bind, counters, ring)
     const now = performance.now()
     const isFound = result !== -EADDRNOTAVAIL
     ports.noteConnect(bind.address, to, isFound ? now - startedAt : Number.POSITIVE_INFINITY, now)
@@ -201,7 +204,7 @@ function connectFromAny(to: Endpoint, bind: Endpoint, options: DialOptions, coun
   counters.sourcePortSearches++
   let result = -EADDRNOTAVAIL
   for (let tries = 0; tries < PORT_SEARCHES && isPortTaken(result); tries++) {
-    result = attemptConnect(to, options, { address: bind.address, port: ports.next() }, counters)
+    result = attemptConnect(to, options, { address: bind.address, port: ports.next() }, counters, ring)
   }
   return isPortTaken(result) ? attemptConnect(to, options, bind, counters) : result
 }
@@ -216,21 +219,14 @@ function attemptConnect(
   options: DialOptions,
   bind: Endpoint | undefined,
   counters: DialCounters,
+  ring?: Ring,
 ): number {
   let fd = -1
   try {
     const family = familyOf(to.address)
     fd = openTcp(family)
-    setNoDelay(fd)
-    setUrgentInline(fd)
     if (options.deadPeerMs > 0) setKeepalive(fd, options.deadPeerMs)
-    if (options.mark !== 0) setMark(fd, options.mark) // before connect(): the SYN is already routed by it
-    if (bind !== undefined) {
-      setTransparent(fd, family)
-      setReuseAddress(fd) // also when the port does not matter: another socket may want that port towards another server
-      if (bind.port === 0) setBindAddressNoPort(fd)
-      bindSocket(fd, bind)
-    }
+    prepareSocket(fd, socketOptions(family, options.mark, bind), bind, ring)
   } catch (error) {
     if (fd >= 0) closeFd(fd)
     if (error instanceof SyscallError) return -error.errno
@@ -241,6 +237,16 @@ function attemptConnect(
   if (errno === 0) return fd
   closeFd(fd)
   return -errno
+}
+
+/** Of a socket to dial with: those of its source come last, and before bind(). */
+function socketOptions(family: Family, mark: number, bind: Endpoint | undefined): SocketOption[] {
+  const all = [NO_DELAY, URGENT_INLINE]
+  if (mark !== 0) all.push(marked(mark)) // before connect(): the SYN is already routed by it
+  if (bind === undefined) return all
+  all.push(transparent(family), REUSE_ADDRESS) // also when the port does not matter: another socket may want that port towards another server
+  if (bind.port === 0) all.push(BIND_ADDRESS_NO_PORT)
+  return all
 }
 
 function reasonOf(errno: number): DialReason {

@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events'
 import type { Config, ListenerConfig, Protocol, Timeouts } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import type { Endpoint } from '../net/address.ts'
+import { MessageBatch } from '../relay/message-batch.ts'
 import { descriptorLimit } from '../sys/descriptors.ts'
 import { localPortRange } from '../sys/local-ports.ts'
 import { eventLoop } from '../sys/loop.ts'
@@ -73,6 +74,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   readonly #appOf = new Map<ListenerConfig, App>()
   readonly #context: ProxyContext
   readonly #pipes: PipePool
+  readonly #messages = new MessageBatch(eventLoop)
   readonly #listeners: TcpListener[] = []
   readonly #endedBy: Partial<Record<CloseReason, number>> = {}
   /** Undefined without a listener for UDP. */
@@ -98,7 +100,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     const budget = planBudget(config.limits, descriptorLimit(), served)
     this.#pipes = new PipePool({ limit: budget.pipes, keepIdle: IDLE_PIPES, capacity: PIPE_BYTES })
     this.#context = {
-      resources: { loop: eventLoop, pipes: this.#pipes, waitingBytes: 0 },
+      resources: { loop: eventLoop, pipes: this.#pipes, messages: this.#messages, waitingBytes: 0 },
       budget,
       limits: config.limits,
       own: new OwnAddresses(),

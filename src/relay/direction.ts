@@ -3,6 +3,7 @@ import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, type Event
 import { takeSocketError } from '../sys/options.ts'
 import type { Pipe } from '../sys/pipes.ts'
 import { type FirstBytes, finishWriting, receive, spliceBytes, transmit } from '../sys/socket.ts'
+import type { Messenger } from './message-batch.ts'
 import type { RelayReason } from './reasons.ts'
 import type { RelayResources } from './resources.ts'
 
@@ -41,10 +42,10 @@ export interface DirectionOwner {
  * not taken yet. Nothing is read while bytes wait for the receiver, so at most one read or one pipe waits, and the
  * sender feels it.
  */
-export class Direction implements EventTarget {
+export class Direction implements EventTarget, Messenger {
   readonly #relay: DirectionOwner
-  readonly #from: number
-  readonly #to: number
+  readonly from: number
+  readonly to: number
   readonly #sender: Peer
   /** Set once, before the first event. */
   opposite: Direction | undefined
@@ -60,6 +61,9 @@ export class Direction implements EventTarget {
   #inARow = 0
   /** It goes on without an event. */
   #resumes = false
+  /** Its message is moved with those of others. */
+  #together = false
+  #sendErrno = 0
   /** Within its own turn, in which others get their events: its own are only noted. */
   #pumping = false
   /** The FIN was passed on: nothing more goes this way. */
@@ -69,8 +73,8 @@ export class Direction implements EventTarget {
 
   constructor(relay: DirectionOwner, from: number, to: number, sender: Peer) {
     this.#relay = relay
-    this.#from = from
-    this.#to = to
+    this.from = from
+    this.to = to
     this.#sender = sender
   }
 
@@ -97,9 +101,10 @@ export class Direction implements EventTarget {
   #onReadable(finSeen: boolean, failed: boolean): void {
     this.#readable = true
     if (finSeen) this.#finSeen = true
-    if (this.#piped > 0 || this.#waiting !== undefined || this.#resumes || this.#pumping) return
-    if (this.#splicing && !failed) this.#resumeUnhurried()
-    else this.#pump()
+    if (this.#piped > 0 || this.#waiting !== undefined || this.#resumes || this.#pumping || this.#together) return
+    if (failed || this.#urgent) this.#pump()
+    else if (this.#splicing) this.#resumeUnhurried()
+    else this.#moveTogether()
   }
 
   /** The receiver has room again. */
@@ -118,17 +123,17 @@ export class Direction implements EventTarget {
 
   /** The sender's socket reports an error that no read has brought to light yet. */
   #onError(): void {
-    const errno = takeSocketError(this.#from)
+    const errno = takeSocketError(this.from)
     if (errno !== 0) this.#fail(errno, this.#sender)
   }
 
   /** The sender is dead: passes on the bytes it had sent before, as far as the receiver takes them now. No FIN. */
   passRest(): void {
     while (this.#flush()) {
-      const count = receive(this.#from, copyBuffer, COPY_BYTES)
+      const count = receive(this.from, copyBuffer, COPY_BYTES)
       if (count <= 0) return
       this.bytes += count
-      if (transmit(this.#to, copyBuffer, count) < count) return
+      if (transmit(this.to, copyBuffer, count) < count) return
     }
   }
 
@@ -169,15 +174,59 @@ export class Direction implements EventTarget {
     }
   }
 
+  #moveTogether(): void {
+    this.#together = true
+    this.#relay.resources.messages.add(this)
+  }
+
+  get ended(): boolean {
+    return this.#relay.ended
+  }
+
+  get isLast(): boolean {
+    return this.#eof
+  }
+
+  moveAlone(): void {
+    this.#together = false
+    this.#pump()
+  }
+
+  onReceived(result: number, room: number): number {
+    if (result > 0) this.#note(result, room)
+    else this.#endOfInput(result)
+    return Math.max(0, result)
+  }
+
+  onSent(result: number, message: Uint8Array): void {
+    if (result >= 0 || result === -EAGAIN || result === -EINTR) this.#setWaiting(message.slice(Math.max(0, result)))
+    else this.#sendErrno = -result
+  }
+
+  onMoved(): void {
+    this.#together = false
+    if (this.#sendErrno !== 0) this.#fail(this.#sendErrno, otherPeer(this.#sender))
+    else this.#pump()
+  }
+
   #copy(): void {
-    const count = receive(this.#from, copyBuffer, COPY_BYTES)
+    const count = receive(this.from, copyBuffer, COPY_BYTES)
     if (count <= 0) {
       this.#endOfInput(count)
       return
     }
+    this.#note(count, COPY_BYTES)
+    const sent = transmit(this.to, copyBuffer, count, this.#eof)
+    if (sent === count) return
+    if (sent >= 0 || sent === -EAGAIN || sent === -EINTR) this.#setWaiting(copyBuffer.slice(Math.max(0, sent), count))
+    else this.#fail(-sent, otherPeer(this.#sender))
+  }
+
+  /** Notes that a read took `count` bytes where `room` were possible. */
+  #note(count: number, room: number): void {
     this.bytes += count
     this.#relay.lastActiveAt = this.#relay.resources.loop.now
-    if (count < COPY_BYTES && !this.#urgent) {
+    if (count < room && !this.#urgent) {
       // a short read has drained the socket (epoll(7)), and nothing comes after a FIN
       this.#readable = false
       if (this.#finSeen) this.#eof = true
@@ -186,10 +235,6 @@ export class Direction implements EventTarget {
       this.#splicing = true
       this.#inARow = 0
     }
-    const sent = transmit(this.#to, copyBuffer, count, this.#eof)
-    if (sent === count) return
-    if (sent >= 0 || sent === -EAGAIN || sent === -EINTR) this.#setWaiting(copyBuffer.slice(Math.max(0, sent), count))
-    else this.#fail(-sent, otherPeer(this.#sender))
   }
 
   #spliceIn(): void {
@@ -198,7 +243,7 @@ export class Direction implements EventTarget {
       this.#stopSplicing()
       return
     }
-    const count = spliceBytes(this.#from, this.#pipe.writeFd, this.#pipe.capacity)
+    const count = spliceBytes(this.from, this.#pipe.writeFd, this.#pipe.capacity)
     if (count === 0) {
       this.#stopSplicing() // a FIN, or an urgent mark with a FIN behind it (tcp_read_sock, net/ipv4/tcp.c): recv knows
       return
@@ -230,14 +275,14 @@ export class Direction implements EventTarget {
   /** Writes what waits; true when nothing waits any more. */
   #flush(): boolean {
     while (this.#piped > 0) {
-      const count = spliceBytes(this.#pipe!.readFd, this.#to, this.#piped)
+      const count = spliceBytes(this.#pipe!.readFd, this.to, this.#piped)
       if (count > 0) {
         this.#piped -= count
         this.#relay.lastActiveAt = this.#relay.resources.loop.now
       } else if (!this.#blocked(count)) return false
     }
     while (this.#waiting !== undefined) {
-      const count = transmit(this.#to, this.#waiting, this.#waiting.length)
+      const count = transmit(this.to, this.#waiting, this.#waiting.length)
       if (count >= 0) {
         this.#setWaiting(count === this.#waiting.length ? undefined : this.#waiting.subarray(count))
         this.#relay.lastActiveAt = this.#relay.resources.loop.now
@@ -263,7 +308,7 @@ export class Direction implements EventTarget {
     this.finished = true
     this.#returnPipe()
     // the relay closes both sockets when this was the last direction, which sends the FIN as well
-    if (!this.#relay.isLastDirection()) finishWriting(this.#to)
+    if (!this.#relay.isLastDirection()) finishWriting(this.to)
     this.#relay.onDirectionFinished()
   }
 
@@ -295,7 +340,7 @@ export class Direction implements EventTarget {
   #fail(errno: number, peer: Peer): void {
     let cause = errno
     // EPIPE says only that the socket is dead; its pending error, if any is left, says why
-    if (errno === EPIPE && peer !== this.#sender) cause = takeSocketError(this.#to) || errno
+    if (errno === EPIPE && peer !== this.#sender) cause = takeSocketError(this.to) || errno
     this.#relay.end(reasonOf(cause, peer))
   }
 }

@@ -121,8 +121,8 @@ export class TcpRelay implements DirectionOwner {
       setResetOnClose(this.#client.fd)
       setResetOnClose(this.#upstream.fd)
     }
-    this.resources.loop.close(this.#client)
-    this.resources.loop.close(this.#upstream)
+    this.resources.loop.closeLater(this.#client)
+    this.resources.loop.closeLater(this.#upstream)
     this.#owner.onRelayEnd(reason)
   }
 }

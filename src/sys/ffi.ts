@@ -22,6 +22,7 @@ interface Koffi {
   errno(): number
   errno(value: number): number
   address(memory: Memory): bigint
+  view(address: number, bytes: number): ArrayBuffer
   os: { errno: Record<string, number> }
   node: { poll(fd: number, options: { readable: boolean }, callback: (status: number) => void): PollHandle }
 }
@@ -41,6 +42,16 @@ const koffi = loadKoffi()
 koffi.alias('ssize_t', 'int64')
 const libc = koffi.load(null)
 const bind = <F>(prototype: string): F => libc.func(prototype) as F
+
+// neither has a function in libc; the numbers are the same on all architectures (include/uapi/asm-generic/unistd.h)
+const SYS_io_uring_setup = 425
+const SYS_io_uring_enter = 426
+const ioUringSetup = bind<(number: number, entries: number, params: Memory) => number>(
+  'long syscall(long, uint32_t, void *)',
+)
+const ioUringEnter = bind<
+  (number: number, fd: number, count: number, wait: number, flags: number, signals: number, size: number) => number
+>('long syscall(long, uint32_t, uint32_t, uint32_t, uint32_t, uintptr_t, size_t)')
 
 type Fd = number
 /** Where memory lies: see addressOf(). */
@@ -98,6 +109,13 @@ export const ffi = {
   ),
   recvmsg: bind<(fd: Fd, header: Address, flags: number) => number>('ssize_t recvmsg(int, uintptr_t, int)'),
   sendmsg: bind<(fd: Fd, header: Address, flags: number) => number>('ssize_t sendmsg(int, uintptr_t, int)'),
+  ioUringSetup: (entries: number, params: Memory) => Number(ioUringSetup(SYS_io_uring_setup, entries, params)),
+  ioUringEnter: (ring: Fd, count: number, wait: number, flags: number) =>
+    Number(ioUringEnter(SYS_io_uring_enter, ring, count, wait, flags, 0, 0)),
+  mmap: bind<(address: number, length: number, protection: number, flags: number, fd: Fd, offset: number) => number>(
+    'intptr_t mmap(uintptr_t, size_t, int, int, int, int64)',
+  ),
+  munmap: bind<(address: Address, length: number) => number>('int munmap(uintptr_t, size_t)'),
   unshare: bind<(flags: number) => number>('int unshare(int)'),
   setns: bind<(fd: Fd, kind: number) => number>('int setns(int, int)'),
 }
@@ -108,6 +126,11 @@ export const ffi = {
  */
 export function addressOf(memory: Memory): number {
   return Number(koffi.address(memory))
+}
+
+/** The memory at an address that mmap(2) gave: not to be touched any more after munmap(2). */
+export function viewOf(address: Address, bytes: number): ArrayBuffer {
+  return koffi.view(address, bytes)
 }
 
 /** errno of the last failed call of the table. */

@@ -1,6 +1,7 @@
 import { SyscallError } from './errno.ts'
 import { ffi, lastErrno, type PollHandle, pollReadable } from './ffi.ts'
 import { setResetOnClose } from './options.ts'
+import { Ring } from './ring.ts'
 import { closeFd } from './socket.ts'
 
 // sys/epoll.h
@@ -18,6 +19,7 @@ const EPOLL_CTL_MOD = 3
 const EPOLL_CLOEXEC = 0o2000000
 
 const BATCH = 256
+const RING_CALLS = 64 // at a time
 const BATCHES_PER_TURN = 4 // then timers, promises and other handles of libuv's loop have their turn
 
 // struct epoll_event is packed on x86-64 only (linux/eventpoll.h): u32 events, then u64 data
@@ -70,6 +72,9 @@ export class EventLoop {
   #draining = false
   #afterEvents: (() => void)[] = []
   #unhurried: (() => void)[] = []
+  /** `null`: the kernel has none for us. */
+  #ring: Ring | undefined | null
+  #closings: number[] = []
   /** Monotonic milliseconds, read once per batch of events. */
   now = performance.now()
 
@@ -115,6 +120,18 @@ export class EventLoop {
   /** Ends the watch and closes its descriptor, which takes it out of the epoll set as well (epoll(7)). */
   close(watch: Watch): void {
     if (this.#forget(watch as Slot)) closeFd(watch.fd)
+  }
+
+  /** As close(), but its descriptor may stay open until the events that were fetched together have been delivered. */
+  closeLater(watch: Watch): void {
+    if (!this.#draining) this.close(watch)
+    else if (this.#forget(watch as Slot) && this.#closings.push(watch.fd) >= RING_CALLS) this.#closeAll()
+  }
+
+  /** For many calls in one, within a turn; undefined where the kernel has none for us, and while nothing is watched. */
+  get ring(): Ring | undefined {
+    if (this.#ring === undefined && this.#epollFd >= 0) this.#ring = Ring.open(RING_CALLS) ?? null
+    return this.#ring ?? undefined
   }
 
   #forget(slot: Slot): boolean {
@@ -183,6 +200,8 @@ export class EventLoop {
       this.#poll = undefined
       closeFd(this.#epollFd)
       this.#epollFd = -1
+      this.#ring?.close()
+      this.#ring = undefined
     })
   }
 
@@ -221,8 +240,9 @@ export class EventLoop {
         this.#surface(error)
       }
     }
-    this.#draining = false
     if (this.#afterEvents.length > 0) this.#runAfterEvents()
+    this.#draining = false
+    if (this.#closings.length > 0) this.#closeAll()
     return count
   }
 
@@ -239,6 +259,18 @@ export class EventLoop {
     const due = this.#afterEvents
     this.#afterEvents = []
     for (const run of due) this.#guard(run)
+    for (const run of this.#afterEvents.splice(0)) this.later(run)
+  }
+
+  #closeAll(): void {
+    const fds = this.#closings
+    this.#closings = []
+    const ring = fds.length > 1 ? this.ring : undefined
+    if (ring === undefined) for (const fd of fds) closeFd(fd)
+    else {
+      for (const fd of fds) ring.closeFd(fd)
+      ring.run()
+    }
   }
 
   #guard(run: () => void): void {

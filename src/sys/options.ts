@@ -50,6 +50,23 @@ const number = new Int32Array(1)
 const numberLength = new Uint32Array(1)
 
 function setNumber(fd: number, level: number, option: number, value: number, what: string, capability?: string): void {
+  setOption(fd, { level, option, value, what, capability })
+}
+
+/** A socket option whose value is a number. `what`: its name, for errors. */
+export interface SocketOption {
+  readonly level: number
+  readonly option: number
+  readonly value: number
+  readonly what: string
+  readonly capability?: string | undefined
+}
+
+function one(level: number, option: number, what: string, capability?: string): SocketOption {
+  return { level, option, value: 1, what, capability }
+}
+
+export function setOption(fd: number, { level, option, value, what, capability }: SocketOption): void {
   number[0] = value
   if (ffi.setsockopt(fd, level, option, number, 4) < 0) {
     throw new SyscallError('setsockopt', lastErrno(), `${what}, ${value}`, capability)
@@ -61,23 +78,38 @@ function setNumber(fd: number, level: number, option: number, value: number, wha
  * IPV6_TRANSPARENT for IPv6). Needs CAP_NET_RAW or CAP_NET_ADMIN. Set before bind().
  */
 export function setTransparent(fd: number, family: Family): void {
-  if (family === 4) setNumber(fd, IPPROTO_IP, IP_TRANSPARENT, 1, 'IP_TRANSPARENT', 'CAP_NET_RAW')
-  else setNumber(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1, 'IPV6_TRANSPARENT', 'CAP_NET_RAW')
+  setOption(fd, transparent(family))
 }
+
+export function transparent(family: Family): SocketOption {
+  return family === 4 ? TRANSPARENT_4 : TRANSPARENT_6
+}
+
+const TRANSPARENT_4 = one(IPPROTO_IP, IP_TRANSPARENT, 'IP_TRANSPARENT', 'CAP_NET_RAW')
+const TRANSPARENT_6 = one(IPPROTO_IPV6, IPV6_TRANSPARENT, 'IPV6_TRANSPARENT', 'CAP_NET_RAW')
 
 /** fwmark of every packet that the socket sends. Needs CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17. Before connect(). */
 export function setMark(fd: number, mark: number): void {
-  setNumber(fd, SOL_SOCKET, SO_MARK, mark | 0, `SO_MARK 0x${mark.toString(16)}`, 'CAP_NET_ADMIN')
+  setOption(fd, marked(mark))
+}
+
+export function marked(mark: number): SocketOption {
+  const what = `SO_MARK 0x${mark.toString(16)}`
+  return { level: SOL_SOCKET, option: SO_MARK, value: mark | 0, what, capability: 'CAP_NET_ADMIN' }
 }
 
 /** bind() fixes only the address; connect() picks a port that is free for that destination (ip(7)). */
 export function setBindAddressNoPort(fd: number): void {
-  setNumber(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1, 'IP_BIND_ADDRESS_NO_PORT')
+  setOption(fd, BIND_ADDRESS_NO_PORT)
 }
 
+export const BIND_ADDRESS_NO_PORT = one(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 'IP_BIND_ADDRESS_NO_PORT')
+
 export function setReuseAddress(fd: number): void {
-  setNumber(fd, SOL_SOCKET, SO_REUSEADDR, 1, 'SO_REUSEADDR')
+  setOption(fd, REUSE_ADDRESS)
 }
+
+export const REUSE_ADDRESS = one(SOL_SOCKET, SO_REUSEADDR, 'SO_REUSEADDR')
 
 export function setReusePort(fd: number): void {
   setNumber(fd, SOL_SOCKET, SO_REUSEPORT, 1, 'SO_REUSEPORT')
@@ -89,12 +121,16 @@ export function setIpv6Only(fd: number): void {
 
 /** Urgent bytes stay where they stand in the stream instead of being taken out of it (RFC 6093 §2, socket(7)). */
 export function setUrgentInline(fd: number): void {
-  setNumber(fd, SOL_SOCKET, SO_OOBINLINE, 1, 'SO_OOBINLINE')
+  setOption(fd, URGENT_INLINE)
 }
 
+export const URGENT_INLINE = one(SOL_SOCKET, SO_OOBINLINE, 'SO_OOBINLINE')
+
 export function setNoDelay(fd: number): void {
-  setNumber(fd, IPPROTO_TCP, TCP_NODELAY, 1, 'TCP_NODELAY')
+  setOption(fd, NO_DELAY)
 }
+
+export const NO_DELAY = one(IPPROTO_TCP, TCP_NODELAY, 'TCP_NODELAY')
 
 /** Accepts only once the client sent data, or after `seconds` (tcp(7)). */
 export function setDeferAccept(fd: number, seconds: number): void {

@@ -115,8 +115,13 @@ export function receive(fd: number, bytes: Uint8Array, length: number): number {
  * which has to follow at once, and send both in one segment (MSG_MORE, send(2)).
  */
 export function transmit(fd: number, bytes: Uint8Array, length: number, isLast = false): number {
-  const count = ffi.send(fd, bytes, length, isLast ? MSG_NOSIGNAL | MSG_MORE : MSG_NOSIGNAL)
+  const count = ffi.send(fd, bytes, length, sendFlags(isLast))
   return count < 0 ? -lastErrno() : count
+}
+
+/** Flags of send(2), as transmit() says. */
+export function sendFlags(isLast: boolean): number {
+  return isLast ? MSG_NOSIGNAL | MSG_MORE : MSG_NOSIGNAL
 }
 
 /** splice(2) between a socket and a pipe, either way: bytes moved, 0 at end of input, or the negative errno. */
