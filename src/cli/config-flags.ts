@@ -28,6 +28,7 @@ export interface QuickFlags {
   bypass?: string[]
   backend?: string
   workers?: string
+  ioUring: boolean
   rules: boolean
 }
 
@@ -73,6 +74,7 @@ export function addConfigFlags(
     .option('--bypass <cidr...>', 'destinations that the kernel forwards by itself, such as 10.0.0.0/8,fd00::/8 (none)')
     .option('--backend <program>', 'what makes the rules: nft, iptables or auto (auto)')
     .option('--workers <count>', 'processes that relay: a number, or auto for one on each core (1)')
+    .option('--no-io-uring', 'one system call at a time, also where the kernel lets us have many in one')
     .option('--no-rules', 'leave the kernel rules to somebody else')
 }
 
@@ -90,7 +92,7 @@ export async function configOf(flags: QuickFlags, command: Command): Promise<Con
     const backend = flagValue('--backend', BACKEND, flags.backend) ?? config.rules.backend
     const workers = flagValue('--workers', WORKERS, flags.workers) ?? config.workers
     const rules = { ...config.rules, backend, install: flags.rules && config.rules.install }
-    return deepFreeze({ ...config, workers, rules })
+    return deepFreeze({ ...config, workers, ioUring: flags.ioUring && config.ioUring, rules })
   }
   if (flags.config !== undefined) {
     throw new LimpidError('LIMPID_USAGE', '-c and --intercept exclude each other', {

@@ -145,7 +145,15 @@ test('check --json prints what would be run, and check --schema a JSON Schema', 
     fwmarks: [],
   })
   const schema = JSON.parse(limpid(['check', '--schema']).stdout) as { properties: object; $schema: string }
-  assert.deepEqual(Object.keys(schema.properties), ['listeners', 'forwards', 'bypass', 'workers', 'limits', 'rules'])
+  assert.deepEqual(Object.keys(schema.properties), [
+    'listeners',
+    'forwards',
+    'bypass',
+    'workers',
+    'ioUring',
+    'limits',
+    'rules',
+  ])
 })
 
 test('help and version go to stdout and exit 0, without colour off a terminal', () => {

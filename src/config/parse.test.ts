@@ -37,6 +37,7 @@ test('a listener with a name only takes all ports of both families, and goes on 
     forwards: [],
     bypass: [],
     workers: DEFAULT_WORKERS,
+    ioUring: true,
     limits: DEFAULT_LIMITS,
     rules: DEFAULT_RULES,
   })

@@ -68,6 +68,7 @@ function buildConfig(input: FileInput, hostFamilies: readonly Family[], problems
     forwards,
     bypass: input.bypass ?? [],
     workers: input.workers ?? DEFAULT_WORKERS,
+    ioUring: input.ioUring ?? true,
     limits: { ...DEFAULT_LIMITS, ...defined(input.limits ?? {}) },
     rules,
   }

@@ -39,6 +39,7 @@ export interface QuickOptions {
   readonly bypass?: readonly string[] | undefined
   readonly backend?: string | undefined
   readonly workers?: string | undefined
+  readonly ioUring?: boolean | undefined
   /** false: `--no-rules`. */
   readonly rules: boolean
 }
@@ -86,6 +87,7 @@ export function quickConfig(options: QuickOptions, hostFamilies: readonly Family
       list.split(',').map((text) => flagValue('--bypass', PREFIX, text.trim())),
     ),
     workers: flagValue('--workers', WORKERS, options.workers) ?? DEFAULT_WORKERS,
+    ioUring: options.ioUring ?? true,
     limits: DEFAULT_LIMITS,
     rules: {
       ...DEFAULT_RULES,

@@ -74,6 +74,7 @@ export function relayConfig(options: RelayOptions, hostFamilies: readonly Family
     forwards: [],
     bypass: [],
     workers: DEFAULT_WORKERS,
+    ioUring: true,
     limits: options.keepServing === true ? DEFAULT_LIMITS : { ...DEFAULT_LIMITS, flows: 1, sessions: 1 },
     rules: { ...DEFAULT_RULES, install: options.rules && (interceptClients || clientSource) },
   })

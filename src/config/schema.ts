@@ -159,6 +159,7 @@ export const FILE_SCHEMA = z.strictObject(
     workers: value<WorkerCount, number | 'auto'>(WORKERS)
       .optional()
       .describe('Processes that relay; auto: one for each core. 1 when left out.'),
+    ioUring: flag.describe('false: one system call at a time, also where the kernel lets us have many in one.'),
     limits: z
       .strictObject(
         {

@@ -177,6 +177,8 @@ export interface Config {
   readonly bypass: readonly Prefix[]
   /** Of `limpid run`: with 1 its own process relays, else it supervises others. A program that embeds Limpid has its own process. */
   readonly workers: WorkerCount
+  /** Whether the kernel is asked for a ring (io_uring(7)), by which many system calls are one. Where it has none for us, nothing else changes. */
+  readonly ioUring: boolean
   readonly limits: Limits
   readonly rules: RulesConfig
 }

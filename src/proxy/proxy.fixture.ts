@@ -38,6 +38,7 @@ export function forwarderConfig(
     forwards: [],
     bypass: [],
     workers: DEFAULT_WORKERS,
+    ioUring: true,
     limits: { ...DEFAULT_LIMITS, ...limits },
     rules: DEFAULT_RULES,
   }

@@ -90,6 +90,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   constructor(config: Config, apps: Apps = { appOf: () => undefined }) {
     super()
     this.#config = config
+    if (!config.ioUring) eventLoop.refuseRing()
     this.#apps = apps
     for (const listener of config.listeners) {
       const app = apps.appOf(listener)

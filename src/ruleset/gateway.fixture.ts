@@ -45,7 +45,15 @@ export function listener(changes: Partial<ListenerConfig> = {}): ListenerConfig 
 }
 
 export function configOf(...listeners: ListenerConfig[]): Config {
-  return { listeners, forwards: [], bypass: [], workers: DEFAULT_WORKERS, limits: DEFAULT_LIMITS, rules: DEFAULT_RULES }
+  return {
+    listeners,
+    forwards: [],
+    bypass: [],
+    workers: DEFAULT_WORKERS,
+    ioUring: true,
+    limits: DEFAULT_LIMITS,
+    rules: DEFAULT_RULES,
+  }
 }
 
 export function setSysctl(key: string, value: string): void {

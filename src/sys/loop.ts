@@ -74,6 +74,7 @@ export class EventLoop {
   #unhurried: (() => void)[] = []
   /** `null`: the kernel has none for us. */
   #ring: Ring | undefined | null
+  #mayHaveRing = true
   #closings: number[] = []
   /** Monotonic milliseconds, read once per batch of events. */
   now = performance.now()
@@ -130,8 +131,14 @@ export class EventLoop {
 
   /** For many calls in one, within a turn; undefined where the kernel has none for us, and while nothing is watched. */
   get ring(): Ring | undefined {
+    if (!this.#mayHaveRing) return undefined
     if (this.#ring === undefined && this.#epollFd >= 0) this.#ring = Ring.open(RING_CALLS) ?? null
     return this.#ring ?? undefined
+  }
+
+  /** Each call is made by itself from now on. A ring that is there is closed with the set: somebody may be using it. */
+  refuseRing(): void {
+    this.#mayHaveRing = false
   }
 
   #forget(slot: Slot): boolean {
