@@ -1,10 +1,10 @@
-import { EAGAIN, ECONNRESET, EINTR, EPIPE } from '../sys/errno.ts'
+import { EAGAIN, EINTR, EPIPE } from '../sys/errno.ts'
 import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, type EventTarget } from '../sys/loop.ts'
 import { takeSocketError } from '../sys/options.ts'
 import type { Pipe } from '../sys/pipes.ts'
 import { type FirstBytes, finishWriting, receive, spliceBytes, transmit } from '../sys/socket.ts'
 import type { Messenger } from './message-batch.ts'
-import type { RelayReason } from './reasons.ts'
+import { lossOf, otherPeer, type Peer, type RelayReason } from './reasons.ts'
 import type { RelayResources } from './resources.ts'
 
 /** The most that one read takes: what a socket delivers in one go at gigabit rates, and the size of a default pipe. */
@@ -21,8 +21,6 @@ const BYTES_BETWEEN_EVENTS = 262_144
 
 /** Every relay of the thread reads into this one; what cannot be written at once is copied out of it. */
 const copyBuffer = new Uint8Array(COPY_BYTES)
-
-type Peer = 'client' | 'upstream'
 
 /** What a direction tells the relay that it is part of. */
 export interface DirectionOwner {
@@ -341,15 +339,6 @@ export class Direction implements EventTarget, Messenger {
     let cause = errno
     // EPIPE says only that the socket is dead; its pending error, if any is left, says why
     if (errno === EPIPE && peer !== this.#sender) cause = takeSocketError(this.to) || errno
-    this.#relay.end(reasonOf(cause, peer))
+    this.#relay.end(lossOf(cause, peer))
   }
-}
-
-function otherPeer(peer: Peer): Peer {
-  return peer === 'client' ? 'upstream' : 'client'
-}
-
-function reasonOf(errno: number, peer: Peer): RelayReason {
-  if (errno === ECONNRESET || errno === EPIPE) return peer === 'client' ? 'client-reset' : 'upstream-reset'
-  return peer === 'client' ? 'client-lost' : 'upstream-lost'
 }
