@@ -50,8 +50,8 @@ export interface BypassRules {
   readonly chains: readonly string[]
   /** Rules for beginnings of connections and datagrams, to stand before those of listeners. `fib`: not in the bridge family. */
   decide(protocols: readonly Protocol[], families: readonly Family[], options?: { readonly fib: boolean }): string[]
-  /** Rules that count the other packets of flows that were bypassed: on their way to the server, and back. */
-  readonly count: Readonly<Record<'sent' | 'answered', readonly string[]>>
+  /** Rules that count the other packets of flows that were bypassed, of these protocols: on their way to the server, or back. */
+  count(direction: 'sent' | 'answered', protocols: readonly Protocol[]): string[]
 }
 
 /** `interceptions`: all of the table. `note`: rules that note a bypassed datagram, so that its answers are let by. */
@@ -63,13 +63,6 @@ export function bypassRules(
 ): BypassRules {
   const families = familiesOf(interceptions)
   const uses = (protocol: Protocol) => interceptions.some((one) => one.protocol === protocol)
-  const counted = (direction: 'sent' | 'answered') =>
-    families.map((family) => {
-      const tuple = flowTuple(family, direction)
-      const server = `${addressKeyword(family)} ${direction === 'sent' ? 'daddr' : 'saddr'}`
-      const known = `${tuple} @${flowsOf(family)} ${server} @${bypassSet('packets', family)}`
-      return `${known} update @${flowsOf(family)} { ${tuple} } counter return comment "${BYPASS_PACKETS}"`
-    })
   return {
     sets: [
       ...bypassSetsOf(interceptions).flatMap(({ name, family }) => elementSet(name, family, prefixes)),
@@ -94,7 +87,7 @@ export function bypassRules(
         ]
       }),
     ],
-    count: { sent: counted('sent'), answered: counted('answered') },
+    count: (direction, protocols) => families.flatMap((family) => countLines(family, direction, protocols)),
   }
 }
 
@@ -104,9 +97,9 @@ export function countingChains(
   interceptions: readonly Interception[],
   { count }: BypassRules,
 ): string[] {
-  const lines = [`${markIs(rules, '!=', 0)} return`, ...count.sent, ...count.answered]
-  const isLocal = interceptions.some(({ path }) => path === 'local')
   const protocols = protocolsOf(interceptions)
+  const lines = [`${markIs(rules, '!=', 0)} return`, ...count('sent', protocols), ...count('answered', protocols)]
+  const isLocal = interceptions.some(({ path }) => path === 'local')
   const asked = protocols.length === 1 ? protocols[0] : `{ ${protocols.join(', ')} }`
   return [
     ...chain('bypassed', undefined, lines),
@@ -164,6 +157,23 @@ function elementSet(name: string, family: Family, prefixes: readonly Prefix[]): 
     '}',
     '',
   ]
+}
+
+/**
+ * Each packet that is sent keeps its flow in the set. Of TCP answers need not: they are acknowledged, so packets are sent as long as
+ * some come back. Another lookup of each packet is what the kernel's own way past us is slower by.
+ */
+function countLines(family: Family, direction: 'sent' | 'answered', protocols: readonly Protocol[]): string[] {
+  const tuple = flowTuple(family, direction)
+  const server = `${addressKeyword(family)} ${direction === 'sent' ? 'daddr' : 'saddr'}`
+  const known = `${tuple} @${flowsOf(family)} ${server} @${bypassSet('packets', family)}`
+  const keep = `update @${flowsOf(family)} { ${tuple} }`
+  const end = `counter return comment "${BYPASS_PACKETS}"`
+  if (direction === 'sent') return [`${known} ${keep} ${end}`]
+  return protocols.map((protocol) => {
+    const only = protocols.length === 1 ? '' : `meta l4proto ${protocol} `
+    return `${only}${known} ${protocol === 'tcp' ? '' : `${keep} `}${end}`
+  })
 }
 
 /** A flow of either protocol: of two with the same addresses and ports both are bypassed. */

@@ -131,7 +131,7 @@ table inet limpid {
 	chain bypassed {
 		meta mark & 0x30000000 != 0x0 return
 		ip saddr . th sport . ip daddr . th dport @bypass-flows4 ip daddr @bypassed4 update @bypass-flows4 { ip saddr . th sport . ip daddr . th dport } counter return comment "bypass packets"
-		ip daddr . th dport . ip saddr . th sport @bypass-flows4 ip saddr @bypassed4 update @bypass-flows4 { ip daddr . th dport . ip saddr . th sport } counter return comment "bypass packets"
+		ip daddr . th dport . ip saddr . th sport @bypass-flows4 ip saddr @bypassed4 counter return comment "bypass packets"
 	}
 
 	chain bypassed-forward {
