@@ -66,7 +66,7 @@ for (const workers of ['1', '2']) {
     assert.equal(await seen(), ADDRESSES[4].y, 'by the kernel')
     assert.match(
       await bypass('show'),
-      new RegExp(`^${PREFIX} {2}for (9m|10m).*, 1 connection, \\d+ packets, \\d+ B$`, 'm'),
+      new RegExp(`^${PREFIX} {2}for (9(\\.\\d)?m|10m).*, 1 connection, \\d+ packets, \\d+ B$`, 'm'),
     )
     const [told] = JSON.parse(await bypass('show', '--json')) as ToldBypass[]
     assert.deepEqual([told!.prefix, told!.configured, told!.connections], [PREFIX, false, 1])
