@@ -81,8 +81,8 @@ export const iptablesBackend: Backend = {
     const surplus = before.filter((found) => !scripts.some(({ program }) => program === found.program))
     try {
       await Promise.all([
-        ...scripts.map((script) => loadChains(asChains(script))),
-        ...surplus.map(({ program }) => removeChains(program, name)),
+        ...scripts.map((script) => loadChains(asChains(script), listingIn(before, script.program))),
+        ...surplus.map(({ program, listing }) => removeChains(program, name, listing)),
       ])
     } catch (error) {
       if (before.length === 0) await removeAll(name).catch(() => {}) // else each table is as it was, and goes on doing its work
@@ -123,7 +123,11 @@ function listingOf(found: readonly FoundChains[]): string {
 
 async function removeAll(name: string): Promise<void> {
   const found = (await listOurChains()).filter((chains) => chains.name === chainPrefix(name) || chains.name === name)
-  await Promise.all(found.map((chains) => removeChains(chains.program, chains.name)))
+  await Promise.all(found.map(({ program, name, listing }) => removeChains(program, name, listing)))
+}
+
+function listingIn(found: readonly FoundChains[], program: string): string {
+  return found.find((chains) => chains.program === program)?.listing ?? ''
 }
 
 function asChains(script: Script): Script & { program: ChainProgram } {

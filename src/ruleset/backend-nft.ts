@@ -8,6 +8,7 @@ import {
   isOwned,
   listOurTables,
   listTable,
+  listTables,
   listTableWithCounters,
   loadText,
   nftVersion,
@@ -27,7 +28,7 @@ export const nftBackend: Backend = {
   },
   version: nftVersion,
   list: async (rules) => {
-    const [main, guard] = await Promise.all([listTable(rules.nftTable), listTable(guardTable(rules))])
+    const [main, guard] = await listTables([rules.nftTable, guardTable(rules)])
     return { main, guard }
   },
   listWithCounters: async ({ name }) => (await listTableWithCounters(name)) ?? '',

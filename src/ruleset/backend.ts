@@ -9,6 +9,9 @@ import type { Script } from './script.ts'
 /** The two sets of rules: `main` brings packets to listeners; `guard` outlives it, and drops what that did not take. */
 export type Role = 'main' | 'guard'
 
+/** What there is of each role; undefined when nothing. */
+export type Listings = Readonly<Record<Role, string | undefined>>
+
 /** Rules of ours that are in the kernel, of whichever backend and under whatever name. */
 export interface FoundRules {
   readonly backend: BackendName
@@ -53,7 +56,7 @@ export interface Backend {
   /** With the version, listings of equal rules are equal. */
   version(): Promise<string>
   /** What there is of each role under this name; undefined when nothing. */
-  list(rules: RulesConfig): Promise<Readonly<Record<Role, string | undefined>>>
+  list(rules: RulesConfig): Promise<Listings>
   /** For people: with counters. */
   listWithCounters(found: FoundRules): Promise<string>
   /** All that are ours. None where the program is not there. */

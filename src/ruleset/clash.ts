@@ -4,6 +4,7 @@ import { BACKENDS } from './backend.ts'
 import { type FoundRule, listRoutes, listRules } from './ip-commands.ts'
 import type { Plan } from './plan.ts'
 import { hex, prioritiesOf } from './policy-routing.ts'
+import { PolicyRouting } from './rtnetlink.ts'
 
 const ALL_BITS = 0xffff_ffff
 
@@ -14,11 +15,9 @@ const ALL_BITS = 0xffff_ffff
 export async function refuseClashes(plan: Plan): Promise<void> {
   const { rules } = plan
   const backend = BACKENDS[plan.backend]
-  const [isMainTaken, isGuardTaken, routes, ipRules] = await Promise.all([
+  const [isMainTaken, isGuardTaken] = await Promise.all([
     backend.isForeign(rules, 'main'),
     backend.isForeign(rules, 'guard'),
-    listRoutes(rules.routeTable),
-    listRules(),
   ])
   for (const [role, isTaken] of [
     ['main', isMainTaken],
@@ -27,6 +26,8 @@ export async function refuseClashes(plan: Plan): Promise<void> {
     if (isTaken)
       throw clash(`an ${backend.label(rules, role)} of somebody else is there`, 'rules.nftTable', 'another name')
   }
+  if (!isRoutingInTheWay(rules)) return
+  const [routes, ipRules] = await Promise.all([listRoutes(rules.routeTable), listRules()]) // they say it in the operator's words
   const route = routes.find(({ ours }) => !ours)
   if (route !== undefined) {
     throw clash(
@@ -37,7 +38,7 @@ export async function refuseClashes(plan: Plan): Promise<void> {
   }
   for (const rule of ipRules.filter(({ ours }) => !ours)) {
     const shown = `ip -${rule.family} rule: ${rule.text}`
-    if (prioritiesOf(rules).includes(rule.priority)) {
+    if (isOurPriority(rule, rules)) {
       throw clash(
         `priority ${rule.priority} is taken by a rule of somebody else (${shown})`,
         'rules.rulePriority',
@@ -52,6 +53,17 @@ export async function refuseClashes(plan: Plan): Promise<void> {
       )
     }
   }
+}
+
+/** Whether an ip rule or route of somebody else is in the way: asked of the kernel, without a process. */
+function isRoutingInTheWay(rules: RulesConfig): boolean {
+  using kernel = new PolicyRouting()
+  if (kernel.hasForeignRoutes(rules.routeTable)) return true
+  return kernel.foreignRules().some((rule) => isOurPriority(rule, rules) || usesOurBits(rule, rules))
+}
+
+function isOurPriority({ priority }: Pick<FoundRule, 'priority'>, rules: RulesConfig): boolean {
+  return prioritiesOf(rules).includes(priority)
 }
 
 /**

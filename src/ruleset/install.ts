@@ -1,18 +1,20 @@
 import { existsSync, writeFileSync } from 'node:fs'
 import { LimpidError } from '../errors.ts'
 import { requireCapabilities } from '../sys/capability.ts'
+import { errnoName, SyscallError } from '../sys/errno.ts'
 import { readSysctl, sysctlPath } from '../sys/host.ts'
 import { BACKENDS, type Backend, type OwnedRules } from './backend.ts'
 import { refuseClashes } from './clash.ts'
-import { addRoute, addRule, deleteOurRoutes, deleteOurRules, familySwitch, isLoopbackUp } from './ip-commands.ts'
+import { familySwitch } from './ip-commands.ts'
 import { JournalFile, journalOf, type Owner } from './journal.ts'
 import { guardTable } from './nft.ts'
 import { loadText } from './nft-commands.ts'
 import { isEmptyPlan, type Plan } from './plan.ts'
 import { ipRuleArgs, routeArgs } from './policy-routing.ts'
 import { isSamePlan, type Restoration, repairRuleset, restoreRouting, restoreTables } from './repair.ts'
+import { PolicyRouting } from './rtnetlink.ts'
 import { type RulesetState, readState } from './state.ts'
-import { removeRuleset, restoreSysctls, sweep } from './sweep.ts'
+import { removeOurIpRules, removeOurRoutes, removeRuleset, restoreSysctls, sweepFound } from './sweep.ts'
 import { neededSysctls, type SysctlChange } from './sysctls.ts'
 import { type Difference, describeDifference, verifyRuleset } from './verify.ts'
 
@@ -61,7 +63,7 @@ interface Step {
 export async function installRuleset(plan: Plan, options: InstallOptions): Promise<InstalledRuleset> {
   if (isEmptyPlan(plan)) return nothingToInstall()
   requireCapabilities(['CAP_NET_ADMIN'], 'install rules')
-  if (!(await isLoopbackUp())) {
+  if (!withRouting((kernel) => kernel.isLoopbackUp())) {
     throw new LimpidError('LIMPID_RULES_FAILED', 'cannot install the rules: the interface lo is down', {
       cure: 'ip link set lo up',
     })
@@ -70,11 +72,12 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
   const { canOwn, notices: lacking } = await backend.probe(plan)
   const { rules } = plan
   const notices = [...plan.notes]
-  await sweep(rules, {
+  let before = await readState()
+  const swept = await sweepFound(before, rules, {
     keepGuard: plan.guard.length > 0 ? plan.backend : undefined,
     onWarning: (line) => notices.push(line),
   })
-  const before = await readState()
+  if (swept.length > 0) before = await readState()
   if (before.persistent) return await alreadyInstalled(plan, before, options.owner)
   await refuseClashes(plan)
   refuseMissingCgroups(plan)
@@ -86,6 +89,7 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
   // 'persistent' only when all is done: an install that was killed half-way is to be swept
   const journal = journalOf('process', rules, sysctls)
   let ownedRules: OwnedRules | undefined
+  let listing: string | undefined
   const startOwner = async () => {
     await ownedRules?.close() // of rules that were changed behind its back
     ownedRules = await backend.own(plan, (error) => options.onLost?.(error))
@@ -96,13 +100,13 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
     ...(guard === undefined ? [] : [guard]),
     ...plan.routes.map((route) => ({
       name: `ip ${familySwitch(route.family)} route add ${routeArgs(route).join(' ')}`,
-      apply: () => addRoute(route),
-      undo: () => deleteOurRoutes(),
+      apply: async () => withRouting((kernel) => kernel.addRoute(route)),
+      undo: async () => removeOurRoutes(),
     })),
     ...plan.ipRules.map((rule) => ({
       name: `ip ${familySwitch(rule.family)} rule add ${ipRuleArgs(rule).join(' ')}`,
-      apply: () => addRule(rule),
-      undo: () => deleteOurRules(),
+      apply: async () => withRouting((kernel) => kernel.addRule(rule)),
+      undo: async () => removeOurIpRules(),
     })),
     ...sysctls.map((change) => ({
       name: `sysctl ${change.key}=${change.value}`,
@@ -125,6 +129,7 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
       apply: async () => {
         const [programVersion, found] = await Promise.all([backend.version(), backend.list(rules)])
         const { main: tableListing, guard: guardListing } = found
+        listing = tableListing
         if (tableListing === undefined) throw new Error(`there is no ${backend.label(rules, 'main')}`)
         const { cleaner } = ownedRules ?? {}
         file.write({
@@ -135,8 +140,7 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
           tableListing,
           guardListing: guardListing ?? '',
         })
-        const differences = await verifyRuleset(plan)
-        const [first] = differences
+        const [first] = await verifyRuleset(plan, found)
         if (first !== undefined) throw new Error(describeDifference(first))
       },
       undo: async () => {},
@@ -146,7 +150,7 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
   await applyAll(steps, before.found.some(({ role }) => role === 'guard') ? guard : undefined)
   let removing: Promise<void> | undefined
   return {
-    summary: `ruleset installed (${await describeRules(plan)})`,
+    summary: `ruleset installed (${describeRules(plan, listing)})`,
     already: false,
     notices,
     verify: () => verifyRuleset(plan),
@@ -158,6 +162,11 @@ export async function installRuleset(plan: Plan, options: InstallOptions): Promi
       return removing
     },
   }
+}
+
+function withRouting<T>(work: (kernel: PolicyRouting) => T): T {
+  using kernel = new PolicyRouting()
+  return work(kernel)
 }
 
 /** The plan may have been made while the values of a killed run were still there. */
@@ -218,7 +227,9 @@ async function applyAll(steps: readonly Step[], kept: Step | undefined): Promise
       )
       const cure = error instanceof LimpidError ? error.cure : undefined
       const { message } = error as Error
-      const why = message.startsWith(`${step.name}: `) ? message : `${step.name}: ${message}` // ip's say it themselves
+      const isNamed = error instanceof SyscallError && message.includes(step.name)
+      const words = isNamed ? errnoName(error.errno) : message
+      const why = `${step.name}: ${words}`
       const what = `cannot install the rules: ${why} (${undone})`
       throw new LimpidError('LIMPID_RULES_FAILED', what, { cause: error, cure })
     }
@@ -247,8 +258,9 @@ async function alreadyInstalled(plan: Plan, before: RulesetState, owner: Owner):
     await refuseClashes(plan)
     await repairRuleset(plan, before)
   }
+  const { main } = await BACKENDS[plan.backend].list(plan.rules)
   return {
-    summary: `ruleset ${differences.length > 0 ? 'repaired' : 'already installed'} (${await describeRules(plan)})`,
+    summary: `ruleset ${differences.length > 0 ? 'repaired' : 'already installed'} (${describeRules(plan, main)})`,
     already: true,
     notices: [...plan.notes, ...differences.map((difference) => `repaired: ${describeDifference(difference)}`)],
     verify: () => verifyRuleset(plan),
@@ -283,8 +295,7 @@ function nothingToInstall(): InstalledRuleset {
   }
 }
 
-async function describeRules({ backend: name, rules }: Plan): Promise<string> {
+function describeRules({ backend: name, rules }: Plan, listing: string | undefined): string {
   const backend = BACKENDS[name]
-  const { main: listing } = await backend.list(rules)
   return `${backend.label(rules, 'main')}, ${backend.countRules(listing ?? '')} rules`
 }

@@ -1,7 +1,7 @@
 import { LimpidError } from '../errors.ts'
 import type { Family } from '../net/address.ts'
-import { firstLine, mustRun, run } from '../sys/program.ts'
-import { type IpRule, ipRuleArgs, type LocalRoute, OUR_PROTOCOL, routeArgs } from './policy-routing.ts'
+import { firstLine, run } from '../sys/program.ts'
+import { OUR_PROTOCOL } from './policy-routing.ts'
 
 /** An ip rule as the kernel has it, of whoever made it. */
 export interface FoundRule {
@@ -27,14 +27,6 @@ const FAMILIES: readonly Family[] = [4, 6]
 
 export function familySwitch(family: Family): '-4' | '-6' {
   return family === 4 ? '-4' : '-6'
-}
-
-export async function addRule(rule: IpRule): Promise<void> {
-  await mustRun('ip', [familySwitch(rule.family), 'rule', 'add', ...ipRuleArgs(rule)])
-}
-
-export async function addRoute(route: LocalRoute): Promise<void> {
-  await mustRun('ip', [familySwitch(route.family), 'route', 'add', ...routeArgs(route)])
 }
 
 /** All ip rules of both families, in the kernel's order. */
@@ -70,48 +62,6 @@ export async function listRoutes(table: number): Promise<FoundRoute[]> {
     }),
   )
   return lists.flat()
-}
-
-/** Our routes, in whatever route table: of our protocol number and as we make them. */
-export async function listOurRoutes(): Promise<LocalRoute[]> {
-  const lists = await Promise.all(
-    FAMILIES.map(async (family) => {
-      // the kernel picks them out: a router may have a million others
-      const found = await readJson(family, ['route', 'show', 'table', 'all', 'proto', `${OUR_PROTOCOL}`])
-      return found
-        .filter(({ type, dst, dev }) => type === RTN_LOCAL && dst === 'default' && dev === 'lo')
-        .map(({ table }) => ({ family, table: Number(table) }))
-    }),
-  )
-  return lists.flat()
-}
-
-/** Removes all ip rules with our protocol number, and no others. Says how many. */
-export async function deleteOurRules(): Promise<number> {
-  const ours = (await listRules()).filter((rule) => rule.ours)
-  for (const rule of ours) await deleteRule(rule)
-  return ours.length
-}
-
-export async function deleteRule({ family, text }: Pick<FoundRule, 'family' | 'text'>): Promise<void> {
-  await mustRun('ip', [familySwitch(family), 'rule', 'del', ...text.split(' ')])
-}
-
-/** Removes our routes from whatever route table, and no others. Returns them. */
-export async function deleteOurRoutes(): Promise<LocalRoute[]> {
-  const ours = await listOurRoutes()
-  for (const route of ours) await deleteRoute(route)
-  return ours
-}
-
-export async function deleteRoute(route: LocalRoute): Promise<void> {
-  await mustRun('ip', [familySwitch(route.family), 'route', 'del', ...routeArgs(route)])
-}
-
-/** Whether lo is up: routes to it cannot be made while it is down. */
-export async function isLoopbackUp(): Promise<boolean> {
-  const [found] = JSON.parse(await mustRun('ip', ['-j', 'link', 'show', 'dev', 'lo'])) as { flags: string[] }[]
-  return found?.flags.includes('UP') ?? false
 }
 
 type JsonRecord = Readonly<Record<string, unknown>>

@@ -1,5 +1,6 @@
 import { LimpidError } from '../errors.ts'
 import { firstLine, run } from '../sys/program.ts'
+import { versionOf } from '../sys/program-version.ts'
 import { CHAIN_COMMENT, type ChainProgram } from './iptables-text.ts'
 import type { Script } from './script.ts'
 
@@ -31,10 +32,14 @@ interface SavedTable {
 /**
  * Loads a script, in place of what there is under its name: in each table at once. What is too long for one message to the
  * kernel is loaded in pieces, and goes into effect with the last one.
+ * @param before the listing of what is there, where it was just read; '' for nothing.
  * @throws LimpidError LIMPID_PROGRAM
  */
-export async function loadChains({ program, name, text }: Script & { program: ChainProgram }): Promise<void> {
-  const old = await saved(program, name)
+export async function loadChains(
+  { program, name, text }: Script & { program: ChainProgram },
+  before?: string,
+): Promise<void> {
+  const old = before === undefined ? await saved(program, name) : parseSaved(before, name)
   try {
     await restore(program, replacingChains(program, old, text))
   } catch (error) {
@@ -57,9 +62,9 @@ function pieces(text: string): string[] {
   })
 }
 
-/** Removes our chains of that name, and the jumps to them; nothing happens when there are none. */
-export async function removeChains(program: ChainProgram, name: string): Promise<void> {
-  const tables = await saved(program, name)
+/** Removes our chains of that name, and the jumps to them; nothing happens when there are none. `before`: as loadChains(). */
+export async function removeChains(program: ChainProgram, name: string, before?: string): Promise<void> {
+  const tables = before === undefined ? await saved(program, name) : parseSaved(before, name)
   if (tables.length > 0) await restore(program, replacingChains(program, tables, ''))
 }
 
@@ -113,12 +118,10 @@ export async function checkRules(program: ChainProgram, probes: readonly ProbeRu
     isEbtables ? `:${chain} RETURN` : `:${chain} - [0:0]`,
     ...probes.filter((probe) => probe.table === table).map(({ rule }) => `-A ${chain} ${rule}`),
   ])
+  const unload = textOf(() => [`-F ${chain}`, `-X ${chain}`])
   try {
-    await restore(program, load)
-    await restore(
-      program,
-      textOf(() => [`-F ${chain}`, `-X ${chain}`]),
-    )
+    // each COMMIT is a transaction of its own, so that the kernel is asked for the rules before they go
+    for (const text of isEbtables ? [load, unload] : [`${load}${unload}`]) await restore(program, text)
   } catch (error) {
     await removeChains(program, 'limpid-probe').catch(() => {}) // of several tables, some were loaded
     return (error as Error).message
@@ -128,8 +131,7 @@ export async function checkRules(program: ChainProgram, probes: readonly ProbeRu
 
 /** `iptables v1.8.9 (nf_tables)`. */
 export async function chainsVersion(program: ChainProgram): Promise<string> {
-  const { stdout } = await run(program.replace('-restore', ''), ['--version'])
-  return stdout.trim()
+  return await versionOf(program.replace('-restore', ''))
 }
 
 /** One text that takes away what was saved and brings a script's: each table changes from one to the other at once. */

@@ -1,7 +1,9 @@
 import { LimpidError } from '../errors.ts'
 import { firstLine, mustRun, run } from '../sys/program.ts'
+import { versionOf } from '../sys/program-version.ts'
 import { tableDigest } from './nft.ts'
 import { isBypassSet } from './nft-bypass.ts'
+import { type TableName, tableNames } from './nft-names.ts'
 
 const TABLE_FAMILIES = ['inet', 'bridge'] as const
 const NFT_TIMEOUT_MS = 20_000 // 10 000 prefixes load in a tenth of a second
@@ -11,23 +13,28 @@ const NFT_TIMEOUT_MS = 20_000 // 10 000 prefixes load in a tenth of a second
  * there is none. The elements of its other named sets follow, in the order of their names.
  */
 export async function listTable(name: string): Promise<string | undefined> {
-  const listings = await Promise.all(TABLE_FAMILIES.map((family) => listFamilyTable(family, name)))
-  const found = listings.filter((listing) => listing !== undefined)
-  return found.length === 0 ? undefined : found.join('')
+  return (await listTables([name]))[0]
 }
 
-async function listFamilyTable(family: string, name: string): Promise<string | undefined> {
-  const table = await list(['-s', '-t', 'list', 'table', family, name])
-  if (table === undefined) return undefined
-  const sets = await Promise.all(staticSets(table).map((set) => list(['-s', 'list', 'set', family, name, set])))
-  return [table, ...sets.map((set) => set ?? '')].join('')
+/** The same of several, in the order of the names. */
+export async function listTables(names: readonly string[]): Promise<(string | undefined)[]> {
+  const tables = await listEach(['-s', '-t'], await named(names))
+  const sets = tables.flatMap(({ table, text }) => staticSets(text).map((set) => ({ ...table, set })))
+  const elements = await listEach(['-s'], sets)
+  return names.map((name) => {
+    const found = tables.filter(({ table }) => table.name === name)
+    const texts = found.flatMap(({ table, text }) => [
+      text,
+      ...elements.filter(({ table: { family, name } }) => family === table.family && name === table.name).map(textOf),
+    ])
+    return texts.length === 0 ? undefined : texts.join('')
+  })
 }
 
 /** For people: with counters, without the elements of named sets. */
 export async function listTableWithCounters(name: string): Promise<string | undefined> {
-  const listings = await Promise.all(TABLE_FAMILIES.map((family) => list(['-t', 'list', 'table', family, name])))
-  const found = listings.filter((listing) => listing !== undefined)
-  return found.length === 0 ? undefined : found.join('')
+  const listings = await listEach(['-t'], await named([name]))
+  return listings.length === 0 ? undefined : listings.map(textOf).join('')
 }
 
 /** An inet table of ours, whatever its name: its listing has no counters and no elements of named sets. */
@@ -38,25 +45,69 @@ export interface FoundTable {
 
 /** All tables that have our comment; an inet and a bridge table of one name are one. */
 export async function listOurTables(): Promise<FoundTable[]> {
-  const rulesets = await Promise.all(TABLE_FAMILIES.map((family) => list(['-s', '-t', 'list', 'ruleset', family])))
+  const families = new Set((await named()).map(({ family }) => family))
   const listings = new Map<string, string>()
-  for (const [listing, name] of rulesets.join('').matchAll(/^table (?:inet|bridge) (\S+) \{.*\n[\s\S]*?^\}$/gm)) {
-    if (isOurs(listing)) listings.set(name!, `${listings.get(name!) ?? ''}${listing}\n`)
+  if (families.size === 0) return []
+  // all at once, since not every name that a table of others may have is one that nft can be asked for
+  const answer = await mustRun('nft', ['-s', '-t', '-f', '-'], {
+    input: [...families].map((family) => `list ruleset ${family}\n`).join(''),
+    timeoutMs: NFT_TIMEOUT_MS,
+  })
+  for (const [listing, name] of answer.matchAll(/^table (?:inet|bridge) (\S+) \{.*\n[\s\S]*?^\}\n/gm)) {
+    if (isOurs(listing)) listings.set(name!, `${listings.get(name!) ?? ''}${listing}`)
   }
   return [...listings].map(([name, listing]) => ({ name, listing }))
+}
+
+/** The inet and bridge tables that there are, of those names or of any; inet ones first. */
+async function named(names?: readonly string[]): Promise<TableName[]> {
+  const found = await tableNames()
+  return TABLE_FAMILIES.flatMap((wanted) =>
+    found.filter(({ family, name }) => family === wanted && (names?.includes(name) ?? true)),
+  )
+}
+
+/** A table, or one set of it. */
+interface Listed extends TableName {
+  readonly set?: string
+}
+
+interface Listing {
+  readonly table: Listed
+  readonly text: string
+}
+
+/** What one nft says about all of them, in that order; what has gone meanwhile is left out. */
+async function listEach(options: readonly string[], wanted: readonly Listed[]): Promise<Listing[]> {
+  if (wanted.length === 0) return []
+  const commands = wanted.map(listCommand)
+  const { code, stdout, stderr } = await run('nft', [...options, '-f', '-'], {
+    input: commands.map((command) => `${command}\n`).join(''),
+    timeoutMs: NFT_TIMEOUT_MS,
+  })
+  if (code === 0) {
+    const texts = stdout.match(/^table \S+ \S+ \{.*\n[\s\S]*?^\}\n/gm) ?? []
+    if (texts.length === wanted.length) return wanted.map((table, i) => ({ table, text: texts[i]! }))
+    throw nftError([...options, commands.join('; ')].join(' '), `${texts.length} tables in the answer`)
+  }
+  if (!stderr.includes('No such file or directory')) throw nftError([...options, commands[0]].join(' '), stderr)
+  if (wanted.length === 1) return []
+  const each = await Promise.all(wanted.map((one) => listEach(options, [one])))
+  return each.flat()
+}
+
+function listCommand({ family, name, set }: Listed): string {
+  return set === undefined ? `list table ${family} ${name}` : `list set ${family} ${name} ${set}`
+}
+
+function textOf({ text }: Listing): string {
+  return text
 }
 
 /** The named sets of a listing that do not fill themselves, and whose elements do not come and go. */
 function staticSets(listing: string): string[] {
   const sets = [...listing.matchAll(/^\tset (\S+) \{\n([\s\S]*?)^\t\}/gm)]
   return sets.filter(([, name, body]) => !/\bdynamic\b/.test(body!) && !isBypassSet(name!)).map(([, name]) => name!)
-}
-
-async function list(args: readonly string[]): Promise<string | undefined> {
-  const { code, stdout, stderr } = await run('nft', args, { timeoutMs: NFT_TIMEOUT_MS })
-  if (code === 0) return stdout
-  if (stderr.includes('No such file or directory')) return undefined
-  throw nftError(args.join(' '), stderr)
 }
 
 /** Loads a text as one transaction: all of it or nothing. */
@@ -67,7 +118,7 @@ export async function loadText(text: string): Promise<void> {
 
 /** Removes an inet table and the bridge table of that name; no error when they are gone already. */
 export async function deleteTable(name: string): Promise<void> {
-  for (const family of TABLE_FAMILIES) {
+  for (const { family } of await named([name])) {
     const { code, stderr } = await run('nft', ['delete', 'table', family, name])
     if (code === 0 || stderr.includes('No such file or directory')) continue
     throw nftError(`delete table ${family} ${name}`, stderr)
@@ -81,7 +132,7 @@ export async function checkText(text: string): Promise<string | undefined> {
 }
 
 export async function nftVersion(): Promise<string> {
-  return (await mustRun('nft', ['--version'])).trim()
+  return await versionOf('nft')
 }
 
 /** Whether a listing is that of a table of ours. */

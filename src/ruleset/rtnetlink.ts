@@ -1,19 +1,23 @@
 import type { Family } from '../net/address.ts'
+import { littleEndian } from '../sys/byte-order.ts'
 import { ENOENT, SyscallError } from '../sys/errno.ts'
 import { NETLINK_ROUTE, NetlinkSocket } from '../sys/netlink.ts'
 import {
+  attributeOf,
   attributesIn,
   encodeBody,
   encodeByte,
   encodeText,
   encodeU32,
+  type NetlinkMessage,
   readText,
   readU32,
 } from '../sys/netlink-message.ts'
 import { AF_INET, AF_INET6, domainOf } from '../sys/sockaddr.ts'
 import { hex, type IpRule, ipRuleArgs, type LocalRoute, OUR_PROTOCOL, routeArgs } from './policy-routing.ts'
 
-// linux/rtnetlink.h, linux/fib_rules.h
+// linux/rtnetlink.h, linux/fib_rules.h, linux/if.h
+const RTM_GETLINK = 18
 const RTM_NEWROUTE = 24
 const RTM_DELROUTE = 25
 const RTM_GETROUTE = 26
@@ -21,6 +25,11 @@ const RTM_NEWRULE = 32
 const RTM_DELRULE = 33
 const RTM_GETRULE = 34
 const NEW = 0x200 | 0x400 // NLM_F_EXCL | NLM_F_CREATE
+
+const LINK_BYTES = 16 // struct ifinfomsg
+const LINK_INDEX_AT = 4
+const LINK_FLAGS_AT = 8
+const IFF_UP = 0x1
 
 const RULE_BYTES = 12 // struct fib_rule_hdr
 const RULE_ACTION_AT = 7
@@ -37,6 +46,7 @@ const FRA_FWMASK = 16
 const FRA_PROTOCOL = 21
 
 const ROUTE_BYTES = 12 // struct rtmsg
+const ROUTE_TABLE_AT = 4
 const ROUTE_PROTOCOL_AT = 5
 const ROUTE_TYPE_AT = 7
 const RTN_LOCAL = 2
@@ -44,6 +54,7 @@ const RT_SCOPE_HOST = 254
 const RTA_DST = 1
 const RTA_OIF = 4
 const RTA_TABLE = 15
+const DOMAINS = [AF_INET, AF_INET6]
 const LOOPBACK_INDEX = 1 // in every network namespace (drivers/net/loopback.c)
 
 /** An ip rule or route with our protocol number, as the kernel has it. */
@@ -55,6 +66,19 @@ export interface KernelEntry {
   readonly body: Uint8Array
 }
 
+/** A route of ours; `isPlanned`: of the kind that we make, in whatever route table. */
+export interface KernelRoute extends KernelEntry {
+  readonly table: number
+  readonly isPlanned: boolean
+}
+
+/** What decides whether an ip rule of somebody else is in the way of ours. */
+export interface ForeignRule {
+  readonly priority: number
+  readonly mark: number | undefined
+  readonly mask: number | undefined
+}
+
 /**
  * The ip rules and routes of this network namespace, by netlink: a tenth of a millisecond where starting `ip` takes some
  * ten, and no process where there is no memory for one.
@@ -64,25 +88,36 @@ export class PolicyRouting implements Disposable {
 
   /** Our rules of both families, in the kernel's order. */
   rules(): KernelEntry[] {
-    return [AF_INET, AF_INET6].flatMap((domain) => {
-      const found = this.#socket.dump(RTM_GETRULE, headerOf(domain, RULE_BYTES), 'ip rules')
-      // a kernel without that family answers with what it has
-      return found
-        .filter(({ body }) => body[0] === domain)
-        .flatMap(({ body }) => ruleEntry(familyOfDomain(domain), body))
+    return DOMAINS.flatMap((domain) =>
+      this.#dumpRules(domain).flatMap(({ body }) => ruleEntry(familyOfDomain(domain), body)),
+    )
+  }
+
+  /** Those of others, both families. */
+  foreignRules(): ForeignRule[] {
+    return DOMAINS.flatMap((domain) => this.#dumpRules(domain).flatMap(({ body }) => foreignRule(body)))
+  }
+
+  /** Our routes in a route table, or in all of them, both families. */
+  routes(table?: number): KernelRoute[] {
+    return DOMAINS.flatMap((domain) => {
+      const found = this.#dumpRoutes(domain, { table, protocol: OUR_PROTOCOL })
+      return found.flatMap(({ body }) => routeEntry(familyOfDomain(domain), table, body))
     })
   }
 
-  /** Our routes in a route table, both families. */
-  routes(table: number): KernelEntry[] {
-    return [AF_INET, AF_INET6].flatMap((domain) => {
-      const header = headerOf(domain, ROUTE_BYTES)
-      header[ROUTE_PROTOCOL_AT] = OUR_PROTOCOL // the kernel picks them out: a router may have a million others
-      const found = this.#dumpRoutes(encodeBody(header, [encodeU32(RTA_TABLE, table)]))
-      return found
-        .filter(({ body }) => body[0] === domain)
-        .flatMap(({ body }) => routeEntry(familyOfDomain(domain), table, body))
-    })
+  /** Whether a route table has a route of somebody else, of either family. */
+  hasForeignRoutes(table: number): boolean {
+    const found = DOMAINS.flatMap((domain) => this.#dumpRoutes(domain, { table, protocol: 0 }))
+    return found.some(({ body }) => tableOf(body) === table && body[ROUTE_PROTOCOL_AT] !== OUR_PROTOCOL)
+  }
+
+  /** Whether lo is up: routes to it cannot be made while it is down. */
+  isLoopbackUp(): boolean {
+    const header = new Uint8Array(LINK_BYTES)
+    header[LINK_INDEX_AT + (littleEndian ? 0 : 3)] = LOOPBACK_INDEX
+    const link = this.#socket.ask(RTM_GETLINK, header, 'ip link show dev lo')
+    return link !== undefined && (readU32(link.body, LINK_FLAGS_AT) & IFF_UP) !== 0
   }
 
   /** @throws SyscallError, also EEXIST. */
@@ -112,9 +147,19 @@ export class PolicyRouting implements Disposable {
     this.#socket[Symbol.dispose]()
   }
 
-  #dumpRoutes(body: Uint8Array) {
+  /** A kernel without that family answers with what it has. */
+  #dumpRules(domain: number): NetlinkMessage[] {
+    const found = this.#socket.dump(RTM_GETRULE, headerOf(domain, RULE_BYTES), 'ip rules')
+    return found.filter(({ body }) => body[0] === domain)
+  }
+
+  /** The kernel picks them out: a router may have a million others. `protocol` 0: of any. */
+  #dumpRoutes(domain: number, wanted: { readonly table: number | undefined; readonly protocol: number }) {
+    const header = headerOf(domain, ROUTE_BYTES)
+    header[ROUTE_PROTOCOL_AT] = wanted.protocol
+    const body = encodeBody(header, wanted.table === undefined ? [] : [encodeU32(RTA_TABLE, wanted.table)])
     try {
-      return this.#socket.dump(RTM_GETROUTE, body, 'ip routes')
+      return this.#socket.dump(RTM_GETROUTE, body, 'ip routes').filter((found) => found.body[0] === domain)
     } catch (error) {
       if (error instanceof SyscallError && error.errno === ENOENT) return [] // no such route table
       throw error
@@ -190,17 +235,34 @@ function encodeRoute({ family, table }: LocalRoute): Uint8Array {
   return encodeBody(header, [encodeU32(RTA_TABLE, table), encodeU32(RTA_OIF, LOOPBACK_INDEX)])
 }
 
+/** Empty for a rule of ours. */
+function foreignRule(body: Uint8Array): ForeignRule[] {
+  const attribute = (wanted: number) => attributeOf(body, RULE_BYTES, wanted)
+  if (attribute(FRA_PROTOCOL)?.[0] === OUR_PROTOCOL) return []
+  const [priority, mark, mask] = [FRA_PRIORITY, FRA_FWMARK, FRA_FWMASK].map((wanted) => {
+    const value = attribute(wanted)
+    return value === undefined ? undefined : readU32(value, 0)
+  })
+  // the rule at priority 0 has no attribute for it; without a mark the kernel sends neither
+  return [{ priority: priority ?? 0, mark, mask: mark === undefined ? undefined : (mask ?? 0xffff_ffff) }]
+}
+
 /** Empty for a route of somebody else or of another route table (a kernel before 4.20 sends them all). */
-function routeEntry(family: Family, wantedTable: number, body: Uint8Array): KernelEntry[] {
-  let [table, oif]: (number | undefined)[] = [body[4], undefined]
+function routeEntry(family: Family, wantedTable: number | undefined, body: Uint8Array): KernelRoute[] {
+  const table = tableOf(body)
+  let oif: number | undefined
   let isDefault = body[1] === 0
   for (const [type, value] of attributesIn(body, ROUTE_BYTES)) {
-    if (type === RTA_TABLE) table = readU32(value, 0)
-    else if (type === RTA_OIF) oif = readU32(value, 0)
+    if (type === RTA_OIF) oif = readU32(value, 0)
     else if (type === RTA_DST) isDefault = false
   }
-  if (table !== wantedTable || body[ROUTE_PROTOCOL_AT] !== OUR_PROTOCOL) return []
-  const planned = isDefault && body[ROUTE_TYPE_AT] === RTN_LOCAL && oif === LOOPBACK_INDEX
+  if (table !== (wantedTable ?? table) || body[ROUTE_PROTOCOL_AT] !== OUR_PROTOCOL) return []
+  const isPlanned = isDefault && body[ROUTE_TYPE_AT] === RTN_LOCAL && oif === LOOPBACK_INDEX
   const text = routeArgs({ family, table }).join(' ')
-  return [{ family, text: planned ? text : `${text}, but of another kind`, body }]
+  return [{ family, table, isPlanned, text: isPlanned ? text : `${text}, but of another kind`, body }]
+}
+
+function tableOf(body: Uint8Array): number {
+  const table = attributeOf(body, ROUTE_BYTES, RTA_TABLE)
+  return table === undefined ? body[ROUTE_TABLE_AT]! : readU32(table, 0)
 }

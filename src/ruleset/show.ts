@@ -1,7 +1,7 @@
 import type { RulesConfig } from '../config/types.ts'
 import { BACKENDS } from './backend.ts'
-import { listOurRoutes, listRules } from './ip-commands.ts'
-import { routeArgs } from './policy-routing.ts'
+import { listRules } from './ip-commands.ts'
+import { PolicyRouting } from './rtnetlink.ts'
 import { readState } from './state.ts'
 import type { SysctlChange } from './sysctls.ts'
 
@@ -26,17 +26,14 @@ export async function showRules(_names?: RulesConfig): Promise<InstalledRules> {
     const listings = await Promise.all(found.map((rules) => BACKENDS[rules.backend].listWithCounters(rules)))
     return listings.length > 0 ? listings.join('') : undefined
   }
-  const [nftTable, guard, ipRules, routes] = await Promise.all([
-    listed(false),
-    listed(true),
-    listRules(),
-    listOurRoutes(),
-  ])
+  using kernel = new PolicyRouting()
+  const [nftTable, guard, ipRules] = await Promise.all([listed(false), listed(true), listRules()])
+  const routes = kernel.routes().filter(({ isPlanned }) => isPlanned)
   const shown = {
     nftTable,
     guardTable: guard,
     ipRules: ipRules.filter(({ ours }) => ours).map(({ family, text }) => `-${family} ${text}`),
-    routes: routes.map((route) => `-${route.family} ${routeArgs(route).join(' ')}`),
+    routes: routes.map(({ family, text }) => `-${family} ${text}`),
     sysctls: state.journal?.sysctls ?? [],
   }
   const anything = Object.values(shown).some((part) => part !== undefined && part.length > 0)

@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs'
 import { LimpidError } from '../errors.ts'
 import { type FoundRules, listOurRules } from './backend.ts'
 import { isCleanerAlive } from './cleaner.ts'
-import { listOurRoutes, listRules } from './ip-commands.ts'
 import { isWriterAlive, type Journal, JournalFile } from './journal.ts'
+import { PolicyRouting } from './rtnetlink.ts'
 
 const NETLINK_NETFILTER = 12 // include/uapi/linux/netlink.h
 const DYING_MS = 2_000 // a killed process's nft notices within milliseconds; a loaded machine may need longer
@@ -40,17 +40,18 @@ export async function readState(): Promise<RulesetState> {
       journal,
       found,
       holder: alive ? journal.pid : owned ? (nftHolder() ?? 0) : undefined,
-      persistent: await isPersistent(journal, found, owned),
+      persistent: isPersistent(journal, found, owned),
     }
   }
 }
 
-async function isPersistent(journal: Journal | undefined, found: readonly FoundRules[], owned: boolean) {
+function isPersistent(journal: Journal | undefined, found: readonly FoundRules[], owned: boolean) {
   // the record is lost: a table that belongs to no process was to stay; a guard always outlives its process
   if (journal === undefined) return !owned && found.some(({ role }) => role === 'main')
   if (journal.owner !== 'persistent') return false
-  if (found.length > 0 || (await listOurRoutes()).length > 0) return true
-  return (await listRules()).some(({ ours }) => ours)
+  if (found.length > 0) return true
+  using kernel = new PolicyRouting()
+  return kernel.routes().some(({ isPlanned }) => isPlanned) || kernel.rules().length > 0
 }
 
 /**

@@ -3,9 +3,9 @@ import type { RulesConfig } from '../config/types.ts'
 import { requireCapabilities } from '../sys/capability.ts'
 import { readSysctl, sysctlPath } from '../sys/host.ts'
 import { BACKENDS, type FoundRules } from './backend.ts'
-import { deleteOurRoutes, deleteOurRules } from './ip-commands.ts'
 import { type JournalFile, journalOf } from './journal.ts'
 import type { BackendName } from './plan.ts'
+import { type KernelRoute, PolicyRouting } from './rtnetlink.ts'
 import { type RulesetState, readState, refuseWhenHeld } from './state.ts'
 import type { SysctlChange } from './sysctls.ts'
 
@@ -23,7 +23,15 @@ export interface SweepOptions {
  * @throws LimpidError LIMPID_RULES_HELD when they belong to a process that still runs.
  */
 export async function sweep(rules: RulesConfig, options: SweepOptions = {}): Promise<string[]> {
-  const state = await readState()
+  return await sweepFound(await readState(), rules, options)
+}
+
+/** As sweep(), of what has been read. */
+export async function sweepFound(
+  state: RulesetState,
+  rules: RulesConfig,
+  options: SweepOptions = {},
+): Promise<string[]> {
   refuseWhenHeld(state, 'install')
   return state.persistent ? [] : await undo(state, rules, options)
 }
@@ -58,9 +66,9 @@ async function undo(state: RulesetState, current: RulesConfig, options: SweepOpt
     removed.push(label)
   }
   for (const found of state.found) if (found.role === 'main') await remove(found)
-  const ipRules = await deleteOurRules()
+  const ipRules = removeOurIpRules()
   if (ipRules > 0) removed.push(`${ipRules} ip rules`)
-  const routes = await deleteOurRoutes()
+  const routes = removeOurRoutes()
   for (const table of new Set(routes.map((route) => route.table))) {
     removed.push(`${routes.filter((route) => route.table === table).length} routes in route table ${table}`)
   }
@@ -69,6 +77,22 @@ async function undo(state: RulesetState, current: RulesConfig, options: SweepOpt
   for (const found of state.found) if (found.role === 'guard' && found.label !== kept) await remove(found)
   removeFile(state.file, options)
   return removed
+}
+
+/** Removes all ip rules with our protocol number, and no others. Says how many. @throws SyscallError */
+export function removeOurIpRules(): number {
+  using kernel = new PolicyRouting()
+  const ours = kernel.rules()
+  for (const rule of ours) kernel.deleteRule(rule)
+  return ours.length
+}
+
+/** Removes our routes from whatever route table, and no others. Returns them. @throws SyscallError */
+export function removeOurRoutes(): KernelRoute[] {
+  using kernel = new PolicyRouting()
+  const ours = kernel.routes().filter(({ isPlanned }) => isPlanned)
+  for (const route of ours) kernel.deleteRoute(route)
+  return ours
 }
 
 /** The kernel's part is done: a read-only disk must not make it look undone. */

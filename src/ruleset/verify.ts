@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs'
 import type { Family } from '../net/address.ts'
 import { formatPrefix } from '../net/prefix.ts'
 import { readSysctl, sysctlPath } from '../sys/host.ts'
-import { BACKENDS, type Role, scriptsText } from './backend.ts'
+import { BACKENDS, type Listings, type Role, scriptsText } from './backend.ts'
 import { elementSetsOf, listElements } from './bypass-account.ts'
 import { BypassList } from './bypass-list.ts'
 import { JournalFile } from './journal.ts'
@@ -24,10 +24,10 @@ export interface RoutingDifference extends Difference {
   mend(): void
 }
 
-/** Reads back what the kernel has and compares it with the plan. Empty when all is as planned. */
-export async function verifyRuleset(plan: Plan): Promise<Difference[]> {
+/** Reads back what the kernel has and compares it with the plan. Empty when all is as planned. `found`: tables that were just read. */
+export async function verifyRuleset(plan: Plan, found?: Listings): Promise<Difference[]> {
   using kernel = new PolicyRouting()
-  const tables = await verifyTables(plan)
+  const tables = await verifyTables(plan, found)
   return [...tables, ...verifyRouting(plan, kernel).map(withoutMend)]
 }
 
@@ -36,11 +36,11 @@ export function withoutMend({ what, expected, found }: RoutingDifference): Diffe
 }
 
 /** The part of it that takes processes to read. */
-export async function verifyTables(plan: Plan): Promise<Difference[]> {
+export async function verifyTables(plan: Plan, found?: Listings): Promise<Difference[]> {
   const journal = JournalFile.find().read()
   const { rules } = plan
   const backend = BACKENDS[plan.backend]
-  const [version, { main, guard }] = await Promise.all([backend.version(), backend.list(rules)])
+  const [version, { main, guard }] = await Promise.all([backend.version(), found ?? backend.list(rules)])
   const isSame = journal?.programVersion === version
   return [
     ...compareTables(plan, 'main', main, isSame ? journal.tableListing : ''),

@@ -26,7 +26,7 @@ export interface HostBridge {
 export interface HostFacts {
   readonly interfaces: readonly HostInterface[]
   readonly bridges: readonly HostBridge[]
-  /** False where the kernel has IPv6 switched off (ipv6.disable=1), so that not even ::1 can be bound. */
+  /** As hasIpv6(). */
   readonly ipv6: boolean
   /** sysctl values by dotted key, of those in `SYSCTLS`. */
   readonly sysctls: ReadonlyMap<string, string>
@@ -63,12 +63,18 @@ export function hostFacts(): HostFacts {
   return {
     interfaces,
     bridges: readBridges(),
-    ipv6:
-      interfaces.some((found) => found.addresses.includes('::1')) ||
-      readSysctl('net.ipv6.conf.lo.disable_ipv6') === '0',
+    ipv6: hasIpv6(),
     sysctls,
     namespace: netNamespaceInode(),
   }
+}
+
+/** False where the kernel has IPv6 switched off (ipv6.disable=1), so that not even ::1 can be bound. */
+export function hasIpv6(): boolean {
+  return (
+    (networkInterfaces().lo ?? []).some(({ address }) => address === '::1') ||
+    readSysctl('net.ipv6.conf.lo.disable_ipv6') === '0'
+  )
 }
 
 /** The inode of the calling thread's network namespace. */
