@@ -12,7 +12,7 @@ import { cpuSeconds, userBytes } from './process-tree.ts'
 /** The program as an operator starts it. */
 export const LIMPID_PROGRAM = fileURLToPath(new URL('../../bin/limpid', import.meta.url))
 
-const READY_MS = 30_000 // a dozen programs are run before; on a busy machine each takes a while
+const READY_MS = 30_000 // some ten programs are run before; on a busy machine each takes a while
 const STOP_MS = 15_000
 const RECORD_MS = 30_000
 const STATS_MS = 30_000
