@@ -1,36 +1,31 @@
-// npm run fuzz [-- COUNT [SEED]]: mutated messages through the readers and the DNS app; 1,000,000 unless COUNT says otherwise.
+// npm run fuzz [-- SUBJECT|all [COUNT [SEED]]]: mutated inputs through the parsers; all of them, 1,000,000 each unless COUNT says otherwise.
 import { setUp } from './setup.mjs'
 
 setUp('test')
-const { mutated, randomNumbers, readAll } = await import('../dist/inspect/dns.fixture.js')
-const { fuzzApp } = await import('../dist/apps/dns/app.fixture.js')
+const { fuzz } = await import('../dist/inspect/fuzz.fixture.js')
+const { fuzzSubjects } = await import('../dist/inspect/fuzz-subjects.fixture.js')
 
-const count = Number(process.argv[2] ?? 1_000_000)
-const seed = Number(process.argv[3] ?? Date.now() % 2 ** 31)
-if (!Number.isSafeInteger(count) || count < 1 || !Number.isSafeInteger(seed)) {
-  process.stderr.write('usage: npm run fuzz -- [COUNT [SEED]]\n')
+const subjects = fuzzSubjects()
+const [name = 'all', ...numbers] = process.argv.slice(2)
+const count = Number(numbers[0] ?? 1_000_000)
+const seed = Number(numbers[1] ?? Date.now() % 2 ** 31)
+const chosen = subjects.filter((subject) => name === 'all' || subject.name === name)
+if (chosen.length === 0 || !Number.isSafeInteger(count) || count < 1 || !Number.isSafeInteger(seed)) {
+  process.stderr.write(
+    `usage: npm run fuzz -- [${['all', ...subjects.map((subject) => subject.name)].join('|')} [COUNT [SEED]]]\n`,
+  )
   process.exit(2)
 }
 
-const random = randomNumbers(seed)
-const outcomes = new Map()
-const offer = fuzzApp()
-let slowestMs = 0
-for (let i = 0; i < count; i++) {
-  const bytes = mutated(random)
+for (const subject of chosen) {
+  process.stdout.write(`${subject.name}\n`)
   const startedAt = performance.now()
-  try {
-    const outcome = `${readAll(bytes)}, ${offer(bytes.slice())}`
-    outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1)
-  } catch (error) {
-    process.stderr.write(`message ${i} of seed ${seed}: ${Buffer.from(bytes).toString('hex')}\n`)
-    throw error
+  const { outcomes, slowestMs, slowest } = fuzz(subject, count, seed)
+  const seconds = (performance.now() - startedAt) / 1000
+  for (const [outcome, times] of [...outcomes].sort((a, b) => b[1] - a[1])) {
+    process.stdout.write(`${String(times).padStart(10)}  ${outcome}\n`)
   }
-  slowestMs = Math.max(slowestMs, performance.now() - startedAt)
+  process.stdout.write(
+    `${count} inputs of seed ${seed} in ${seconds.toFixed(0)} s: none threw; the slowest, ${slowest.length} bytes, took ${slowestMs.toFixed(3)} ms\n`,
+  )
 }
-for (const [outcome, times] of [...outcomes].sort((a, b) => b[1] - a[1])) {
-  process.stdout.write(`${String(times).padStart(8)}  ${outcome}\n`)
-}
-process.stdout.write(
-  `${count} messages of seed ${seed}: none threw, the slowest took ${slowestMs.toFixed(2)} ms of wall clock\n`,
-)

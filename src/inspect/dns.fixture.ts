@@ -1,6 +1,7 @@
 import * as dnsPacket from 'dns-packet'
 import { emptyQuery, readQuery } from './dns.ts'
 import { answerAddresses, emptyAnswer, keepSeconds, readAnswer } from './dns-answer.ts'
+import { mutatedSample, type RandomNumbers } from './fuzz.fixture.ts'
 
 /** Messages by another implementation. */
 export function encoded(packet: dnsPacket.Packet): Uint8Array {
@@ -83,33 +84,11 @@ export const SEEDS: readonly Uint8Array[] = [
   ]),
 ]
 
-/** xorshift32: the same inputs for the same seed. */
-export function randomNumbers(seed: number): (below: number) => number {
-  let state = seed | 1
-  return (below) => {
-    state ^= state << 13
-    state ^= state >>> 17
-    state ^= state << 5
-    return (state >>> 0) % below
-  }
-}
+const MAX_MESSAGE_BYTES = 2048 // of a mutated one: it has to fit a datagram
 
-/** A seed with some of its bytes changed, cut off, repeated, or with pointers and lengths where there were none. */
-export function mutated(random: (below: number) => number): Uint8Array {
-  const seed = SEEDS[random(SEEDS.length)]!
-  let bytes = seed.slice()
-  for (let changes = random(6); changes > 0; changes--) {
-    const at = random(bytes.length)
-    const kind = random(6)
-    if (kind === 0) bytes[at] = random(256)
-    else if (kind === 1) bytes[at] = bytes[at]! ^ (1 << random(8))
-    else if (kind === 2) bytes.set([0xc0 | random(2), random(bytes.length)], Math.min(at, bytes.length - 2))
-    else if (kind === 3) bytes[at] = [0, 1, 63, 64, 127, 128, 192, 255][random(8)]!
-    else if (kind === 4 && at > 2) bytes = bytes.slice(0, at)
-    else bytes = Uint8Array.from([...bytes.subarray(0, at), ...bytes.subarray(random(at + 1))]).slice(0, 2048)
-    if (bytes.length < 2) break
-  }
-  return bytes
+/** One of SEEDS with some changes. */
+export function mutated(random: RandomNumbers): Uint8Array {
+  return mutatedSample(SEEDS, random, MAX_MESSAGE_BYTES)
 }
 
 const query = emptyQuery()

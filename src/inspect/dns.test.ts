@@ -3,10 +3,11 @@ import { test } from 'node:test'
 import * as dnsPacket from 'dns-packet'
 import fc from 'fast-check'
 import { parseAddress } from '../net/address.ts'
-import { encoded, mutated, opt, queryFor, randomNumbers, readAll, SEEDS } from './dns.fixture.ts'
+import { encoded, mutated, opt, queryFor, readAll, SEEDS } from './dns.fixture.ts'
 import { emptyQuery, isOtherOpcode, readQuery } from './dns.ts'
 import { answerAddresses, emptyAnswer, isBareError, keepSeconds, readAnswer } from './dns-answer.ts'
 import { expandName, nameBytes, nameText } from './dns-name.ts'
+import { randomNumbers } from './fuzz.fixture.ts'
 
 const label = fc.string({ unit: fc.constantFrom(...'abcXYZ019-_'), minLength: 1, maxLength: 63 })
 const name = fc

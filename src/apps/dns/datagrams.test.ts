@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { mutated, opt, queryFor, randomNumbers } from '../../inspect/dns.fixture.ts'
+import { mutated, opt, queryFor } from '../../inspect/dns.fixture.ts'
+import { randomNumbers } from '../../inspect/fuzz.fixture.ts'
 import {
   AppUnderTest,
   addresses,

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
-import { mutated, queryFor, randomNumbers } from '../../inspect/dns.fixture.ts'
+import { mutated, queryFor } from '../../inspect/dns.fixture.ts'
+import { randomNumbers } from '../../inspect/fuzz.fixture.ts'
 import { DatagramPeer } from '../../lab/datagram.fixture.ts'
 import { LimpidProcess } from '../../lab/limpid-process.ts'
 import { ADDRESSES, type Topology } from '../../lab/topology.ts'

@@ -10,5 +10,5 @@ export function canonicalHost(text: string): string | undefined {
   if (name.length === 0 || name.length > MAX_NAME) return undefined
   const labels = name.split('.')
   if (!labels.every((label) => LABEL.test(label))) return undefined
-  return /^\d+$/.test(labels[labels.length - 1]!) ? undefined : name // the last label of a name is never a number (RFC 1123 §2.1)
+  return /^(\d+|0x[\da-f]*)$/.test(labels[labels.length - 1]!) ? undefined : name // a number is an address (RFC 1123 §2.1; 0x7f.1 in many libraries)
 }

@@ -22,6 +22,8 @@ test('what is no host name has no form: it matches nothing', () => {
     '10.0.4.2',
     '[::1]',
     '::1',
+    '0x7f000001',
+    '127.0.0x1',
     'a b',
     'a\0.b',
     'a/b',
