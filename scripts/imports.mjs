@@ -11,6 +11,7 @@ const RANKS = [
   ['config'],
   ['sys'],
   ['relay', 'ruleset', 'inspect'],
+  ['policy'],
   ['proxy'],
   ['apps'],
   ['daemon'],

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import ipaddr from 'ipaddr.js'
 import {
   addressBytes,
+  addressOfBytes,
   formatEndpoint,
   isNeverForeign,
   parseAddress,
@@ -17,6 +19,32 @@ test('an address is written in one way: RFC 5952, and IPv4-mapped IPv6 as IPv4',
   assert.equal(parseAddress('FD00:3:0:0:0:0:0:1'), 'fd00:3::1')
   assert.equal(parseAddress('::ffff:10.0.0.1'), '10.0.0.1')
   assert.equal(parseAddress('10.0.3.1'), '10.0.3.1')
+})
+
+test('the text of an address is what another implementation writes', () => {
+  const word = fc.oneof(fc.constant(0), fc.constant(0xffff), fc.integer({ min: 0, max: 0xffff }))
+  fc.assert(
+    fc.property(fc.array(word, { minLength: 8, maxLength: 8 }), (words) => {
+      const bytes = words.flatMap((value) => [value >> 8, value & 0xff])
+      const other = new ipaddr.IPv6(bytes)
+      const expected = other.isIPv4MappedAddress() ? other.toIPv4Address().toString() : other.toRFC5952String()
+      assert.equal(addressOfBytes(bytes), expected)
+      assert.equal(addressOfBytes(bytes.slice(0, 4)), ipaddr.fromByteArray(bytes.slice(0, 4)).toString())
+      assert.equal(parseAddress(words.map((value) => value.toString(16)).join(':')), expected)
+    }),
+  )
+  fc.assert(
+    fc.property(
+      fc.array(fc.oneof(fc.integer({ min: 0, max: 300 }).map(String), fc.constantFrom('', '00', '01', '1 ')), {
+        minLength: 3,
+        maxLength: 5,
+      }),
+      (parts) => {
+        const text = parts.join('.')
+        assert.equal(parseAddress(text), ipaddr.IPv4.isValidFourPartDecimal(text) ? text : undefined, text)
+      },
+    ),
+  )
 })
 
 test('what is not an IP literal is not an address', () => {

@@ -20,11 +20,12 @@ export function familyOf(address: string): Family {
  * Returns undefined when `text` is not an IP literal (a zone such as `%eth0` is not accepted).
  */
 export function parseAddress(text: string): string | undefined {
-  if (ipaddr.IPv4.isValidFourPartDecimal(text)) return ipaddr.IPv4.parse(text).toString()
+  if (DOTTED_QUAD.test(text)) return text
   if (!text.includes(':') || text.includes('%') || !ipaddr.IPv6.isValid(text)) return undefined
-  const parsed = ipaddr.IPv6.parse(text)
-  return parsed.isIPv4MappedAddress() ? parsed.toIPv4Address().toString() : parsed.toRFC5952String()
+  return addressOfBytes(ipaddr.IPv6.parse(text).toByteArray())
 }
+
+const DOTTED_QUAD = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/ // no leading zeros: inet_aton(3) reads them as octal
 
 /** A decimal port, 1–65535 (or 0 when `min` is 0); undefined otherwise. */
 export function parsePort(text: string, min = 1): number | undefined {
@@ -108,8 +109,33 @@ function hexDigit(code: number): number {
 }
 
 /** Canonical text of the 4 or 16 bytes of an address in network order; IPv4-mapped IPv6 becomes IPv4. */
-export function addressOfBytes(bytes: Uint8Array): string {
-  return parseAddress(ipaddr.fromByteArray([...bytes]).toString())!
+export function addressOfBytes(bytes: ArrayLike<number>): string {
+  if (bytes.length === 4) return dottedQuad(bytes, 0)
+  const groups = Array.from({ length: 8 }, (_, group) => (bytes[group * 2]! << 8) | bytes[group * 2 + 1]!)
+  if (groups[5] === 0xffff && groups.every((group, i) => i > 4 || group === 0)) return dottedQuad(bytes, 12)
+  const gap = longestZeros(groups)
+  const text = (from: number, to: number): string =>
+    groups
+      .slice(from, to)
+      .map((group) => group.toString(16))
+      .join(':')
+  return gap.length < 2 ? text(0, 8) : `${text(0, gap.at)}::${text(gap.at + gap.length, 8)}`
+}
+
+function dottedQuad(bytes: ArrayLike<number>, at: number): string {
+  return `${bytes[at]}.${bytes[at + 1]}.${bytes[at + 2]}.${bytes[at + 3]}`
+}
+
+/** The run of zeros that `::` stands for: the longest, of equal ones the first (RFC 5952 §4.2.3). */
+function longestZeros(groups: readonly number[]): { at: number; length: number } {
+  let longest = { at: 0, length: 0 }
+  for (let at = 0; at < 8; at++) {
+    let length = 0
+    while (groups[at + length] === 0) length++
+    if (length > longest.length) longest = { at, length }
+    at += length
+  }
+  return longest
 }
 
 /** Whether a socket bound to it has every address of its family. */

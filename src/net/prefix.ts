@@ -1,5 +1,4 @@
-import ipaddr from 'ipaddr.js'
-import { type Family, familyOf, parseAddress } from './address.ts'
+import { addressOfBytes, type Family, familyOf, parseAddress, putAddress } from './address.ts'
 
 /** An address range: `address` is the network address (host bits zero), `length` the number of leading bits that match. */
 export interface Prefix {
@@ -34,11 +33,8 @@ export function prefixContains(prefix: Prefix, address: string): boolean {
 
 /** The address with all bits after `length` cleared, in canonical form. */
 export function networkOf(address: string, length: number): string {
-  const bytes = ipaddr.parse(address).toByteArray()
-  for (let i = 0; i < bytes.length; i++) {
-    const kept = Math.min(8, Math.max(0, length - i * 8))
-    bytes[i] = (bytes[i] ?? 0) & (0xff00 >> kept) & 0xff
-  }
-  const cleared = ipaddr.fromByteArray(bytes)
-  return cleared.kind() === 'ipv6' ? (cleared as ipaddr.IPv6).toRFC5952String() : cleared.toString()
+  const bytes = new Uint8Array(familyOf(address) === 4 ? 4 : 16)
+  putAddress(address, bytes, 0)
+  for (let i = length >> 3; i < bytes.length; i++) bytes[i]! &= i === length >> 3 ? 0xff00 >> (length & 7) : 0
+  return addressOfBytes(bytes)
 }

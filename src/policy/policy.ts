@@ -1,0 +1,83 @@
+import type { Decision, PeekConfig, PolicyConfig } from '../config/policy-types.ts'
+import { portsContain } from '../net/ports.ts'
+import type { Answer, Condition } from './condition.ts'
+import { conditionsOf, type ListOf } from './conditions.ts'
+import type { FlowFacts } from './facts.ts'
+
+export type Decided =
+  /** `rule`: the name of the one that matched; undefined where none did. */
+  | { readonly kind: 'decided'; readonly rule: string | undefined; readonly decision: Decision }
+  /** A rule asks about the first bytes of the flow: decide again with a finding. */
+  | { readonly kind: 'inspect' }
+
+/** Why a rule decided, or did not. */
+export interface RuleAccount {
+  readonly rule: string
+  readonly answer: Answer
+  /** `ports 80,443: found 25`: what was not so, or is not known yet; undefined for the rule that matched. */
+  readonly because: string | undefined
+}
+
+interface CompiledRule {
+  readonly rule: string
+  readonly decided: Decided
+  readonly conditions: readonly Condition[]
+}
+
+const INSPECT: Decided = { kind: 'inspect' }
+
+/** The rules of a config, made ready to be asked. The first that matches decides. It never changes; a reload makes another. */
+export class Policy {
+  readonly peek: PeekConfig
+  readonly #rules: readonly CompiledRule[]
+  readonly #otherwise: Decided
+
+  /** `listOf`: asked each time, since lists change under a policy. */
+  constructor(config: PolicyConfig, listOf: ListOf) {
+    this.peek = config.peek
+    this.#rules = config.rules.map(({ name, match, decision }) => ({
+      rule: name,
+      decided: { kind: 'decided', rule: name, decision },
+      conditions: conditionsOf(match, listOf),
+    }))
+    this.#otherwise = { kind: 'decided', rule: undefined, decision: config.otherwise }
+  }
+
+  /** Whether clients of this port wait for the server, so that nobody waits for them. */
+  speaksFirst(port: number): boolean {
+    return portsContain(this.peek.serverFirst, port)
+  }
+
+  decide(facts: FlowFacts): Decided {
+    for (const { decided, conditions } of this.#rules) {
+      const answer = ask(conditions, facts)
+      if (answer === 'yes') return decided
+      if (answer === 'unknown') return INSPECT
+    }
+    return this.#otherwise
+  }
+
+  /** One account for each rule, up to the one that decides. */
+  explain(facts: FlowFacts): RuleAccount[] {
+    const accounts: RuleAccount[] = []
+    for (const { rule, conditions } of this.#rules) {
+      const answer = ask(conditions, facts)
+      const found = conditions.find((condition) => condition.ask(facts) === answer)
+      const because = answer === 'yes' || found === undefined ? undefined : `${found.text}: found ${found.found(facts)}`
+      accounts.push({ rule, answer, because })
+      if (answer !== 'no') break
+    }
+    return accounts
+  }
+}
+
+/** Whether all are met. One that is not met decides, also where another is not known yet. */
+function ask(conditions: readonly Condition[], facts: FlowFacts): Answer {
+  let answer: Answer = 'yes'
+  for (const condition of conditions) {
+    const one = condition.ask(facts)
+    if (one === 'no') return 'no'
+    if (one === 'unknown') answer = 'unknown'
+  }
+  return answer
+}
