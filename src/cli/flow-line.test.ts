@@ -11,6 +11,9 @@ const RECORD: FlowRecord = {
   protocol: 'tcp',
   client: { address: '10.0.3.1', port: 40_000 },
   originalDst: { address: '10.0.4.2', port: 80 },
+  rule: undefined,
+  detected: undefined,
+  host: undefined,
   upstream: { address: '10.0.4.2', port: 80 },
   sourceAddr: { address: '10.0.3.1', port: 40_001 },
   source: 'client',
@@ -34,4 +37,10 @@ test('a flow line names the listener where there are several', () => {
 test('durations in JSON end with the microseconds', () => {
   const { dialMs, durationMs, client } = JSON.parse(flowJson(RECORD)) as FlowRecord
   assert.deepEqual({ dialMs, durationMs, client }, { dialMs: 1.235, durationMs: 20, client: RECORD.client })
+})
+
+test('where a policy looked or decided, the line ends with what it saw and its rule', () => {
+  const decided = { ...RECORD, detected: 'tls', host: 'www.example.org', rule: 'blocked', reason: 'policy' } as const
+  assert.match(flowLineFormat(PLAIN, { listener: false })(decided), /policy {2}tls www\.example\.org {2}rule blocked$/)
+  assert.match(flowLineFormat(PLAIN, { listener: false })(RECORD), /closed$/)
 })

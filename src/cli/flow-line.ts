@@ -8,7 +8,7 @@ const GOOD = new Set(['closed', 'session-idle', 'shutdown'])
 /**
  * Returns a function that tells one flow in one line: id, client → original destination, upstream, source used, bytes
  * from the client and to it, time to dial (for a UDP session: datagrams) and in all, close reason; with `listener` its name
- * behind the id. Columns grow with what they have held, so that lines stay aligned.
+ * behind the id, and where a policy looked or decided what it saw and its rule at the end. Columns grow with what they have held, so that lines stay aligned.
  */
 export function flowLineFormat(colour: Colour, options: { listener: boolean }): (record: FlowRecord) => string {
   const widths: number[] = []
@@ -30,8 +30,15 @@ export function flowLineFormat(colour: Colour, options: { listener: boolean }): 
       `${column(5, formatBytes(record.bytesClientToUpstream), true)} up ${column(6, formatBytes(record.bytesUpstreamToClient), true)} down`,
       colour.dim(`${column(7, effortText(record), true)}  ${column(8, formatDuration(record.durationMs), true)}`),
       reason,
+      ...policyTexts(record).map(colour.dim),
     ].join('  ')
   }
+}
+
+/** What the policy saw, and by which rule it decided: `tls www.example.org`, `rule blocked`. Both are safe text. */
+function policyTexts({ detected, host, rule }: FlowRecord): string[] {
+  const seen = detected === undefined ? [] : [host === undefined ? detected : `${detected} ${host}`]
+  return [...seen, ...(rule === undefined ? [] : [`rule ${rule}`])]
 }
 
 /** What it took: the dial, or datagrams from and to the client, and those that were lost on the way. */

@@ -5,6 +5,7 @@ import { LimpidError } from '../errors.ts'
 import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_TIMEOUTS, DEFAULT_WORKERS, MATCH_ANY } from './defaults.ts'
 import { listener, problemsOf } from './parse.fixture.ts'
 import { parseConfig } from './parse.ts'
+import { NO_POLICY } from './policy.ts'
 import { ConfigError } from './problem.ts'
 
 const FORWARDER = ['intercept: none', 'listen: 8080', 'to: 10.0.4.2:80']
@@ -37,6 +38,7 @@ test('a listener with a name only takes all ports of both families, and goes on 
     forwards: [],
     bypass: [],
     workers: DEFAULT_WORKERS,
+    policy: NO_POLICY,
     ioUring: true,
     limits: DEFAULT_LIMITS,
     rules: DEFAULT_RULES,

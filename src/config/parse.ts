@@ -4,6 +4,7 @@ import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_WORKERS } from './defaults.ts'
 import { buildForward } from './forward.ts'
 import { issueProblems } from './issues.ts'
 import { MAX_CONFIG_BYTES } from './limits.ts'
+import { buildPolicy } from './policy.ts'
 import { ConfigError, type ConfigSource, MAX_PROBLEMS, missing, type Problem } from './problem.ts'
 import { FILE_SCHEMA, type FileInput } from './schema.ts'
 import { problemsTogether } from './together.ts'
@@ -63,10 +64,15 @@ function buildConfig(input: FileInput, hostFamilies: readonly Family[], problems
       problems.push({ ...problem, path: ['forwards', index, ...problem.path] }),
     ),
   )
+  const policy = buildPolicy(input.policy, {
+    listeners: listeners.map(({ name }) => name),
+    report: (problem) => problems.push({ ...problem, path: ['policy', ...problem.path] }),
+  })
   return {
     listeners,
     forwards,
     bypass: input.bypass ?? [],
+    policy,
     workers: input.workers ?? DEFAULT_WORKERS,
     ioUring: input.ioUring ?? true,
     limits: { ...DEFAULT_LIMITS, ...defined(input.limits ?? {}) },

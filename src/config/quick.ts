@@ -3,6 +3,7 @@ import { buildListener, deepFreeze } from './build.ts'
 import { bypassProblems } from './bypass.ts'
 import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_WORKERS } from './defaults.ts'
 import { flagValue, throwAsUsage, usageError } from './flags.ts'
+import { NO_POLICY } from './policy.ts'
 import type { Config } from './types.ts'
 import {
   BACKEND,
@@ -86,6 +87,7 @@ export function quickConfig(options: QuickOptions, hostFamilies: readonly Family
     bypass: (options.bypass ?? []).flatMap((list) =>
       list.split(',').map((text) => flagValue('--bypass', PREFIX, text.trim())),
     ),
+    policy: NO_POLICY,
     workers: flagValue('--workers', WORKERS, options.workers) ?? DEFAULT_WORKERS,
     ioUring: options.ioUring ?? true,
     limits: DEFAULT_LIMITS,

@@ -3,6 +3,7 @@ import type { PortRange } from '../net/ports.ts'
 import { buildListener, deepFreeze, type ListenerInput } from './build.ts'
 import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_WORKERS } from './defaults.ts'
 import { flagValue, throwAsUsage } from './flags.ts'
+import { NO_POLICY } from './policy.ts'
 import type { Config } from './types.ts'
 import { HOST, PORT, PORTS, type ValueKind } from './values.ts'
 
@@ -74,6 +75,7 @@ export function relayConfig(options: RelayOptions, hostFamilies: readonly Family
     forwards: [],
     bypass: [],
     workers: DEFAULT_WORKERS,
+    policy: NO_POLICY,
     ioUring: true,
     limits: options.keepServing === true ? DEFAULT_LIMITS : { ...DEFAULT_LIMITS, flows: 1, sessions: 1 },
     rules: { ...DEFAULT_RULES, install: options.rules && (interceptClients || clientSource) },

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { Family } from '../net/address.ts'
 import { dnsSchema } from './dns.ts'
+import { policySchema } from './policy.ts'
 import type { BackendChoice, Intercept, OnDown, Source, WorkerCount } from './types.ts'
 import {
   BACKEND,
@@ -156,6 +157,9 @@ export const FILE_SCHEMA = z.strictObject(
     bypass: values(PREFIX).describe(
       'Destinations that no listener takes: the kernel forwards what goes there, and counts it.',
     ),
+    policy: policySchema({ value, values })
+      .optional()
+      .describe('Rules that decide flows; all are forwarded when left out.'),
     workers: value<WorkerCount, number | 'auto'>(WORKERS)
       .optional()
       .describe('Processes that relay; auto: one for each core. 1 when left out.'),

@@ -1,6 +1,7 @@
 import type { Endpoint, Family } from '../net/address.ts'
 import type { NumberRange, PortRange } from '../net/ports.ts'
 import type { Prefix } from '../net/prefix.ts'
+import type { PolicyConfig } from './policy-types.ts'
 
 /**
  * How traffic reaches a listener. `tproxy`: untouched, by nft's or iptables' TPROXY; `mark`: untouched, by a fwmark and a
@@ -177,6 +178,8 @@ export interface Config {
   readonly bypass: readonly Prefix[]
   /** Of `limpid run`: with 1 its own process relays, else it supervises others. A program that embeds Limpid has its own process. */
   readonly workers: WorkerCount
+  /** What becomes of flows: by address, name, protocol and time. */
+  readonly policy: PolicyConfig
   /** Whether the kernel is asked for a ring (io_uring(7)), by which many system calls are one. Where it has none for us, nothing else changes. */
   readonly ioUring: boolean
   readonly limits: Limits

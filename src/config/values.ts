@@ -33,7 +33,7 @@ export interface Target {
   readonly port: number
 }
 
-function oneOf<T extends string>(words: readonly T[]): ValueKind<T> {
+export function oneOf<T extends string>(words: readonly T[]): ValueKind<T> {
   return {
     expected: words.length === 1 ? words[0]! : `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`,
     parse: (text) => words.find((word) => word === text),

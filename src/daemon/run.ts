@@ -1,7 +1,9 @@
 import { formatDuration } from '../config/duration.ts'
 import { configNotes } from '../config/notes.ts'
 import type { Config } from '../config/types.ts'
+import type { LimpidError } from '../errors.ts'
 import { formatEndpoint } from '../net/address.ts'
+import { parsePrefix } from '../net/prefix.ts'
 import type { ProxyStats } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
 import { BACKENDS, chooseBackend } from '../ruleset/backend.ts'
@@ -59,6 +61,14 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
   let isClean = false
   if (options.onFlow !== undefined) service.on('flow', options.onFlow)
   service.on('note', (line) => options.note(line))
+  const refused = new Set<string>()
+  service.on('bypass', (destination, forMs) => {
+    // the flow itself is forwarded in any case; why the kernel cannot take the next ones is said once
+    rules?.kernelBypass?.bypass(parsePrefix(destination)!, { forMs }).catch(({ code, message }: LimpidError) => {
+      if (!refused.has(code)) options.note(message)
+      refused.add(code)
+    })
+  })
   if (options.once) {
     service.on('flow', () => {
       service.stopAccepting()

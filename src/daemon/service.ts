@@ -13,6 +13,7 @@ export interface Service {
   stats(): ProxyStats | Promise<ProxyStats>
   on(event: 'flow', listener: (record: FlowRecord) => void): unknown
   on(event: 'note', listener: (line: string) => void): unknown
+  on(event: 'bypass', listener: (destination: string, forMs: number) => void): unknown
 }
 
 /** `records`: whether flows will be told. Loads what it needs: that takes longer than to find out that it cannot start. */

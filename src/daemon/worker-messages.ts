@@ -43,6 +43,8 @@ export type FromWorker =
     }
   | { readonly kind: 'flows'; readonly records: readonly FlowRecord[] }
   | { readonly kind: 'note'; readonly line: string }
+  /** The policy leaves that destination to the kernel. */
+  | { readonly kind: 'bypass'; readonly destination: string; readonly forMs: number }
   | { readonly kind: 'lessons'; readonly lessons: readonly ToldLesson[] }
   /** Asked for, every second, and as its last word. */
   | { readonly kind: 'stats'; readonly stats: ProxyStats; readonly recordsDropped: number }

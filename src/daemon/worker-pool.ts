@@ -50,6 +50,7 @@ export type PoolStats = ProxyStats & WorkerStats
 interface PoolEvents {
   flow: [record: FlowRecord]
   note: [line: string]
+  bypass: [destination: string, forMs: number]
 }
 
 /**
@@ -176,6 +177,7 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
 
   #onMessage(slot: Slot, message: FromWorker): void {
     if (message.kind === 'note') this.emit('note', `worker ${slot.number}: ${message.line}`)
+    else if (message.kind === 'bypass') this.emit('bypass', message.destination, message.forMs)
     else if (message.kind === 'lessons') this.#passOn(message.lessons, slot)
     else if (message.kind === 'flows') this.#tellFlows(message.records)
   }

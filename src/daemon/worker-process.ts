@@ -55,6 +55,7 @@ async function serve({ config, sockets, ...wanted }: Extract<ToWorker, { kind: '
     for (const { tcp, udp } of sockets) for (const fd of [tcp, udp]) if (fd !== undefined) setCloseOnExec(fd)
     proxy = createProxy(config, learnt)
     proxy.on('note', (line) => tell({ kind: 'note', line }))
+    proxy.on('bypass', (destination, forMs) => tell({ kind: 'bypass', destination, forMs }))
     if (wanted.records) proxy.on('flow', (record) => records.add(record))
     await proxy.listen(sockets)
     tellStats()

@@ -1,5 +1,6 @@
 import type { Limits } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
+import type { Policy } from '../policy/policy.ts'
 import type { RelayResources } from '../relay/resources.ts'
 import type { OwnAddresses } from '../sys/own-addresses.ts'
 import type { Budget } from './budget.ts'
@@ -24,6 +25,12 @@ export interface ProxyContext {
   readonly flowsByClient: Map<string, number>
   /** The name by which a client knows a server; undefined when DNS has told none. */
   nameOf(clientAddress: string, serverAddress: string): string | undefined
+  /** What decides flows at this moment; undefined: all are forwarded. */
+  policy(): Policy | undefined
+  /** All names by which a client knows a server, for the policy. */
+  namesOf(clientAddress: string, serverAddress: string): readonly string[]
+  /** A decision was to bypass: the kernel may forward to this destination by itself. */
+  onBypass(destination: string, forMs: number): void
   /** Does anybody hear of flows? If not, the kernel is not asked for what is only told. */
   tellsFlows(): boolean
   /** Called exactly once for each flow, when it has ended. */

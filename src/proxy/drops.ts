@@ -5,6 +5,12 @@ export const DROP_REASONS = [
   /** Of a session that must not be: it would dial ourselves, or lend an address that may not be lent (see RefusalReason). */
   'loop',
   'source',
+  /** A rule of the policy turned its session away. */
+  'policy',
+  /** A rule asks what its client says first, and that breaks the rules of its protocol. */
+  'malformed',
+  /** The same, and it was not complete in time. */
+  'hello-timeout',
   /** All sessions are in use, and each moved a datagram a moment ago. */
   'session-limit',
   /** The same for the sessions of this client. */

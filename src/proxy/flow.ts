@@ -1,5 +1,8 @@
-import type { ListenerConfig } from '../config/types.ts'
+import type { Decision } from '../config/policy-types.ts'
+import type { ListenerConfig, Source } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
+import type { Finding } from '../policy/facts.ts'
+import type { Decided } from '../policy/policy.ts'
 import { RELAY_EVENTS, type RelayOwner, TcpRelay } from '../relay/tcp.ts'
 import { errnoName, SyscallError } from '../sys/errno.ts'
 import { EPOLLERR, type EventTarget, type Watch } from '../sys/loop.ts'
@@ -10,14 +13,18 @@ import type { StreamApp } from './app.ts'
 import { serveStream } from './app-stream.ts'
 import { type Arrival, arrivalOf } from './arrival.ts'
 import type { ProxyContext } from './context.ts'
+import { Deciding } from './deciding.ts'
 import { type Dial, type DialOwner, startDial } from './dial.ts'
+import { forbid } from './forbidden.ts'
+import type { PeekRefusal } from './peek.ts'
 import { type CloseReason, type DialReason, type FlowRecord, REFUSALS, type SourceUsed } from './record.ts'
 import { type DialSource, dialSource } from './source.ts'
 import { type Target, upstreamOf } from './target.ts'
 
 /**
  * One flow's life. Takes the accepted socket; it is closed on every path, and the record is told exactly once.
- * Opens the record → refuses a loop → dials → relays → closes with one reason. An app serves the flow in place of dial and relay.
+ * Opens the record → refuses a loop → decides → dials → relays → closes with one reason. An app serves the flow in place of all from
+ * the decision on.
  */
 export function runFlow(
   id: number,
@@ -32,7 +39,7 @@ export function runFlow(
   const refusal = refusalOf(flow, context)
   if (refusal !== undefined) flow.resetClient(refusal)
   else if (app !== undefined) void serveStream(flow, app, context).then((reason) => flow.close(reason))
-  else flow.dial() // and onDialled() relays, until onRelayEnd()
+  else flow.decide() // then dial(), and onDialled() relays, until onRelayEnd()
 }
 
 function openFlow(
@@ -66,6 +73,8 @@ function askArrival(fd: number, listener: ListenerConfig): Arrival {
  * One TCP flow, between accept and its record. Each step calls the next one, or is called back by the loop; nothing waits for a
  * promise, and what is held while the flow is idle is this object, its relay and two watches.
  */
+type FlowDecision = Decided & { readonly kind: 'decided' }
+
 export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
   readonly #context: ProxyContext
   readonly id: number
@@ -74,13 +83,18 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
   /** Our end of the client's connection: the original destination itself, unless rules rewrote it. */
   readonly reached: Endpoint
   readonly originalDst: Endpoint
-  readonly upstream: Endpoint
+  upstream: Endpoint
   /** The client's socket until the relay takes it. */
   readonly watch: Watch
   readonly #acceptedAt: number
   #dialMs = 0
   /** 0 unless the dial failed. */
   #dialErrno = 0
+  #deciding: Deciding | undefined
+  /** What the policy said, and what it was told of the first bytes. */
+  #rule: string | undefined
+  #finding: Finding | undefined
+  #sourceDecided: Source | undefined
   #dial: Dial | undefined
   #first: FirstBytes | undefined
   #relay: TcpRelay | undefined
@@ -121,11 +135,57 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
 
   /** Made when it is asked for: an idle flow does not keep it. */
   get source(): DialSource {
-    return dialSource(this.listener.source, this.client)
+    return dialSource(this.#sourceDecided ?? this.listener.source, this.client)
   }
 
   get isStopping(): boolean {
     return this.#stopping
+  }
+
+  /** Asks the policy, where there is one. */
+  decide(): void {
+    const { policy, namesOf } = this.#context
+    const asked = policy()
+    if (asked === undefined) {
+      this.dial()
+      return
+    }
+    this.#deciding = new Deciding(this, asked, namesOf(this.client.address, this.originalDst.address))
+    this.#deciding.begin(this.watch.fd)
+  }
+
+  onDecided({ rule, decision }: FlowDecision, finding: Finding | undefined): void {
+    this.#deciding = undefined
+    this.#rule = rule
+    this.#finding = finding
+    if (decision.kind === 'reject') {
+      if (decision.rejection === 'forbidden' && finding?.protocol === 'http1') this.#forbid()
+      else this.resetClient('policy')
+      return
+    }
+    if (decision.kind === 'bypass') this.#context.onBypass(this.originalDst.address, decision.forMs)
+    else this.#redirect(decision)
+    const refusal = decision.kind === 'forward' ? refusalOf(this, this.#context) : undefined
+    if (refusal !== undefined) this.resetClient(refusal)
+    else this.dial()
+  }
+
+  onPeekRefused(why: PeekRefusal): void {
+    this.#deciding = undefined
+    this.resetClient(why)
+  }
+
+  #redirect({ to, source }: Decision & { readonly kind: 'forward' }): void {
+    this.#sourceDecided = source
+    if (to !== undefined) this.upstream = { address: to.address, port: to.port === 0 ? this.originalDst.port : to.port }
+  }
+
+  /** The client gets a page, and time to read it. */
+  #forbid(): void {
+    this.#context.resources.loop.remove(this.watch)
+    const { closed, abandon } = forbid(this.watch.fd, this.#rule)
+    this.abandon = abandon
+    void closed.then(() => this.close('policy'))
   }
 
   /** Opens the upstream. */
@@ -147,7 +207,9 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
   /** Of the client, before there is a relay. */
   onEvents(events: number): void {
     this.#clientEvents |= events
-    if ((events & EPOLLERR) !== 0) this.#dial?.abandon() // nobody waits for the answer any more
+    if ((events & EPOLLERR) === 0) this.#deciding?.onEvents(events)
+    else if (this.#deciding !== undefined) this.#endUndecided('client-gone')
+    else this.#dial?.abandon() // nobody waits for the answer any more
   }
 
   onDialFailed(reason: DialReason, errno: number): void {
@@ -179,9 +241,16 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
   /** Ends the flow now, with a reset to both peers. */
   stop(): void {
     this.#stopping = true
+    if (this.#deciding !== undefined) this.#endUndecided('shutdown')
     this.#dial?.abandon()
     this.abandon?.()
     this.#relay?.end('shutdown')
+  }
+
+  #endUndecided(reason: CloseReason): void {
+    this.#deciding?.stop()
+    this.#deciding = undefined
+    this.resetClient(reason)
   }
 
   onRelayEnd(reason: CloseReason): void {
@@ -214,6 +283,9 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
       client: this.client,
       originalDst: this.originalDst,
       name: this.#context.nameOf(this.client.address, this.originalDst.address),
+      rule: this.#rule,
+      detected: this.#finding?.protocol,
+      host: this.#finding?.host,
       upstream: refused ? undefined : this.upstream,
       sourceAddr: this.sourceAddr,
       source: this.sourceUsed ?? (refused ? undefined : this.source.kind),

@@ -1,7 +1,9 @@
+import type { Source } from '../config/types.ts'
 import { SyscallError } from '../sys/errno.ts'
 import { SOCKADDR_WORDS } from '../sys/sockaddr.ts'
 import { refusalOf } from './admission.ts'
 import { tellClient } from './client-errors.ts'
+import { decideSession, type SessionDecision } from './decide-session.ts'
 import { dialUdp } from './dial-udp.ts'
 import type { DropReason } from './drops.ts'
 import type { ReplyOutlet } from './reply-outlet.ts'
@@ -11,22 +13,26 @@ import type { UdpContext } from './udp-context.ts'
 import { endsOf, UdpSession } from './udp-session.ts'
 
 /**
- * Opens a session: admits → finds the way of its answers → dials. A reason where there can be none: the datagram is dropped.
- * Room has been made before.
+ * Opens a session: decides → admits → finds the way of its answers → dials. A reason where there can be none: the datagram is dropped.
+ * Room has been made before. `held`: nothing is decided yet, and the datagrams are kept.
  */
-export function openSession(start: SessionStart, context: UdpContext): UdpSession | DropReason {
-  const source = sessionSource(start, context)
+export function openSession(wanted: SessionStart, context: UdpContext): UdpSession | DropReason | 'held' {
+  const decided = decideSession(wanted, context)
+  if (typeof decided === 'string') return decided
+  const start = { ...wanted, upstream: decided.upstream }
+  const source = sessionSource(start, decided.source, context)
   const refusal = refusalOf({ ...start, source }, context.proxy)
   if (refusal !== undefined) return refusal
   const replyBy =
     start.replyBy ?? context.replies.acquire({ words: start.key, at: SOCKADDR_WORDS }, () => start.originalDst)
   if (replyBy === undefined) return 'reply-address'
-  const session = dialSession(start, source, replyBy, context)
+  const session = dialSession(start, { decided, source, replyBy }, context)
   if (typeof session === 'string') {
     context.replies.release(replyBy)
     return session
   }
   context.table.add(session)
+  for (const datagram of decided.before) session.sendHeld(datagram)
   if (session.source === 'client-port') context.ends.add(endsOf(session))
   return session
 }
@@ -36,9 +42,9 @@ export function openSession(start: SessionStart, context: UdpContext): UdpSessio
  * answers that are meant for the client: round and round. And where two destinations have one upstream, two sockets with the
  * client's port would have the same ends: the kernel lets them, and gives all answers to one.
  */
-function sessionSource({ listener, client, upstream }: SessionStart, context: UdpContext): DialSource {
+function sessionSource({ client, upstream }: SessionStart, source: Source, context: UdpContext): DialSource {
   const { proxy, counters } = context
-  if (listener.source !== 'client-port') return dialSource(listener.source, client)
+  if (source !== 'client-port') return dialSource(source, client)
   const isHere = proxy.own.has(client.address, proxy.resources.loop.now)
   if (!isHere && !context.ends.has(endsOf({ client, upstream }))) return dialSource('client-port', client)
   counters.sessionPortFallbacks++
@@ -47,8 +53,7 @@ function sessionSource({ listener, client, upstream }: SessionStart, context: Ud
 
 function dialSession(
   start: SessionStart,
-  source: DialSource,
-  replyBy: ReplyOutlet,
+  { decided, source, replyBy }: { decided: SessionDecision; source: DialSource; replyBy: ReplyOutlet },
   context: UdpContext,
 ): UdpSession | DropReason {
   const { counters, proxy } = context
@@ -62,7 +67,7 @@ function dialSession(
   }
   if (source.kind === 'client-port' && dialled.source === 'client') counters.sessionPortFallbacks++
   try {
-    return new UdpSession(start, dialled, replyBy, context)
+    return new UdpSession(start, decided, dialled, replyBy, context)
   } catch (error) {
     if (error instanceof SyscallError) return 'dial-failed' // it could not be watched, and its socket is closed
     throw error

@@ -2,6 +2,7 @@ import { readdirSync } from 'node:fs'
 import { Server, Socket } from 'node:net'
 import { createProxy } from '../apps/create-proxy.ts'
 import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_TIMEOUTS, DEFAULT_WORKERS, MATCH_ANY } from '../config/defaults.ts'
+import { NO_POLICY } from '../config/policy.ts'
 import type { Config, Limits, ListenerConfig, Timeouts } from '../config/types.ts'
 import { until } from '../lab/traffic.fixture.ts'
 import type { Endpoint } from '../net/address.ts'
@@ -38,6 +39,7 @@ export function forwarderConfig(
     forwards: [],
     bypass: [],
     workers: DEFAULT_WORKERS,
+    policy: NO_POLICY,
     ioUring: true,
     limits: { ...DEFAULT_LIMITS, ...limits },
     rules: DEFAULT_RULES,

@@ -1,7 +1,10 @@
 import { EventEmitter } from 'node:events'
+import type { PolicyConfig } from '../config/policy-types.ts'
 import type { Config, ListenerConfig, Protocol, Timeouts } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import type { Endpoint } from '../net/address.ts'
+import { Lists } from '../policy/lists.ts'
+import { Policy } from '../policy/policy.ts'
 import { MessageBatch } from '../relay/message-batch.ts'
 import { descriptorLimit } from '../sys/descriptors.ts'
 import { localPortRange } from '../sys/local-ports.ts'
@@ -63,6 +66,8 @@ export interface ProxyStats extends DialCounters {
 interface ProxyEvents {
   /** Once for each flow, when it has ended. */
   flow: [record: FlowRecord]
+  /** A rule's decision was to bypass: for `forMs` the kernel may forward to that address by itself. */
+  bypass: [destination: string, forMs: number]
   /** A line for the operator: something that works, though not as it might. */
   note: [line: string]
 }
@@ -79,6 +84,8 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   readonly #endedBy: Partial<Record<CloseReason, number>> = {}
   /** Undefined without a listener for UDP. */
   readonly #udp: UdpSessions | undefined
+  #policy: Policy | undefined
+  #lists: Lists | undefined
   #sweep: NodeJS.Timeout | undefined
   #listening = false
   #closed = false
@@ -112,6 +119,9 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       flows: new Set(),
       flowsByClient: new Map(),
       nameOf: (client, server) => this.#apps.names?.namesOf(client, server, performance.now())[0],
+      policy: () => this.#policy,
+      namesOf: (client, server) => this.namesOf(client, server),
+      onBypass: (destination, forMs) => this.emit('bypass', destination, forMs),
       tellsFlows: () => this.listenerCount('flow') > 0,
       onFlowEnd: (record) => this.#onFlowEnd(record),
     }
@@ -140,6 +150,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     this.#listening = true
     const waiting: BoundSockets[] = [...(sockets ?? [])]
     try {
+      await this.usePolicy(this.#config.policy)
       const targets = await Promise.all(this.#config.listeners.map(resolveTarget))
       if (this.#closed) {
         throw new LimpidError('LIMPID_USAGE', 'this proxy was closed', { cure: 'make a new one with createProxy()' })
@@ -155,6 +166,21 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     }
     this.#sweep = setInterval(() => this.#expireFlows(), sweepInterval(this.#config.listeners))
     return this.#context.listening
+  }
+
+  /**
+   * Decides flows by another policy from now on; flows that are decided go on as they are. Its lists are read before: when one cannot be
+   * read the former policy stays.
+   * @throws ListError with what is wrong with a list.
+   */
+  async usePolicy(config: PolicyConfig): Promise<void> {
+    const lists = await Lists.open(config.lists, {
+      onProblem: (name, { message }) => this.emit('note', `list ${name} stays as it was: ${message}`),
+    })
+    const former = this.#lists
+    this.#lists = lists
+    this.#policy = isOpen(config) ? undefined : new Policy(config, (name) => lists.get(name)!)
+    await former?.close()
   }
 
   /** Stops listening at once; connections that wait in the backlog are reset by the kernel. */
@@ -185,6 +211,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     const deadlineAt = performance.now() + CLOSE_MS
     while (this.#context.flows.size > 0 && performance.now() < deadlineAt) await oneFlowEnds(this, deadlineAt)
     this.#pipes.close()
+    await this.#lists?.close()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -266,6 +293,12 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     // what waited for memory may go on now
     for (const listener of this.#listeners) listener.resume()
   }
+}
+
+/** Whether it lets every flow go on as its listener says. */
+function isOpen({ rules, otherwise }: PolicyConfig): boolean {
+  const { kind } = otherwise
+  return rules.length === 0 && kind === 'forward' && otherwise.to === undefined && otherwise.source === undefined
 }
 
 /** Waits for the end of the next flow, or for the deadline (the clock is performance.now()). */

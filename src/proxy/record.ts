@@ -1,3 +1,4 @@
+import type { DetectedProtocol } from '../config/policy-types.ts'
 import type { Protocol } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { RelayReason } from '../relay/reasons.ts'
@@ -10,6 +11,15 @@ export type RefusalReason =
   | 'source'
   /** This client has as many flows as it may have. */
   | 'client-limit'
+
+/** Why the policy turned a flow away before anything was dialled. */
+export type PolicyReason =
+  /** A rule of the policy turned it away. */
+  | 'policy'
+  /** A rule asked about its first bytes, and they break the rules of their protocol. */
+  | 'malformed'
+  /** The same, and they were not complete in time. */
+  | 'hello-timeout'
 
 /** Why the upstream could not be opened. The client gets a reset. */
 export type DialReason =
@@ -33,9 +43,16 @@ export type SessionReason =
   | 'client-gone'
 
 /** The closed list of reasons with which a flow ends; `app-failed`: an app that served it threw. Exactly one is given. */
-export type CloseReason = RefusalReason | DialReason | RelayReason | SessionReason | 'app-failed'
+export type CloseReason = RefusalReason | PolicyReason | DialReason | RelayReason | SessionReason | 'app-failed'
 
-export const REFUSALS: Readonly<Record<RefusalReason, true>> = { loop: true, source: true, 'client-limit': true }
+export const REFUSALS: Readonly<Record<RefusalReason | PolicyReason, true>> = {
+  loop: true,
+  source: true,
+  'client-limit': true,
+  policy: true,
+  malformed: true,
+  'hello-timeout': true,
+}
 
 /** Whose address the server sees. `client-port` that fell back is `client`. */
 export type SourceUsed = 'proxy' | 'client' | 'client-port' | 'address'
@@ -50,6 +67,12 @@ export interface FlowRecord {
   readonly originalDst: Endpoint
   /** The name by which the client had learnt the original destination, where Limpid's DNS told it. */
   readonly name: string | undefined
+  /** The policy's rule that decided; undefined where none matched, or there is no policy. */
+  readonly rule: string | undefined
+  /** What the first bytes are, where a rule asked; undefined: nobody has looked. */
+  readonly detected: DetectedProtocol | undefined
+  /** Whom the first bytes were for: SNI or Host, where a rule asked. */
+  readonly host: string | undefined
   /** What was dialled; undefined for a flow that was refused before. */
   readonly upstream: Endpoint | undefined
   /** Our end towards the upstream, as the server sees it; undefined when there was no answer, or nobody listened for records then. */

@@ -16,6 +16,8 @@ export interface SessionStart {
   readonly originalDst: Endpoint
   readonly upstream: Endpoint
   readonly listener: ListenerConfig
+  /** The client's datagrams that came now, each by itself; only valid during the call. */
+  datagrams(): Uint8Array[]
   /** The way of answers; undefined: by a reply socket, and later perhaps by one of its own. */
   readonly replyBy: ReplyOutlet | undefined
   /** Calls back when what waited at the listener so far has been taken. */

@@ -137,7 +137,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
     const { arena, table } = this.#context
     const at = slot * SOCKADDR_WORDS
     const hash = table.hashOf(arena.senders, at, arena.destinations, at, this.#salt)
-    const session = this.#find(hash, at) ?? this.#open(hash, at)
+    const session = this.#find(hash, at) ?? this.#open(hash, at, slot)
     session?.sendUp(slot)
   }
 
@@ -159,7 +159,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
     return sameEndpoint(session.upstream, this.#to ?? upstreamOf(session.originalDst, this.#target))
   }
 
-  #open(hash: number, at: number): UdpSession | undefined {
+  #open(hash: number, at: number, slot: number): UdpSession | undefined {
     const context = this.#context
     const { arena, table, counters } = context
     const { now } = context.proxy.resources.loop
@@ -186,10 +186,12 @@ export class UdpListener implements EventTarget, ReplyOutlet {
         listener: this.#listener,
         replyBy: this.#answers ? this : undefined,
         app: this.#app,
+        datagrams: () => arena.datagramsOf(slot),
         afterQueue: this.#afterQueue,
       },
       context,
     )
+    if (session === 'held') return undefined
     return typeof session === 'string' ? this.#drop(session) : session
   }
 

@@ -1,5 +1,7 @@
 import type { ListenerConfig } from '../config/types.ts'
+import { looksLikeQuicInitial, type QuicHello } from '../inspect/quic-initial.ts'
 import { type Endpoint, type Family, familyOf, formatEndpoint } from '../net/address.ts'
+import type { Finding } from '../policy/facts.ts'
 import type { Outlet, Sockaddr } from '../relay/outbox.ts'
 import { SessionEntry } from '../relay/session-table.ts'
 import { EAGAIN, ECONNREFUSED, EMSGSIZE, errnoName } from '../sys/errno.ts'
@@ -7,10 +9,11 @@ import type { QueuedError } from '../sys/error-queue.ts'
 import { EPOLLERR, EPOLLIN, type EventTarget, type Watch } from '../sys/loop.ts'
 import { canSendSegments, pathMtu, setReceiveBuffer, takeSocketError } from '../sys/options.ts'
 import { SOCKADDR_WORDS, sockaddrWords } from '../sys/sockaddr.ts'
-import { localEndpoint } from '../sys/socket.ts'
+import { localEndpoint, transmit } from '../sys/socket.ts'
 import type { AppSession, DatagramApp } from './app.ts'
 import { tellClient } from './client-errors.ts'
 import { type ClientSide, ClientSocket, STREAM_BUFFER_BYTES } from './client-socket.ts'
+import { mayGoOn, type SessionDecision } from './decide-session.ts'
 import type { DropReason } from './drops.ts'
 import { Overflow } from './overflow.ts'
 import type { CloseReason, FlowRecord, SourceUsed } from './record.ts'
@@ -38,6 +41,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   readonly originalDst: Endpoint
   readonly upstream: Endpoint
   readonly listener: ListenerConfig
+  readonly rule: string | undefined
   readonly source: SourceUsed
   fd: number
   readonly family: Family
@@ -67,9 +71,12 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   #largest = EVERY_PATH_BYTES
   readonly #overflow = new Overflow()
   #error: number | undefined
+  #finding: Finding | undefined
+  readonly #quic: QuicHello | undefined
 
   constructor(
     start: SessionStart,
+    decided: SessionDecision,
     dialled: { readonly fd: number; readonly source: SourceUsed },
     replyBy: ReplyOutlet,
     context: UdpContext,
@@ -82,6 +89,9 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     this.originalDst = start.originalDst
     this.upstream = start.upstream
     this.listener = start.listener
+    this.rule = decided.rule
+    this.#finding = decided.finding
+    this.#quic = decided.quic
     this.source = dialled.source
     this.fd = dialled.fd
     this.family = familyOf(start.upstream.address)
@@ -102,6 +112,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   sendUp(slot: number): void {
     const { arena, outbox, counters, table, proxy } = this.#context
     const bytes = arena.length[slot]!
+    if (this.#quic !== undefined && !this.#mayPass(this.#quic, arena.datagramsOf(slot))) return
     if (this.#app !== undefined && !this.#app.onSend(this, arena.bytesOf(slot))) {
       this.#drop('app', 1)
       return
@@ -116,6 +127,36 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     table.touch(this, proxy.resources.loop.now)
     outbox.put(this, slot)
     if (this.#mayOwn && this.#datagramsUp >= OWN_SOCKET_AFTER && this.idleClass === 'stream') this.#ownSocket()
+  }
+
+  /** A datagram that was held back until the session was decided. */
+  sendHeld(datagram: Uint8Array): void {
+    this.#datagramsUp++
+    this.#bytesUp += datagram.length
+    this.#lastBytes = datagram.length
+    const sent = transmit(this.fd, datagram, datagram.length)
+    if (sent >= 0) this.#context.counters.datagramsClientToUpstream++
+    else this.onLost(-1, -sent, 1)
+  }
+
+  /** Within a session a client may begin another connection, with another name. False: the session is over. */
+  #mayPass(quic: QuicHello, datagrams: readonly Uint8Array[]): boolean {
+    for (const datagram of datagrams) {
+      if (!looksLikeQuicInitial(datagram)) continue
+      const answer = quic.add(datagram)
+      if (answer.kind === 'malformed') return this.#refuse('malformed')
+      if (answer.kind !== 'match' || answer.finding.serverName === this.#finding?.host) continue
+      const finding: Finding = { protocol: 'quic', host: answer.finding.serverName }
+      this.#finding = finding
+      if (!mayGoOn(this, finding, this.#context)) return this.#refuse('policy')
+    }
+    return true
+  }
+
+  #refuse(reason: 'malformed' | 'policy'): false {
+    this.#drop(reason, 1)
+    this.end(reason)
+    return false
   }
 
   /** From the next one on the client's datagrams come to a socket of its own, read when those before it have been. */
@@ -282,6 +323,9 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
       client: this.client,
       originalDst: this.originalDst,
       name: this.#context.proxy.nameOf(this.client.address, this.originalDst.address),
+      rule: this.rule,
+      detected: this.#finding?.protocol,
+      host: this.#finding?.host,
       upstream: this.upstream,
       sourceAddr,
       source: this.source,

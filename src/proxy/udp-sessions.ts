@@ -16,6 +16,7 @@ import type { Target } from './target.ts'
 import type { UdpContext } from './udp-context.ts'
 import { UdpListener } from './udp-listener.ts'
 import type { UdpSession } from './udp-session.ts'
+import { UndecidedSessions } from './undecided-sessions.ts'
 
 /** A session costs a dozen system calls: so many a second leave most of a core to the datagrams of those that there are. */
 const SESSIONS_PER_SECOND = 20_000
@@ -71,6 +72,7 @@ export class UdpSessions {
       }),
       errors: new ClientErrors(options.replyMark),
       counters,
+      undecided: new UndecidedSessions(),
       ends: new Set(),
       countDrop: (reason, datagrams) => {
         counters.dropped[reason] += datagrams
@@ -154,7 +156,7 @@ export class UdpSessions {
   /** Sessions of a class may belong to listeners with different patience: each is looked at until none of its class can be due. */
   #expire(): void {
     const now = performance.now()
-    const { table, replies } = this.#context
+    const { table, replies, undecided } = this.#context
     const { query, stream } = this.#shortestIdleMs
     for (const idleClass of IDLE_CLASSES) {
       const shortest = idleClass === 'stream' ? stream : Math.min(query || stream, stream || query)
@@ -166,6 +168,8 @@ export class UdpSessions {
       })
     }
     replies.sweep(now)
+    const lost = undecided.expire(now)
+    if (lost > 0) this.#context.countDrop('hello-timeout', lost)
   }
 
   /** A client's host has nobody who waits for the answers, or a router cannot bring them there, or not in this size. */

@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { Server, type Socket } from 'node:net'
 import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_TIMEOUTS, DEFAULT_WORKERS, MATCH_ANY } from '../config/defaults.ts'
+import { NO_POLICY } from '../config/policy.ts'
 import type { Config, ListenerConfig } from '../config/types.ts'
 import { Host } from '../lab/host.ts'
 import { ADDRESSES } from '../lab/topology.ts'
@@ -50,6 +51,7 @@ export function configOf(...listeners: ListenerConfig[]): Config {
     forwards: [],
     bypass: [],
     workers: DEFAULT_WORKERS,
+    policy: NO_POLICY,
     ioUring: true,
     limits: DEFAULT_LIMITS,
     rules: DEFAULT_RULES,

@@ -53,6 +53,15 @@ export class DatagramArena {
     return this.#payload.address + slot * SLOT_BYTES
   }
 
+  /** The datagrams of a slot, which has several when they came as a train: the memory itself, not copies. */
+  datagramsOf(slot: number): Uint8Array[] {
+    const bytes = this.bytesOf(slot)
+    const size = this.segment[slot]! || bytes.length
+    return Array.from({ length: Math.max(1, Math.ceil(bytes.length / size)) }, (_, i) =>
+      bytes.subarray(i * size, (i + 1) * size),
+    )
+  }
+
   /** The bytes of a slot: the memory itself, not a copy. */
   bytesOf(slot: number): Uint8Array {
     const at = slot * SLOT_BYTES

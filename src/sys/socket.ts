@@ -9,6 +9,7 @@ const SOCK_RAW = 3
 const SOCK_NONBLOCK = 0o4000
 const SOCK_CLOEXEC = 0o2000000
 const NEW_SOCKET_FLAGS = SOCK_NONBLOCK | SOCK_CLOEXEC
+const MSG_PEEK = 0x2
 const MSG_NOSIGNAL = 0x4000
 const MSG_MORE = 0x8000
 const MSG_FASTOPEN = 0x2000_0000
@@ -107,6 +108,12 @@ export function localEndpoint(fd: number): Endpoint {
 /** Bytes read into `bytes`, 0 at the peer's FIN, or the negative errno. */
 export function receive(fd: number, bytes: Uint8Array, length: number): number {
   const count = ffi.recv(fd, bytes, length, 0)
+  return count < 0 ? -lastErrno() : count
+}
+
+/** As receive(), and the bytes stay for the next one (MSG_PEEK). */
+export function peekBytes(fd: number, bytes: Uint8Array, length: number): number {
+  const count = ffi.recv(fd, bytes, length, MSG_PEEK)
   return count < 0 ? -lastErrno() : count
 }
 

@@ -1,0 +1,93 @@
+import type { Source } from '../config/types.ts'
+import type { QuicHello } from '../inspect/quic-initial.ts'
+import { type Endpoint, formatEndpoint } from '../net/address.ts'
+import type { Finding, FlowFacts } from '../policy/facts.ts'
+import type { Decided } from '../policy/policy.ts'
+import { ECONNREFUSED } from '../sys/errno.ts'
+import { tellClient } from './client-errors.ts'
+import type { DropReason } from './drops.ts'
+import type { SessionStart } from './session-start.ts'
+import type { UdpContext } from './udp-context.ts'
+
+/** What the policy makes of a session, and what it was told of the first datagrams. */
+export interface SessionDecision {
+  readonly rule: string | undefined
+  readonly upstream: Endpoint
+  readonly source: Source
+  readonly finding: Finding | undefined
+  /** Where a rule asks about first bytes: it goes on looking, since a client may begin another connection within the session. */
+  readonly quic: QuicHello | undefined
+  /** Datagrams that were held back until now, in their order. */
+  readonly before: readonly Uint8Array[]
+}
+
+/**
+ * Asks the policy about a session that is to be opened. A reason where there must be none; `held` while its datagrams, which are kept, do
+ * not say yet what a rule asks.
+ */
+export function decideSession(start: SessionStart, context: UdpContext): SessionDecision | DropReason | 'held' {
+  const { proxy, undecided } = context
+  const { listener, upstream } = start
+  const undisputed = {
+    rule: undefined,
+    upstream,
+    source: listener.source,
+    finding: undefined,
+    quic: undefined,
+    before: [],
+  }
+  const policy = start.app === undefined ? proxy.policy() : undefined
+  if (policy === undefined) return undisputed
+  const byAddress = policy.decide(factsOf(start, undefined, context))
+  if (byAddress.kind === 'decided') return applied(byAddress, undisputed, start, context)
+  const key = `${formatEndpoint(start.client)} ${formatEndpoint(start.originalDst)}`
+  const found = undecided.look(key, start.datagrams(), proxy.resources.loop.now, policy.peek.helloMs)
+  if (found.kind !== 'found') return found.kind
+  const { finding, quic, before } = found
+  const decided = policy.decide(factsOf(start, finding, context))
+  return decided.kind === 'decided'
+    ? applied(decided, { ...undisputed, finding, quic, before }, start, context)
+    : 'policy'
+}
+
+/** Whether a session may go on with what its client says within it: `host` of the connection that it began last. */
+export function mayGoOn(
+  session: Pick<SessionStart, 'listener' | 'client' | 'originalDst'>,
+  finding: Finding,
+  context: UdpContext,
+): boolean {
+  const policy = context.proxy.policy()
+  if (policy === undefined) return true
+  const decided = policy.decide(factsOf(session, finding, context))
+  return decided.kind === 'decided' && decided.decision.kind !== 'reject'
+}
+
+function applied(
+  { rule, decision }: Decided & { readonly kind: 'decided' },
+  undisputed: SessionDecision,
+  start: SessionStart,
+  context: UdpContext,
+): SessionDecision | DropReason {
+  const { proxy } = context
+  if (decision.kind === 'reject') {
+    if (decision.rejection !== 'drop') tellClient(start, ECONNREFUSED, 0, 0, context)
+    return 'policy'
+  }
+  if (decision.kind === 'bypass') {
+    proxy.onBypass(start.originalDst.address, decision.forMs)
+    return { ...undisputed, rule }
+  }
+  const { to, source = undisputed.source } = decision
+  const upstream =
+    to === undefined ? start.upstream : { address: to.address, port: to.port === 0 ? start.originalDst.port : to.port }
+  return { ...undisputed, rule, upstream, source }
+}
+
+function factsOf(
+  { listener, client, originalDst }: Pick<SessionStart, 'listener' | 'client' | 'originalDst'>,
+  finding: Finding | undefined,
+  { proxy }: UdpContext,
+): FlowFacts {
+  const learntNames = proxy.namesOf(client.address, originalDst.address)
+  return { listener: listener.name, protocol: 'udp', client, originalDst, finding, learntNames, at: new Date() }
+}

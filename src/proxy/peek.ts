@@ -1,0 +1,85 @@
+import type { PeekConfig } from '../config/policy-types.ts'
+import { inspectStream } from '../inspect/stream.ts'
+import type { Finding } from '../policy/facts.ts'
+import { EAGAIN, EINTR } from '../sys/errno.ts'
+import { EPOLLIN, EPOLLRDHUP } from '../sys/loop.ts'
+import { peekBytes } from '../sys/socket.ts'
+
+/** More than any hello that a server accepts: several records of a TLS ClientHello, or an HTTP head. */
+export const PEEK_BYTES = 65_536
+
+/** Why a flow whose first bytes were asked about must not go on: a server might understand them differently. */
+export type PeekRefusal =
+  /** They break the rules of their protocol, or are too long. */
+  | 'malformed'
+  /** They were not complete in time. */
+  | 'hello-timeout'
+
+export interface PeekOwner {
+  /** Once; not any more after stop(). */
+  onPeeked(finding: Finding): void
+  onPeekRefused(why: PeekRefusal, detail: string): void
+}
+
+const UNKNOWN: Finding = { protocol: 'unknown', host: undefined }
+
+/** Every peek of the thread copies into it. */
+const buffer = new Uint8Array(PEEK_BYTES)
+
+/**
+ * Looks at the first bytes of a client's socket without taking them (MSG_PEEK, recv(2)), as they come, until they say what they are. A
+ * client that says nothing waits for its server to speak first: then nothing is known, and the flow goes on.
+ */
+export class Peek {
+  readonly #fd: number
+  readonly #config: PeekConfig
+  readonly #owner: PeekOwner
+  #timer: NodeJS.Timeout
+  #seen = 0
+
+  constructor(fd: number, config: PeekConfig, owner: PeekOwner) {
+    this.#fd = fd
+    this.#config = config
+    this.#owner = owner
+    this.#timer = setTimeout(() => this.#found(UNKNOWN), config.silenceMs)
+  }
+
+  /** Of the client's socket. */
+  onEvents(events: number): void {
+    if ((events & (EPOLLIN | EPOLLRDHUP)) === 0) return
+    const count = peekBytes(this.#fd, buffer, PEEK_BYTES)
+    if (count === -EAGAIN || count === -EINTR) return
+    // a FIN behind what was seen: nothing more comes; an error is the relay's to find
+    const isAll = (events & EPOLLRDHUP) !== 0 || count <= 0
+    if (count <= 0) this.#found(UNKNOWN)
+    else this.#judge(buffer.subarray(0, count), isAll)
+  }
+
+  #judge(bytes: Uint8Array, isAll: boolean): void {
+    const probed = inspectStream(bytes)
+    if (probed.kind === 'match') this.#found(probed.finding)
+    else if (probed.kind === 'no') this.#found(UNKNOWN)
+    else if (probed.kind === 'malformed') this.#refuse('malformed', probed.why)
+    else if (bytes.length === PEEK_BYTES) this.#refuse('malformed', `more than ${PEEK_BYTES} bytes`)
+    else if (isAll) this.#refuse('malformed', 'it ends before its first message does')
+    else if (this.#seen === 0) {
+      clearTimeout(this.#timer)
+      this.#timer = setTimeout(() => this.#refuse('hello-timeout', ''), this.#config.helloMs)
+    }
+    this.#seen = bytes.length
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer)
+  }
+
+  #found(finding: Finding): void {
+    this.stop()
+    this.#owner.onPeeked(finding)
+  }
+
+  #refuse(why: PeekRefusal, detail: string): void {
+    this.stop()
+    this.#owner.onPeekRefused(why, detail)
+  }
+}
