@@ -56,7 +56,7 @@ export interface PolicyRule {
 
 /** How a flow's first bytes are waited for, when a rule asks about them. */
 export interface PeekConfig {
-  /** How long a client may be silent; then it waits for the server to speak first. */
+  /** How long a client may be silent; then it waits for the server to speak first. 0: for ever. */
   readonly silenceMs: number
   /** How long it may take from its first byte until what it says is complete. */
   readonly helloMs: number

@@ -8,9 +8,16 @@ export interface Undecided {
   readonly listener: { readonly name: string }
   readonly client: Endpoint
   readonly originalDst: Endpoint
-  onDecided(decided: Decided & { readonly kind: 'decided' }, finding: Finding | undefined): void
+  /** `late`: the client is silent, and what it says first has to be looked at before it goes on: see lookOn(). */
+  onDecided(decided: FinalDecision, finding: Finding | undefined, late: Deciding | undefined): void
+  /** About what a client that was silent has said at last. */
+  onDecidedLate(decided: FinalDecision, finding: Finding): void
   onPeekRefused(why: PeekRefusal): void
 }
+
+export type FinalDecision = Decided & { readonly kind: 'decided' }
+
+const SILENT: Finding = { protocol: 'unknown', host: undefined }
 
 /** Finds what the policy says of one TCP flow: by what is known of it, and where a rule asks for more, by its first bytes. */
 export class Deciding implements PeekOwner {
@@ -18,6 +25,7 @@ export class Deciding implements PeekOwner {
   readonly #policy: Policy
   readonly #learntNames: readonly string[]
   #peek: Peek | undefined
+  #isLate = false
 
   constructor(flow: Undecided, policy: Policy, learntNames: readonly string[]) {
     this.#flow = flow
@@ -28,10 +36,15 @@ export class Deciding implements PeekOwner {
   /** `fd`: the client's socket. */
   begin(fd: number): void {
     const decided = this.#policy.decide(this.#facts(undefined))
-    if (decided.kind === 'decided') this.#flow.onDecided(decided, undefined)
-    else if (this.#policy.speaksFirst(this.#flow.originalDst.port))
-      this.onPeeked({ protocol: 'unknown', host: undefined })
+    if (decided.kind === 'decided') this.#flow.onDecided(decided, undefined, undefined)
+    else if (this.#policy.speaksFirst(this.#flow.originalDst.port)) this.onPeeked(SILENT, true)
     else this.#peek = new Peek(fd, this.#policy.peek, this)
+  }
+
+  /** The flow goes on, and its server may speak; the client's first bytes are looked at when they come, however late that is. */
+  lookOn(fd: number): void {
+    this.#isLate = true
+    this.#peek = new Peek(fd, { ...this.#policy.peek, silenceMs: 0 }, this)
   }
 
   /** Of the client's socket. */
@@ -43,9 +56,11 @@ export class Deciding implements PeekOwner {
     this.#peek?.stop()
   }
 
-  onPeeked(finding: Finding): void {
+  onPeeked(finding: Finding, isSilent: boolean): void {
     const decided = this.#policy.decide(this.#facts(finding))
-    if (decided.kind === 'decided') this.#flow.onDecided(decided, finding)
+    if (decided.kind === 'inspect') return // cannot be: there is a finding
+    if (this.#isLate) this.#flow.onDecidedLate(decided, finding)
+    else this.#flow.onDecided(decided, finding, isSilent ? this : undefined)
   }
 
   onPeekRefused(why: PeekRefusal): void {

@@ -2,7 +2,6 @@ import type { Decision } from '../config/policy-types.ts'
 import type { ListenerConfig, Source } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { Finding } from '../policy/facts.ts'
-import type { Decided } from '../policy/policy.ts'
 import { RELAY_EVENTS, type RelayOwner, TcpRelay } from '../relay/tcp.ts'
 import { errnoName, SyscallError } from '../sys/errno.ts'
 import { EPOLLERR, type EventTarget, type Watch } from '../sys/loop.ts'
@@ -13,11 +12,18 @@ import type { StreamApp } from './app.ts'
 import { serveStream } from './app-stream.ts'
 import { type Arrival, arrivalOf } from './arrival.ts'
 import type { ProxyContext } from './context.ts'
-import { Deciding } from './deciding.ts'
+import { Deciding, type FinalDecision } from './deciding.ts'
 import { type Dial, type DialOwner, startDial } from './dial.ts'
 import { forbid } from './forbidden.ts'
 import type { PeekRefusal } from './peek.ts'
-import { type CloseReason, type DialReason, type FlowRecord, REFUSALS, type SourceUsed } from './record.ts'
+import {
+  type CloseReason,
+  type DialReason,
+  type FlowRecord,
+  type PolicyReason,
+  REFUSALS,
+  type SourceUsed,
+} from './record.ts'
 import { type DialSource, dialSource } from './source.ts'
 import { type Target, upstreamOf } from './target.ts'
 
@@ -73,8 +79,6 @@ function askArrival(fd: number, listener: ListenerConfig): Arrival {
  * One TCP flow, between accept and its record. Each step calls the next one, or is called back by the loop; nothing waits for a
  * promise, and what is held while the flow is idle is this object, its relay and two watches.
  */
-type FlowDecision = Decided & { readonly kind: 'decided' }
-
 export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
   readonly #context: ProxyContext
   readonly id: number
@@ -91,6 +95,9 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
   /** 0 unless the dial failed. */
   #dialErrno = 0
   #deciding: Deciding | undefined
+  /** Looks at the first bytes of a client that was silent, when they come. */
+  #late: Deciding | undefined
+  #lateReason: PolicyReason | undefined
   /** What the policy said, and what it was told of the first bytes. */
   #rule: string | undefined
   #finding: Finding | undefined
@@ -154,8 +161,9 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
     this.#deciding.begin(this.watch.fd)
   }
 
-  onDecided({ rule, decision }: FlowDecision, finding: Finding | undefined): void {
+  onDecided({ rule, decision }: FinalDecision, finding: Finding | undefined, late: Deciding | undefined): void {
     this.#deciding = undefined
+    this.#late = late
     this.#rule = rule
     this.#finding = finding
     if (decision.kind === 'reject') {
@@ -172,7 +180,29 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
 
   onPeekRefused(why: PeekRefusal): void {
     this.#deciding = undefined
-    this.resetClient(why)
+    if (this.#relay === undefined) this.resetClient(why)
+    else this.#endLate(why)
+  }
+
+  /** The server has been dialled, so that a decision to go elsewhere comes too late. */
+  onDecidedLate({ rule, decision }: FinalDecision, finding: Finding): void {
+    this.#late = undefined
+    this.#rule = rule
+    this.#finding = finding
+    if (this.#isAsDialled(decision)) this.#relay?.passClient()
+    else this.#endLate('policy')
+  }
+
+  #isAsDialled(decision: Decision): boolean {
+    if (decision.kind !== 'forward') return decision.kind === 'bypass'
+    const { to, source } = decision
+    const isThere = to === undefined || (to.address === this.upstream.address && to.port === this.upstream.port)
+    return isThere && (source === undefined || source === this.#sourceDecided)
+  }
+
+  #endLate(reason: PolicyReason): void {
+    this.#lateReason = reason
+    this.#relay?.end('shutdown')
   }
 
   #redirect({ to, source }: Decision & { readonly kind: 'forward' }): void {
@@ -193,7 +223,7 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
     const { listener, source, upstream } = this
     const { mark, ports, counters, resources } = this.#context
     const { connectMs } = listener.timeouts
-    if (listener.fastOpen) this.#first = readFirstBytes(this.watch.fd)
+    if (listener.fastOpen && this.#late === undefined) this.#first = readFirstBytes(this.watch.fd)
     // most flows end before a peer could be missed: sweep() sets that timeout on those that do not
     const options = { source, mark, connectMs, deadPeerMs: 0, first: this.#first, ports, events: RELAY_EVENTS }
     try {
@@ -224,6 +254,10 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
     this.sourceUsed = source
     if (this.#context.tellsFlows()) this.sourceAddr = localEndpoint(upstream.fd)
     this.#relay = new TcpRelay(this.watch, upstream, this.#context.resources, this, this.#first)
+    if (this.#late !== undefined) {
+      this.#relay.holdClient((events) => this.#late?.onEvents(events))
+      this.#late.lookOn(this.watch.fd)
+    }
     this.#relay.begin(this.#clientEvents, events)
   }
 
@@ -254,7 +288,8 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
   }
 
   onRelayEnd(reason: CloseReason): void {
-    this.close(reason)
+    this.#late?.stop()
+    this.close(this.#lateReason ?? reason)
   }
 
   /** Ends a flow that has no upstream: the client is told by a reset, never by silence. */

@@ -17,7 +17,8 @@ export type PeekRefusal =
 
 export interface PeekOwner {
   /** Once; not any more after stop(). */
-  onPeeked(finding: Finding): void
+  /** `isSilent`: the client has said nothing until now. */
+  onPeeked(finding: Finding, isSilent: boolean): void
   onPeekRefused(why: PeekRefusal, detail: string): void
 }
 
@@ -34,14 +35,14 @@ export class Peek {
   readonly #fd: number
   readonly #config: PeekConfig
   readonly #owner: PeekOwner
-  #timer: NodeJS.Timeout
+  #timer: NodeJS.Timeout | undefined
   #seen = 0
 
   constructor(fd: number, config: PeekConfig, owner: PeekOwner) {
     this.#fd = fd
     this.#config = config
     this.#owner = owner
-    this.#timer = setTimeout(() => this.#found(UNKNOWN), config.silenceMs)
+    if (config.silenceMs > 0) this.#timer = setTimeout(() => this.#found(UNKNOWN, true), config.silenceMs)
   }
 
   /** Of the client's socket. */
@@ -73,9 +74,9 @@ export class Peek {
     clearTimeout(this.#timer)
   }
 
-  #found(finding: Finding): void {
+  #found(finding: Finding, isSilent = false): void {
     this.stop()
-    this.#owner.onPeeked(finding)
+    this.#owner.onPeeked(finding, isSilent)
   }
 
   #refuse(why: PeekRefusal, detail: string): void {

@@ -64,6 +64,8 @@ export class Direction implements EventTarget, Messenger {
   #sendErrno = 0
   /** Within its own turn, in which others get their events: its own are only noted. */
   #pumping = false
+  /** Nothing is read before somebody has looked at it. */
+  #guard: ((events: number) => void) | undefined
   /** The FIN was passed on: nothing more goes this way. */
   finished = false
   /** Bytes taken from the sender. */
@@ -93,12 +95,24 @@ export class Direction implements EventTarget, Messenger {
       this.#onReadable(!failed && (events & EPOLLRDHUP) !== 0, failed)
     }
     if (failed && !this.#relay.ended) this.#onError()
+    if (!this.#relay.ended) this.#guard?.(events)
+  }
+
+  /** Reads nothing until passOn(): what the sender's socket reports goes to `guard`, too. */
+  holdFor(guard: (events: number) => void): void {
+    this.#guard = guard
+  }
+
+  passOn(): void {
+    this.#guard = undefined
+    if (!this.#relay.ended && this.#readable) this.#pump()
   }
 
   /** The sender has bytes, a FIN (`finSeen`) or an error (`failed`) for us. */
   #onReadable(finSeen: boolean, failed: boolean): void {
     this.#readable = true
     if (finSeen) this.#finSeen = true
+    if (this.#guard !== undefined) return
     if (this.#piped > 0 || this.#waiting !== undefined || this.#resumes || this.#pumping || this.#together) return
     if (failed || this.#urgent) this.#pump()
     else if (this.#splicing) this.#resumeUnhurried()

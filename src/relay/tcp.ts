@@ -64,6 +64,15 @@ export class TcpRelay implements DirectionOwner {
     if (!this.ended) this.#upstreamToClient.onEvents(upstreamEvents)
   }
 
+  /** Reads nothing of the client until passClient(); what its socket reports goes to `guard`, too. Before begin(). */
+  holdClient(guard: (events: number) => void): void {
+    this.#clientToUpstream.holdFor(guard)
+  }
+
+  passClient(): void {
+    this.#clientToUpstream.passOn()
+  }
+
   get upstreamFd(): number {
     return this.#upstream.fd
   }
