@@ -154,6 +154,7 @@ export class NameSetBuilder {
       end: 0,
       names: 0,
     }
+    yield // so much memory at once makes the garbage collector look
     for (;;) {
       const piece = this.#pieces.shift() // its memory is free from here on
       if (piece === undefined) break
@@ -185,7 +186,7 @@ interface Piece {
   end: number
 }
 
-const PIECE_BYTES = 65_536 // some 3,000 names: a millisecond or two in the table
+const PIECE_BYTES = 16_384 // some 700 names: a millisecond in the table, a few while its pages are new
 
 /** A set that is being made. */
 interface Table {

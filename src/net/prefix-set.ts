@@ -102,7 +102,7 @@ export class PrefixSetBuilder {
 }
 
 type Steps<T> = Generator<undefined, T, undefined>
-const STEP_PREFIXES = 20_000 // a few milliseconds
+const STEP_PREFIXES = 2_000 // less than a millisecond, some more before the code is compiled
 
 interface Collected {
   readonly words: number
