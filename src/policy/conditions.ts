@@ -1,8 +1,8 @@
 import type { PolicyMatch } from '../config/policy-types.ts'
-import { parseNameEntry } from '../net/name-entry.ts'
+import { matchesPattern, type NameEntry, parseNameEntry } from '../net/name-entry.ts'
 import { type NameSet, NameSetBuilder } from '../net/name-set.ts'
 import { formatPortRange, portsContain } from '../net/ports.ts'
-import { formatPrefix, type Prefix } from '../net/prefix.ts'
+import { formatPrefix, type Prefix, prefixContains } from '../net/prefix.ts'
 import { type PrefixSet, PrefixSetBuilder } from '../net/prefix-set.ts'
 import type { Answer, Condition } from './condition.ts'
 import type { FlowFacts } from './facts.ts'
@@ -56,17 +56,20 @@ function portCondition({ ports }: PolicyMatch): Condition[] {
   ]
 }
 
+const FEW = 16 // a set of its own takes longer to build, and kilobytes
+
 function prefixCondition(
   key: string,
   prefixes: readonly Prefix[],
   addressOf: (facts: FlowFacts) => string,
 ): Condition[] {
   if (prefixes.length === 0) return []
-  const set = prefixSet(prefixes)
+  const set = prefixes.length <= FEW ? undefined : prefixSet(prefixes)
+  const holds = (address: string) => set?.has(address) ?? prefixes.some((prefix) => prefixContains(prefix, address))
   return [
     {
       text: `${key} ${shortened(prefixes.map(formatPrefix))}`,
-      ask: (facts) => answer(set.has(addressOf(facts))),
+      ask: (facts) => answer(holds(addressOf(facts))),
       found: addressOf,
     },
   ]
@@ -102,7 +105,7 @@ function detectedCondition({ detected }: PolicyMatch): Condition[] {
 
 function hostCondition({ hosts }: PolicyMatch): Condition[] {
   if (hosts.length === 0) return []
-  const names = nameSet(hosts)
+  const names = hosts.length <= FEW ? fewNames(hosts) : nameSet(hosts)
   return [{ text: `hosts ${shortened(hosts)}`, ask: (facts) => askHost(facts, names), found: foundHost }]
 }
 
@@ -120,7 +123,7 @@ function listCondition({ lists }: PolicyMatch, listOf: ListOf): Condition[] {
 }
 
 /** What the flow says itself counts; names from DNS only where it says nothing. */
-function askHost({ finding, learntNames }: FlowFacts, names: NameSet): Answer {
+function askHost({ finding, learntNames }: FlowFacts, names: Pick<NameSet, 'has'>): Answer {
   if (finding === undefined) return 'unknown'
   return answer(finding.host === undefined ? learntNames.some((name) => names.has(name)) : names.has(finding.host))
 }
@@ -145,6 +148,22 @@ function nameSet(entries: readonly string[]): NameSet {
   const builder = new NameSetBuilder()
   for (const text of entries) builder.add(parseNameEntry(text)!) // config has parsed them before
   return builder.build()
+}
+
+function fewNames(entries: readonly string[]): Pick<NameSet, 'has'> {
+  const matchers = entries.map((text) => matcherOf(parseNameEntry(text)!))
+  return { has: (name) => matchers.some((matches) => matches(name)) }
+}
+
+function matcherOf(entry: NameEntry): (name: string) => boolean {
+  if (entry.kind === 'pattern') {
+    const parts = entry.text.split('*')
+    return (name) => matchesPattern(name, parts)
+  }
+  const { kind, name: wanted } = entry
+  const below = `.${wanted}`
+  if (kind === 'exact') return (name) => name === wanted
+  return (name) => name.endsWith(below) || (kind === 'suffix' && name === wanted)
 }
 
 const SHOWN = 4

@@ -3,6 +3,7 @@ import { portsContain } from '../net/ports.ts'
 import type { Answer, Condition } from './condition.ts'
 import { conditionsOf, type ListOf } from './conditions.ts'
 import type { FlowFacts } from './facts.ts'
+import { RuleIndex } from './rule-index.ts'
 
 export type Decided =
   /** `rule`: the name of the one that matched; undefined where none did. */
@@ -30,6 +31,7 @@ const INSPECT: Decided = { kind: 'inspect' }
 export class Policy {
   readonly peek: PeekConfig
   readonly #rules: readonly CompiledRule[]
+  readonly #index: RuleIndex
   readonly #otherwise: Decided
 
   /** `listOf`: asked each time, since lists change under a policy. */
@@ -40,6 +42,7 @@ export class Policy {
       decided: { kind: 'decided', rule: name, decision },
       conditions: conditionsOf(match, listOf),
     }))
+    this.#index = new RuleIndex(config.rules.map(({ match }) => match))
     this.#otherwise = { kind: 'decided', rule: undefined, decision: config.otherwise }
   }
 
@@ -49,7 +52,9 @@ export class Policy {
   }
 
   decide(facts: FlowFacts): Decided {
-    for (const { decided, conditions } of this.#rules) {
+    this.#index.narrow(facts)
+    for (let at = this.#index.next(0); at >= 0; at = this.#index.next(at + 1)) {
+      const { decided, conditions } = this.#rules[at]!
       const answer = ask(conditions, facts)
       if (answer === 'yes') return decided
       if (answer === 'unknown') return INSPECT
