@@ -1,7 +1,7 @@
 /** Limpid's public seam: transparent TCP and UDP sockets, and the proxy that is made of them. */
 
 export { createProxy } from './apps/create-proxy.ts'
-export { type ConfigInput, defineConfig } from './config/define.ts'
+export { type ConfigInput, defineConfig, type ProgramConfig } from './apps/define-config.ts'
 export { parseConfig } from './config/parse.ts'
 export type { Config, ListenerConfig, OnDown, Source, Timeouts } from './config/types.ts'
 export { type ErrorCode, LimpidError } from './errors.ts'
@@ -14,6 +14,7 @@ export {
   type UdpSocket,
 } from './proxy/bind-udp.ts'
 export { type DialTcpOptions, dialTcp, relayTcp } from './proxy/dial-tcp.ts'
+export type { HookFlow, Hooks } from './proxy/hooks.ts'
 export { type ListenTcpOptions, listenTcp, type TcpAcceptor } from './proxy/listen-tcp.ts'
 export type { ProxyStats, TransparentProxy } from './proxy/proxy.ts'
 export type { CloseReason, FlowRecord, SourceUsed } from './proxy/record.ts'

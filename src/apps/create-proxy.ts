@@ -1,17 +1,18 @@
-import type { Config } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import { TransparentProxy } from '../proxy/proxy.ts'
+import type { ProgramConfig } from './define-config.ts'
 import { DnsApp } from './dns/app.ts'
 import { LearntNames } from './dns/learnt.ts'
 
 /** The proxy of a config (see defineConfig, parseConfig). Call `listen()`; flow records come as `flow` events. */
-export function createProxy(config: Config, learnt = new LearntNames()): TransparentProxy {
+export function createProxy(config: ProgramConfig, learnt = new LearntNames()): TransparentProxy {
   if (config?.limits === undefined || config.rules === undefined) {
     throw new LimpidError('LIMPID_USAGE', 'createProxy: this configuration is not complete', {
       cure: 'pass it through defineConfig()',
     })
   }
   return new TransparentProxy(config, {
+    hooks: config.hooks,
     names: learnt,
     appOf: (listener) => {
       const { dns, source, to } = listener

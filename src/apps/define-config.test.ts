@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type ConfigInput, defineConfig } from './define.ts'
-import { parseConfig } from './parse.ts'
+import { parseConfig } from '../config/parse.ts'
+import { type ConfigInput, defineConfig } from './define-config.ts'
 
 test('an object gives the same configuration as the file that says the same', () => {
   const text = 'listeners: [{ name: web, ports: [80, 8000-8100], source: client, timeouts: { idle: 5m } }]'
   const input = { listeners: [{ name: 'web', ports: [80, '8000-8100'], source: 'client', timeouts: { idle: '5m' } }] }
-  assert.deepEqual(defineConfig(input), parseConfig(text, 'limpid.yaml'))
+  assert.deepEqual(defineConfig(input, {}), parseConfig(text, 'limpid.yaml'))
 })
 
 test('forwards alone, and the words of the ways of interception, compile', () => {
@@ -47,4 +47,56 @@ test('a mistyped word does not compile', () => {
     { intercept: 'bridge' },
   ]
   assert.throws(() => defineConfig({ listeners }), { code: 'LIMPID_CONFIG' })
+})
+
+const LISTENERS = [{ intercept: 'none', listen: '127.0.0.1:50080', to: '127.0.0.1:1' }] as const
+
+// biome-ignore-start lint/suspicious/noThenProperty: the operator’s word; nobody awaits a decision
+test('a mistyped hook, and a decision with a wrong word, do not compile', () => {
+  const hooks: ConfigInput['hooks'][] = [
+    {
+      onFlow: async ({ client, host, alpn, protocol, names, originalDst }) =>
+        host === 'a' || alpn.includes('h2') || protocol === 'ssh' || names.length + originalDst.port > 9
+          ? { then: 'forward', to: `${client.address}:80`, source: 'client' }
+          : undefined,
+      onClose: ({ reason, host }) => void [reason === 'closed', host],
+      hookDeadline: '200ms',
+      onHookFailure: 'forward',
+    },
+    { onFlow: () => ({ then: 'reject', by: 'forbidden' }) },
+    // @ts-expect-error
+    { onFlo: () => undefined },
+    // @ts-expect-error
+    { onFlow: () => ({ then: 'refuse' }) },
+    // @ts-expect-error
+    { onFlow: async () => ({ then: 'reject', by: 'forbiden' }) },
+    // @ts-expect-error
+    { onFlow: ({ hostname }) => (hostname === 'a' ? { then: 'reject' } : undefined) },
+    // @ts-expect-error
+    { onClose: ({ reason }) => reason === 'close' },
+    // @ts-expect-error
+    { onHookFailure: 'open' },
+  ]
+  assert.equal(hooks.length, 8)
+})
+// biome-ignore-end lint/suspicious/noThenProperty: as above
+
+test('hooks are checked as the rest is, and have their defaults', () => {
+  class Counting {
+    seen = 0
+    onFlow(): undefined {
+      this.seen++
+    }
+  }
+  const counting = new Counting()
+  const { hooks } = defineConfig({ listeners: [...LISTENERS], hooks: counting })
+  assert.deepEqual([hooks?.deadlineMs, hooks?.onFailure, hooks?.onClose], [1000, 'reject', undefined])
+  hooks?.onFlow?.(undefined as never)
+  assert.equal(counting.seen, 1, 'its own `this`')
+  const wrong = { onFlow: 3, onRequest() {}, hookDeadline: 'off', onHookFailure: 'x', mostWaiting: 0 }
+  assert.throws(() => defineConfig({ listeners: [...LISTENERS], hooks: wrong as never }), {
+    code: 'LIMPID_CONFIG',
+    message:
+      /^hooks\.onRequest: expected one of onFlow, .*; hooks\.hookDeadline: .*1ms to 1m, found "off"; hooks\.onHookFailure: .*; hooks\.mostWaiting: .*; hooks\.onFlow: expected a function, found 3$/,
+  })
 })

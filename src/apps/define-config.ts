@@ -1,24 +1,91 @@
 import type { z } from 'zod'
-import { checkConfig } from './parse.ts'
-import { ConfigError, type Problem, problemText } from './problem.ts'
-import type { FILE_SCHEMA } from './schema.ts'
-import type { Config } from './types.ts'
+import { parseDuration } from '../config/duration.ts'
+import { checkConfig, type ParseOptions } from '../config/parse.ts'
+import { ConfigError, expectedText, type Problem, problemText } from '../config/problem.ts'
+import type { FILE_SCHEMA } from '../config/schema.ts'
+import type { Config } from '../config/types.ts'
+import type { Hooks, ReadyHooks } from '../proxy/hooks.ts'
+import { hasIpv6 } from '../sys/host.ts'
 
-/** What limpid.yaml says, as an object: the same keys, the same values. */
-export type ConfigInput = z.input<typeof FILE_SCHEMA>
+/** What limpid.yaml says, as an object: the same keys, the same values; and the functions that only a program can have. */
+export type ConfigInput = z.input<typeof FILE_SCHEMA> & { readonly hooks?: Hooks }
+
+/** The configuration of a program: that of a file, and perhaps hooks. */
+export type ProgramConfig = Config & {
+  readonly hooks?: ReadyHooks
+  /** The file that it was loaded from: each worker loads it for itself. */
+  readonly program?: string
+}
+
+const DEFAULT_DEADLINE_MS = 1_000
+const LONGEST_DEADLINE_MS = 60_000
+const DEFAULT_MOST_WAITING = 4_096 // some 2 kB each, and a client behind each
+const MAX_WAITING = 1_000_000
 
 /**
- * The configuration of a program that embeds Limpid, checked like a file's, complete and frozen.
+ * The configuration of a program that embeds Limpid, or of `limpid run -c limpid.config.ts`: checked like a file's, complete and frozen.
  * @throws LimpidError LIMPID_CONFIG with the paths of all that is wrong: `listeners[0].ports: expected …, found …; …`.
  */
-export function defineConfig(input: ConfigInput): Config {
-  return checkConfig({
-    value: input,
-    error: (problems) =>
-      new ConfigError(
-        problems.map((problem) => `${pathText(problem)}: ${problemText(problem)}`),
-        { inFull: true },
-      ),
+export function defineConfig(
+  input: ConfigInput,
+  options: ParseOptions = { hostFamilies: hasIpv6() ? [4, 6] : [4] },
+): ProgramConfig {
+  const { hooks, ...keys } = Object(input) as ConfigInput
+  const value = typeof input === 'object' && input !== null && !Array.isArray(input) ? keys : input
+  const error = (problems: readonly Problem[]): ConfigError =>
+    new ConfigError(
+      problems.map((problem) => `${pathText(problem)}: ${problemText(problem)}`),
+      { inFull: true },
+    )
+  const config = checkConfig({ value, error }, options)
+  if (hooks === undefined) return config
+  const problems: Problem[] = []
+  const ready = readyHooks(hooks, (path, message) => problems.push({ path: ['hooks', ...path], message }))
+  if (problems.length > 0) throw error(problems)
+  return Object.freeze({ ...config, hooks: ready })
+}
+
+const KNOWN: Readonly<Record<keyof Hooks, true>> = {
+  onFlow: true,
+  onClose: true,
+  hookDeadline: true,
+  onHookFailure: true,
+  mostWaiting: true,
+}
+
+/** Hooks keep their `this`: an object, or an instance of a class, that has state of its own. */
+function readyHooks(hooks: Hooks, report: (path: string[], message: string) => void): ReadyHooks {
+  if (typeof hooks !== 'object' || hooks === null) report([], expectedText('an object with hooks', hooks, undefined))
+  const found: Hooks = Object(hooks)
+  const hook = <K extends 'onFlow' | 'onClose'>(key: K): Hooks[K] => {
+    const written: unknown = found[key]
+    if (written !== undefined && typeof written !== 'function') {
+      report([key], expectedText('a function', written, undefined))
+      return undefined
+    }
+    return found[key]?.bind(found) as Hooks[K]
+  }
+  const isPlain = [Object.prototype, null].includes(Object.getPrototypeOf(found)) // an instance may have fields of its own
+  for (const key of Object.keys(found)) {
+    if (isPlain && !(key in KNOWN)) report([key], `expected one of ${Object.keys(KNOWN).join(', ')}, found "${key}"`)
+  }
+  const { hookDeadline, onHookFailure = 'reject', mostWaiting = DEFAULT_MOST_WAITING } = found
+  const deadlineMs = hookDeadline === undefined ? DEFAULT_DEADLINE_MS : (parseDuration(String(hookDeadline)) ?? 0)
+  if (deadlineMs < 1 || deadlineMs > LONGEST_DEADLINE_MS) {
+    report(['hookDeadline'], expectedText('a duration from 1ms to 1m', hookDeadline, undefined))
+  }
+  if (onHookFailure !== 'reject' && onHookFailure !== 'forward') {
+    report(['onHookFailure'], expectedText('reject or forward', onHookFailure, undefined))
+  }
+  if (!Number.isInteger(mostWaiting) || mostWaiting < 1 || mostWaiting > MAX_WAITING) {
+    report(['mostWaiting'], expectedText(`a number from 1 to ${MAX_WAITING}`, mostWaiting, undefined))
+  }
+  return Object.freeze({
+    onFlow: hook('onFlow'),
+    onClose: hook('onClose'),
+    deadlineMs,
+    onFailure: onHookFailure,
+    mostWaiting,
   })
 }
 

@@ -1,11 +1,11 @@
 import type { Command } from 'commander'
-import { readConfig } from '../config/find.ts'
+import { isProgramFile, readConfig } from '../config/find.ts'
 import { configNotes } from '../config/notes.ts'
 import { parseConfig } from '../config/parse.ts'
 import { ConfigError } from '../config/problem.ts'
 import { fileSchema } from '../config/schema.ts'
 import type { Config } from '../config/types.ts'
-import { configFile } from './config-file.ts'
+import { configFile, loadFile } from './config-file.ts'
 import type { Invocation } from './invocation.ts'
 import { note, printJson, printLine } from './print.ts'
 
@@ -23,11 +23,11 @@ export function configure(command: Command, invocation: Invocation): void {
     .option('--json', 'print the configuration with all defaults filled in')
     .option('--schema', 'print the JSON Schema of limpid.yaml instead')
     .option('-q, --quiet', 'print nothing when the file is good')
-    .action((file: string | undefined, flags: CheckFlags) => {
+    .action(async (file: string | undefined, flags: CheckFlags) => {
       if (flags.schema) return printJson(fileSchema())
       const path = configFile(file ?? flags.config, 'limpid check FILE')
       try {
-        const config = parseConfig(readConfig(path), path)
+        const config = isProgramFile(path) ? await loadFile(path) : parseConfig(readConfig(path), path)
         if (!flags.quiet) for (const line of configNotes(config)) note(`note: ${line}`)
         if (flags.json) printJson(config)
         else if (!flags.quiet) printLine(`${path}: good, ${counts(config)}`)

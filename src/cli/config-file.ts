@@ -1,5 +1,5 @@
-import { configPaths, findConfig, readConfig } from '../config/find.ts'
-import type { Config } from '../config/types.ts'
+import type { ProgramConfig } from '../apps/define-config.ts'
+import { CONFIG_NAMES, configFolders, findConfig, isProgramFile, readConfig } from '../config/find.ts'
 import { LimpidError } from '../errors.ts'
 import { hostFamilies } from './host-families.ts'
 
@@ -10,14 +10,27 @@ import { hostFamilies } from './host-families.ts'
 export function configFile(flag: string | undefined, otherwise: string): string {
   const path = findConfig(flag, process.env)
   if (path !== undefined) return path
-  throw new LimpidError('LIMPID_USAGE', `no configuration: ${configPaths(process.env).join(' and ')} do not exist`, {
-    cure: `name a file with -c FILE, or try: ${otherwise}`,
-  })
+  throw new LimpidError(
+    'LIMPID_USAGE',
+    `no configuration: ${CONFIG_NAMES.join(', ')} in ${configFolders(process.env).join(' and ')} do not exist`,
+    {
+      cure: `name a file with -c FILE, or try: ${otherwise}`,
+    },
+  )
 }
 
 /** Reads and checks it. The YAML parser and the schema are loaded only here. @throws ConfigError */
-export async function loadConfig(flag: string | undefined, otherwise: string): Promise<Config> {
+export async function loadConfig(flag: string | undefined, otherwise: string): Promise<ProgramConfig> {
   const path = configFile(flag, otherwise)
+  return await loadFile(path)
+}
+
+/** The same of a file that is known. @throws ConfigError, LimpidError LIMPID_CONFIG */
+export async function loadFile(path: string): Promise<ProgramConfig> {
+  if (isProgramFile(path)) {
+    const { loadProgram } = await import('../apps/program-file.ts')
+    return await loadProgram(path)
+  }
   const text = readConfig(path)
   const { parseConfig } = await import('../config/parse.ts')
   return parseConfig(text, path, { hostFamilies: hostFamilies() })

@@ -1,8 +1,8 @@
 import type { Command } from 'commander'
+import type { ProgramConfig } from '../apps/define-config.ts'
 import { deepFreeze } from '../config/build.ts'
 import { flagValue } from '../config/flags.ts'
 import { quickConfig } from '../config/quick.ts'
-import type { Config } from '../config/types.ts'
 import { BACKEND, WORKERS } from '../config/values.ts'
 import { LimpidError } from '../errors.ts'
 import { loadConfig } from './config-file.ts'
@@ -79,7 +79,7 @@ export function addConfigFlags(
 }
 
 /** The configuration that the flags of `command` ask for. @throws LimpidError LIMPID_USAGE or LIMPID_CONFIG. */
-export async function configOf(flags: QuickFlags, command: Command): Promise<Config> {
+export async function configOf(flags: QuickFlags, command: Command): Promise<ProgramConfig> {
   if (flags.intercept === undefined) {
     const stray = QUICK_ONLY.find((name) => flags[name] !== undefined)
     if (stray !== undefined) {

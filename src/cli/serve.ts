@@ -1,4 +1,4 @@
-import type { Config } from '../config/types.ts'
+import type { ProgramConfig } from '../apps/define-config.ts'
 import { runDaemon } from '../daemon/run.ts'
 import { flowJson, flowLineFormat, formatBytes } from './flow-line.ts'
 import type { Invocation } from './invocation.ts'
@@ -21,7 +21,7 @@ export interface ServeOptions {
 }
 
 /** Runs the proxy in the foreground until it is told to stop; a line on stdout for each flow that ended. */
-export async function serve(config: Config, options: ServeOptions, invocation: Invocation): Promise<void> {
+export async function serve(config: ProgramConfig, options: ServeOptions, invocation: Invocation): Promise<void> {
   const lines = new LineWriter(process.stdout)
   const format = options.json ? flowJson : flowLineFormat(invocation.colour, { listener: config.listeners.length > 1 })
   const stats = await runDaemon(config, {

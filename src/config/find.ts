@@ -1,12 +1,24 @@
 import { accessSync, closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
-import { join } from 'node:path'
+import { extname, join } from 'node:path'
 import { LimpidError } from '../errors.ts'
 import { MAX_CONFIG_BYTES } from './limits.ts'
 
 /** Where a configuration is looked for when no flag names it, first to last. */
 export function configPaths(env: NodeJS.ProcessEnv): string[] {
+  return configFolders(env).flatMap((folder) => CONFIG_NAMES.map((name) => join(folder, name)))
+}
+
+/** In each folder, the first that is there. */
+export const CONFIG_NAMES = ['limpid.yaml', 'limpid.config.ts', 'limpid.config.mjs', 'limpid.config.js']
+
+/** Whether a configuration is code, by its name. */
+export function isProgramFile(path: string): boolean {
+  return ['.ts', '.mts', '.js', '.mjs'].includes(extname(path))
+}
+
+export function configFolders(env: NodeJS.ProcessEnv): string[] {
   const home = env.XDG_CONFIG_HOME ?? (env.HOME === undefined ? undefined : join(env.HOME, '.config'))
-  return ['/etc/limpid/limpid.yaml', ...(home === undefined ? [] : [join(home, 'limpid', 'limpid.yaml')])]
+  return ['/etc/limpid', ...(home === undefined ? [] : [join(home, 'limpid')])]
 }
 
 /**

@@ -5,7 +5,9 @@ import type { DetectedProtocol, Rejection, TimeWindow } from './policy-types.ts'
 import { oneOf, type ValueKind } from './values.ts'
 
 export const DETECTED: ValueKind<DetectedProtocol> = oneOf(['tls', 'http1', 'http2', 'ssh', 'socks', 'quic', 'unknown'])
-export const POLICY_THEN: ValueKind<'forward' | 'reject' | 'bypass'> = oneOf(['forward', 'reject', 'bypass'])
+/** What a rule makes of a flow. */
+export type PolicyThen = 'forward' | 'reject' | 'bypass'
+export const POLICY_THEN: ValueKind<PolicyThen> = oneOf(['forward', 'reject', 'bypass'])
 export const REJECTION: ValueKind<Rejection> = oneOf(['reset', 'drop', 'forbidden'])
 
 /** In the form in which it was written. */

@@ -1,9 +1,10 @@
 import { z } from 'zod'
 import { familyOf, isNeverForeign } from '../net/address.ts'
-import type { Decision, PeekConfig, PolicyConfig, PolicyMatch, PolicyRule } from './policy-types.ts'
-import { DETECTED, NAME_ENTRY, POLICY_TARGET, POLICY_THEN, REJECTION, TIMES } from './policy-values.ts'
+import type { Decision, PeekConfig, PolicyConfig, PolicyMatch, PolicyRule, Rejection } from './policy-types.ts'
+import { DETECTED, NAME_ENTRY, POLICY_TARGET, POLICY_THEN, type PolicyThen, REJECTION, TIMES } from './policy-values.ts'
 import { missing, type Report } from './problem.ts'
 import type { value, values } from './schema.ts'
+import type { Source } from './types.ts'
 import { DURATION, PORTS, PREFIX, PROTOCOL, SOURCE } from './values.ts'
 
 const MAX_RULES = 20_000
@@ -32,18 +33,25 @@ interface Pieces {
 const NAME_ERROR = 'a name of at most 32 letters, digits, ".", "_" and "-"'
 const NAME = z.string({ error: 'a name' }).regex(/^[A-Za-z0-9][\w.-]{0,31}$/, { error: NAME_ERROR })
 
-/** The key `policy`. */
-export function policySchema({ value, values }: Pieces) {
-  const decision = {
+/** The keys of a decision: of a rule, of `otherwise`, and of what a hook returns. */
+export function decisionKeys({ value }: Pick<Pieces, 'value'>) {
+  return {
     // biome-ignore lint/suspicious/noThenProperty: the operator's word; nobody awaits a rule
-    then: value(POLICY_THEN).describe('forward, reject or bypass.'),
+    then: value<PolicyThen, PolicyThen>(POLICY_THEN).describe('forward, reject or bypass.'),
     to: value(POLICY_TARGET).optional().describe('With `then: forward`: dial this instead.'),
-    source: value(SOURCE)
+    source: value<Source, 'proxy' | 'client' | 'client-port' | (string & {})>(SOURCE)
       .optional()
       .describe('With `then: forward`: whose address the server sees, if not as the listener says.'),
-    by: value(REJECTION).optional().describe('With `then: reject`: reset (the default), drop, or forbidden: HTTP 403.'),
+    by: value<Rejection, Rejection>(REJECTION)
+      .optional()
+      .describe('With `then: reject`: reset (the default), drop, or forbidden: HTTP 403.'),
     for: value(DURATION).optional().describe('With `then: bypass`: how long the kernel forwards; 1h when left out.'),
   }
+}
+
+/** The key `policy`. */
+export function policySchema({ value, values }: Pieces) {
+  const decision = decisionKeys({ value })
   const rule = z.strictObject(
     {
       name: NAME.optional().describe('In flow records and messages; rule-1 and so on when left out.'),
@@ -100,7 +108,7 @@ export function policySchema({ value, values }: Pieces) {
 
 export type PolicyInput = z.output<ReturnType<typeof policySchema>>
 type RuleInput = NonNullable<PolicyInput['rules']>[number]
-type DecisionInput = Pick<RuleInput, 'then' | 'to' | 'source' | 'by' | 'for'>
+export type DecisionInput = Pick<RuleInput, 'then' | 'to' | 'source' | 'by' | 'for'>
 
 export interface PolicyContext {
   readonly listeners: readonly string[]
@@ -180,7 +188,8 @@ function checkBypass(input: RuleInput, path: readonly (string | number)[], repor
 
 const BELONGS = { to: 'forward', source: 'forward', by: 'reject', for: 'bypass' } as const
 
-function buildDecision(input: DecisionInput, path: readonly (string | number)[], report: Report): Decision {
+/** Completes a decision; `path`: where it stands. */
+export function buildDecision(input: DecisionInput, path: readonly (string | number)[], report: Report): Decision {
   const { then, to, source } = input
   for (const [key, belongs] of Object.entries(BELONGS)) {
     if (input[key as keyof typeof BELONGS] === undefined || belongs === then) continue

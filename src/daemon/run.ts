@@ -1,3 +1,4 @@
+import type { ProgramConfig } from '../apps/define-config.ts'
 import { formatDuration } from '../config/duration.ts'
 import { configNotes } from '../config/notes.ts'
 import type { Config } from '../config/types.ts'
@@ -19,6 +20,7 @@ import type { ForwardWatch } from './forward-watch.ts'
 import type { KeptRules } from './kept-rules.ts'
 import { openService, type Service, workerCount } from './service.ts'
 import { StopSignals } from './stop-signals.ts'
+import { surviveStrayErrors } from './stray-errors.ts'
 import type { WorkerStats } from './worker-pool.ts'
 
 export interface DaemonOptions {
@@ -42,8 +44,9 @@ export interface DaemonOptions {
  * without one; SIGUSR2 notes the counters.
  * @throws LimpidError when it cannot start, or cannot keep the rules in place.
  */
-export async function runDaemon(config: Config, options: DaemonOptions): Promise<ProxyStats> {
+export async function runDaemon(config: ProgramConfig, options: DaemonOptions): Promise<ProxyStats> {
   using signals = new StopSignals({ hasTerminal: process.stdout.isTTY || process.stderr.isTTY })
+  using _ = config.hooks === undefined ? undefined : surviveStrayErrors(options.note)
   const facts = hostFacts()
   const draft = planRuleset(config, facts) // for whatever backend, and also without rules: it knows whether the interfaces are there
   const needsRules = config.rules.install && !isEmptyPlan(draft)

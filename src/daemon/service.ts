@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os'
+import type { ProgramConfig } from '../apps/define-config.ts'
 import type { Config } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { ProxyStats } from '../proxy/proxy.ts'
@@ -17,7 +18,7 @@ export interface Service {
 }
 
 /** `records`: whether flows will be told. Loads what it needs: that takes longer than to find out that it cannot start. */
-export async function openService(config: Config, options: { readonly records: boolean }): Promise<Service> {
+export async function openService(config: ProgramConfig, options: { readonly records: boolean }): Promise<Service> {
   const workers = workerCount(config)
   if (workers === 1) {
     const { createProxy } = await import('../apps/create-proxy.ts')

@@ -9,6 +9,7 @@ const GAUGES = [
   'sessionsOpen',
   'sessionsLimit',
   'replySockets',
+  'hooksWaiting',
 ] as const satisfies readonly (keyof ProxyStats)[]
 
 /** The counters and gauges of several proxies, one at least, as those of one. */

@@ -1,7 +1,8 @@
-import type { Config, Limits } from '../config/types.ts'
+import type { ProgramConfig } from '../apps/define-config.ts'
+import type { Limits } from '../config/types.ts'
 
-/** What one of `workers` processes serves: the same, within its share of the limits. */
-export function workerConfig(config: Config, workers: number): Config {
+/** What one of `workers` processes serves: the same, within its share of the limits. Functions cannot be sent: it loads the program itself. */
+export function workerConfig({ hooks, ...config }: ProgramConfig, workers: number): ProgramConfig {
   return { ...config, workers: 1, limits: shareOf(config.limits, workers) }
 }
 

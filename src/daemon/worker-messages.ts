@@ -1,4 +1,4 @@
-import type { Config } from '../config/types.ts'
+import type { ProgramConfig } from '../apps/define-config.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { BoundSockets } from '../proxy/bound-sockets.ts'
 import type { ProxyStats } from '../proxy/proxy.ts'
@@ -19,7 +19,7 @@ export type ToWorker =
   /** First of all, once. `sockets`: descriptors that the worker has inherited. */
   | {
       readonly kind: 'serve'
-      readonly config: Config
+      readonly config: ProgramConfig
       readonly sockets: readonly BoundSockets[]
       readonly records: boolean
     }

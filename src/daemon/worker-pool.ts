@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events'
 import { release } from 'node:os'
+import type { ProgramConfig } from '../apps/define-config.ts'
 import { formatDuration } from '../config/duration.ts'
-import type { Config } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import { type BoundSockets, bindSockets, closeSockets } from '../proxy/bound-sockets.ts'
 import type { ProxyStats } from '../proxy/proxy.ts'
@@ -58,7 +58,7 @@ interface PoolEvents {
  * flows along; new ones go to the others at once, and another process takes its place.
  */
 export class WorkerPool extends EventEmitter<PoolEvents> {
-  readonly #config: Config
+  readonly #config: ProgramConfig
   readonly #wrapper: WorkerOptions['wrapper']
   readonly #records: boolean
   readonly #count: number
@@ -73,7 +73,7 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
   #isServing = false
 
   /** `records`: whether flows are to be told. @throws LimpidError LIMPID_PROGRAM without setpriv. */
-  constructor(config: Config, options: { readonly workers: number; readonly records: boolean }) {
+  constructor(config: ProgramConfig, options: { readonly workers: number; readonly records: boolean }) {
     super()
     this.#config = workerConfig(config, options.workers)
     this.#count = options.workers

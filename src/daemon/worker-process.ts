@@ -1,11 +1,13 @@
 // One worker, as a process of its own: relays what its sockets bring until the supervisor says otherwise, or is gone.
 import { createProxy } from '../apps/create-proxy.ts'
 import { LearntNames, newLesson } from '../apps/dns/learnt.ts'
+import { loadProgram } from '../apps/program-file.ts'
 import { LimpidError } from '../errors.ts'
 import type { TransparentProxy } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
 import { setCloseOnExec } from '../sys/descriptors.ts'
 import { Batch } from './batch.ts'
+import { surviveStrayErrors } from './stray-errors.ts'
 import type { FromWorker, ToldLesson, ToWorker } from './worker-messages.ts'
 
 const STATS_EVERY_MS = 1_000
@@ -53,8 +55,11 @@ async function onMessage(message: ToWorker): Promise<void> {
 async function serve({ config, sockets, ...wanted }: Extract<ToWorker, { kind: 'serve' }>): Promise<void> {
   try {
     for (const { tcp, udp } of sockets) for (const fd of [tcp, udp]) if (fd !== undefined) setCloseOnExec(fd)
-    proxy = createProxy(config, learnt)
-    proxy.on('note', (line) => tell({ kind: 'note', line }))
+    const note = (line: string): void => tell({ kind: 'note', line })
+    if (config.program !== undefined) surviveStrayErrors(note)
+    const { hooks } = config.program === undefined ? config : await loadProgram(config.program)
+    proxy = createProxy({ ...config, hooks }, learnt)
+    proxy.on('note', note)
     proxy.on('bypass', (destination, forMs) => tell({ kind: 'bypass', destination, forMs }))
     if (wanted.records) proxy.on('flow', (record) => records.add(record))
     await proxy.listen(sockets)

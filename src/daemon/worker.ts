@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import type { Config } from '../config/types.ts'
+import type { ProgramConfig } from '../apps/define-config.ts'
 import { LimpidError } from '../errors.ts'
 import type { BoundSockets } from '../proxy/bound-sockets.ts'
 import type { ProxyStats } from '../proxy/proxy.ts'
@@ -11,7 +11,7 @@ const FIRST_INHERITED = 4 // after stdin, stdout, stderr and the channel
 const STATS_MS = 1_000 // then it is busy, and what it told last is taken
 
 export interface WorkerOptions {
-  readonly config: Config
+  readonly config: ProgramConfig
   /** It gets descriptors of its own of these; the caller keeps, and closes, those that it has. */
   readonly sockets: readonly BoundSockets[]
   /** Flow records are wanted. */

@@ -11,13 +11,15 @@ export interface StreamFinding {
   readonly protocol: DetectedProtocol
   /** Canonical; undefined where there is none. */
   readonly host: string | undefined
+  /** Of a TLS client: the protocols that it would speak (ALPN), first choice first. */
+  readonly alpn?: readonly string[]
 }
 
 type Probe = (bytes: Uint8Array) => Probed<StreamFinding>
 
 /** No two of them match the same bytes. */
 const PROBES: readonly Probe[] = [
-  (bytes) => named(probeTls(bytes), ({ serverName }) => ({ protocol: 'tls', host: serverName })),
+  (bytes) => named(probeTls(bytes), ({ serverName, alpn }) => ({ protocol: 'tls', host: serverName, alpn })),
   (bytes) => named(probeHttp2(bytes), ({ host }) => ({ protocol: 'http2', host })),
   (bytes) => named(probeHttp1(bytes), ({ host }) => ({ protocol: 'http1', host })),
   (bytes) => named(probeSsh(bytes), () => ({ protocol: 'ssh', host: undefined })),

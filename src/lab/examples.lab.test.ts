@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Endpoint } from '../net/address.ts'
 import { DatagramPeer } from './datagram.fixture.ts'
-import { LIMPID_PROGRAM } from './limpid-process.ts'
+import { LIMPID_PROGRAM, LimpidProcess } from './limpid-process.ts'
 import { enterNamespaces } from './namespace.ts'
 import { ADDRESSES, raiseTopology, type Topology } from './topology.ts'
 import { serve, until } from './traffic.fixture.ts'
@@ -111,6 +111,24 @@ test('http-on-intercepted answers for a site that does not exist', async () => {
     const answer = await ask(web, 'GET /page HTTP/1.1\r\nHost: any.example\r\nConnection: close\r\n\r\n')
     assert.match(answer, /no any\.example\/page here/)
   })
+})
+
+test('limpid.config.ts: a function decides, and keeps what it has seen', async () => {
+  tested.add('limpid.config.ts')
+  await rules('remove')
+  await using _server = await serve(lab.z, web, (socket) => socket.once('data', () => socket.end('page')))
+  await using limpid = await LimpidProcess.start(lab.x, ['run', '-c', `${EXAMPLES}limpid.config.ts`])
+  const fetched: string[] = []
+  for (const host of ['one.example', 'two.example', 'three.example', 'x.ads.example']) {
+    fetched.push(await ask(web, `GET / HTTP/1.1\r\nHost: ${host}\r\n\r\n`).catch((error) => error.code))
+  }
+  assert.deepEqual(
+    fetched.map((text) => text.slice(0, 12)),
+    ['page', 'page', 'HTTP/1.1 403', 'ECONNRESET'],
+  )
+  await until(() => limpid.stderr.includes(`${y} had 0 bytes of x.ads.example: policy`), 'what the example prints')
+  assert.equal(await limpid.stop(), 0, limpid.stderr)
+  await rules('install', '--intercept', 'tproxy', '--ports', '80')
 })
 
 test("foreign-listener takes connections to somebody else's address without a rule for the port", async () => {

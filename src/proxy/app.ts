@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import type { ListenerConfig } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
+import type { ReadyHooks } from './hooks.ts'
 import type { SourceUsed } from './record.ts'
 
 /** A datagram of a client, before there is a session for it. `bytes` is only valid during the call, and may be changed in place. */
@@ -61,8 +62,9 @@ export interface NameSource {
   namesOf(clientAddress: string, serverAddress: string, nowMs: number): readonly string[]
 }
 
-/** What a proxy has beyond the relay: a handler for some listeners, and the names that it learns. */
+/** What a proxy has beyond the relay: a handler for some listeners, the names that it learns, and the user's functions. */
 export interface Apps {
+  readonly hooks?: ReadyHooks | undefined
   readonly names?: NameSource
   /** Undefined: the listener's flows are relayed as they are. */
   appOf(listener: ListenerConfig): App | undefined

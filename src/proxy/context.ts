@@ -6,6 +6,7 @@ import type { OwnAddresses } from '../sys/own-addresses.ts'
 import type { Budget } from './budget.ts'
 import type { DialCounters } from './dial.ts'
 import type { Flow } from './flow.ts'
+import type { FlowHooks } from './flow-hooks.ts'
 import type { FlowRecord } from './record.ts'
 import type { SourcePorts } from './source-ports.ts'
 
@@ -27,6 +28,8 @@ export interface ProxyContext {
   nameOf(clientAddress: string, serverAddress: string): string | undefined
   /** What decides flows at this moment; undefined: all are forwarded. */
   policy(): Policy | undefined
+  /** The user's functions; with them there is a policy, too. */
+  readonly hooks: FlowHooks | undefined
   /** All names by which a client knows a server, for the policy. */
   namesOf(clientAddress: string, serverAddress: string): readonly string[]
   /** A decision was to bypass: the kernel may forward to this destination by itself. */

@@ -1,6 +1,7 @@
 import type { Endpoint } from '../net/address.ts'
 import type { Finding, FlowFacts } from '../policy/facts.ts'
 import type { Decided, Policy } from '../policy/policy.ts'
+import type { FlowHooks } from './flow-hooks.ts'
 import { Peek, type PeekOwner, type PeekRefusal } from './peek.ts'
 
 /** A flow whose decision is wanted. Told once, within the call or later; not any more after stop(). */
@@ -8,35 +9,42 @@ export interface Undecided {
   readonly listener: { readonly name: string }
   readonly client: Endpoint
   readonly originalDst: Endpoint
+  readonly upstream: Endpoint
   /** `late`: the client is silent, and what it says first has to be looked at before it goes on: see lookOn(). */
   onDecided(decided: FinalDecision, finding: Finding | undefined, late: Deciding | undefined): void
   /** About what a client that was silent has said at last. */
   onDecidedLate(decided: FinalDecision, finding: Finding): void
-  onPeekRefused(why: PeekRefusal): void
+  onTurnedAway(why: PeekRefusal | 'hook-failed', finding?: Finding): void
 }
 
 export type FinalDecision = Decided & { readonly kind: 'decided' }
 
 const SILENT: Finding = { protocol: 'unknown', host: undefined }
 
-/** Finds what the policy says of one TCP flow: by what is known of it, and where a rule asks for more, by its first bytes. */
+/**
+ * Finds what becomes of one TCP flow: what the policy says by what is known of it, and where a rule or a hook wants more, by its first
+ * bytes; then, where the rules would forward it, what the hook says.
+ */
 export class Deciding implements PeekOwner {
   readonly #flow: Undecided
   readonly #policy: Policy
   readonly #learntNames: readonly string[]
   #peek: Peek | undefined
   #isLate = false
+  readonly #hooks: FlowHooks | undefined
+  #stopAsking: (() => void) | undefined
 
-  constructor(flow: Undecided, policy: Policy, learntNames: readonly string[]) {
+  constructor(flow: Undecided, policy: Policy, learntNames: readonly string[], hooks: FlowHooks | undefined) {
     this.#flow = flow
     this.#policy = policy
     this.#learntNames = learntNames
+    this.#hooks = hooks?.decides === true ? hooks : undefined
   }
 
   /** `fd`: the client's socket. */
   begin(fd: number): void {
     const decided = this.#policy.decide(this.#facts(undefined))
-    if (decided.kind === 'decided') this.#flow.onDecided(decided, undefined, undefined)
+    if (decided.kind === 'decided' && !this.#mayAsk(decided)) this.#flow.onDecided(decided, undefined, undefined)
     else if (this.#policy.speaksFirst(this.#flow.originalDst.port)) this.onPeeked(SILENT, true)
     else this.#peek = new Peek(fd, this.#policy.peek, this)
   }
@@ -54,17 +62,48 @@ export class Deciding implements PeekOwner {
 
   stop(): void {
     this.#peek?.stop()
+    this.#stopAsking?.()
   }
 
   onPeeked(finding: Finding, isSilent: boolean): void {
+    this.#peek = undefined
     const decided = this.#policy.decide(this.#facts(finding))
     if (decided.kind === 'inspect') return // cannot be: there is a finding
+    if (this.#mayAsk(decided)) this.#ask(this.#hooks!, decided, finding, isSilent)
+    else this.#decided(decided, finding, isSilent)
+  }
+
+  #decided(decided: FinalDecision, finding: Finding, isSilent: boolean): void {
     if (this.#isLate) this.#flow.onDecidedLate(decided, finding)
     else this.#flow.onDecided(decided, finding, isSilent ? this : undefined)
   }
 
+  /** A hook is asked about what the rules would forward. */
+  #mayAsk({ decision }: FinalDecision): boolean {
+    return this.#hooks !== undefined && decision.kind === 'forward'
+  }
+
+  #ask(hooks: FlowHooks, decided: FinalDecision, finding: Finding, isSilent: boolean): void {
+    const { listener, client, originalDst, upstream } = this.#flow
+    const { rule, decision } = decided
+    const to = decision.kind === 'forward' ? decision.to : undefined
+    const asked = {
+      listener: listener.name,
+      client,
+      originalDst,
+      upstream: to === undefined ? upstream : { address: to.address, port: to.port === 0 ? originalDst.port : to.port },
+      names: this.#learntNames,
+      rule,
+    }
+    this.#stopAsking = hooks.ask(asked, finding, (answer) => {
+      if (answer === 'failed') this.#flow.onTurnedAway('hook-failed', finding)
+      else if (answer === undefined) this.#decided(decided, finding, isSilent)
+      else this.#decided({ kind: 'decided', rule: 'onFlow', decision: answer }, finding, isSilent)
+    })
+  }
+
   onPeekRefused(why: PeekRefusal): void {
-    this.#flow.onPeekRefused(why)
+    this.#flow.onTurnedAway(why)
   }
 
   #facts(finding: Finding | undefined): FlowFacts {

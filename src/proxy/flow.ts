@@ -151,13 +151,13 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
 
   /** Asks the policy, where there is one. */
   decide(): void {
-    const { policy, namesOf } = this.#context
+    const { policy, namesOf, hooks } = this.#context
     const asked = policy()
     if (asked === undefined) {
       this.dial()
       return
     }
-    this.#deciding = new Deciding(this, asked, namesOf(this.client.address, this.originalDst.address))
+    this.#deciding = new Deciding(this, asked, namesOf(this.client.address, this.originalDst.address), hooks)
     this.#deciding.begin(this.watch.fd)
   }
 
@@ -178,7 +178,8 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
     else this.dial()
   }
 
-  onPeekRefused(why: PeekRefusal): void {
+  onTurnedAway(why: PeekRefusal | 'hook-failed', finding?: Finding): void {
+    this.#finding = finding ?? this.#finding
     this.#deciding = undefined
     if (this.#relay === undefined) this.resetClient(why)
     else this.#endLate(why)

@@ -19,6 +19,7 @@ import type { ProxyContext } from './context.ts'
 import type { DialCounters } from './dial.ts'
 import { type DropReason, newDatagramCounters } from './drops.ts'
 import { runFlow } from './flow.ts'
+import { FlowHooks, type HookStats, NO_HOOK_STATS } from './flow-hooks.ts'
 import { TcpListener } from './listener.ts'
 import type { CloseReason, FlowRecord } from './record.ts'
 import { SourcePorts } from './source-ports.ts'
@@ -31,7 +32,7 @@ const MAX_SWEEP_MS = 1_000
 const CLOSE_MS = 1_000
 
 /** Counters since the proxy was made, and gauges of this moment. */
-export interface ProxyStats extends DialCounters {
+export interface ProxyStats extends DialCounters, HookStats {
   readonly flowsOpen: number
   readonly flowsLimit: number
   readonly flowsTotal: number
@@ -120,6 +121,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       flowsByClient: new Map(),
       nameOf: (client, server) => this.#apps.names?.namesOf(client, server, performance.now())[0],
       policy: () => this.#policy,
+      hooks: apps.hooks && new FlowHooks(apps.hooks, (line) => this.emit('note', line)),
       namesOf: (client, server) => this.namesOf(client, server),
       onBypass: (destination, forMs) => this.emit('bypass', destination, forMs),
       tellsFlows: () => this.listenerCount('flow') > 0,
@@ -179,7 +181,8 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     })
     const former = this.#lists
     this.#lists = lists
-    this.#policy = isOpen(config) ? undefined : new Policy(config, (name) => lists.get(name)!)
+    const isAsked = !isOpen(config) || this.#context.hooks !== undefined
+    this.#policy = isAsked ? new Policy(config, (name) => lists.get(name)!) : undefined
     await former?.close()
   }
 
@@ -211,6 +214,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     const deadlineAt = performance.now() + CLOSE_MS
     while (this.#context.flows.size > 0 && performance.now() < deadlineAt) await oneFlowEnds(this, deadlineAt)
     this.#pipes.close()
+    await this.#context.hooks?.quiet()
     await this.#lists?.close()
   }
 
@@ -227,6 +231,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     const { budget, counters, flows, resources } = this.#context
     return {
       ...counters,
+      ...(this.#context.hooks?.stats ?? NO_HOOK_STATS),
       flowsOpen: flows.size,
       flowsLimit: budget.flows,
       flowsTotal: this.#flowsTotal,
@@ -285,6 +290,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     this.#bytesUpstreamToClient += record.bytesUpstreamToClient
     for (const listener of this.#listeners) listener.resume()
     this.emit('flow', record)
+    this.#context.hooks?.closed(record)
   }
 
   #expireFlows(): void {

@@ -20,6 +20,8 @@ export type PolicyReason =
   | 'malformed'
   /** The same, and they were not complete in time. */
   | 'hello-timeout'
+  /** The hook that was asked about it threw, was late, or could not be asked. */
+  | 'hook-failed'
 
 /** Why the upstream could not be opened. The client gets a reset. */
 export type DialReason =
@@ -52,6 +54,7 @@ export const REFUSALS: Readonly<Record<RefusalReason | PolicyReason, true>> = {
   policy: true,
   malformed: true,
   'hello-timeout': true,
+  'hook-failed': true,
 }
 
 /** Whose address the server sees. `client-port` that fell back is `client`. */
@@ -67,7 +70,7 @@ export interface FlowRecord {
   readonly originalDst: Endpoint
   /** The name by which the client had learnt the original destination, where Limpid's DNS told it. */
   readonly name: string | undefined
-  /** The policy's rule that decided; undefined where none matched, or there is no policy. */
+  /** The policy's rule that decided, or `onFlow` where that hook did; undefined where none matched, or there is no policy. */
   readonly rule: string | undefined
   /** What the first bytes are, where a rule asked; undefined: nobody has looked. */
   readonly detected: DetectedProtocol | undefined

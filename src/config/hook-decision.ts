@@ -1,0 +1,27 @@
+import { z } from 'zod'
+import { buildDecision, decisionKeys } from './policy.ts'
+import type { Decision } from './policy-types.ts'
+import { expectedText, type Problem, problemText } from './problem.ts'
+import { value } from './schema.ts'
+
+const DECISION = z.strictObject(decisionKeys({ value }), {
+  error: 'a decision such as { then: "reject" }, or undefined',
+})
+
+/** What a hook returns: the words of a policy rule's decision. */
+export type DecisionWords = z.input<typeof DECISION>
+
+/** What a hook returned, as a decision; undefined: it has none. Else what is wrong with it, in words. */
+export function readDecision(returned: unknown): Decision | undefined | string {
+  if (returned === undefined) return undefined
+  const parsed = DECISION.safeParse(returned)
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues
+    if (issue!.code === 'unrecognized_keys') return `unknown key "${issue!.keys[0]!.slice(0, 60)}"`
+    const found = issue!.path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown>)[key], returned)
+    return `${issue!.path.join('.')}${issue!.path.length > 0 ? ': ' : ''}${expectedText(issue!.message, found, undefined)}`
+  }
+  const problems: Problem[] = []
+  const decision = buildDecision(parsed.data, [], (problem) => problems.push(problem))
+  return problems.length > 0 ? problemText(problems[0]!) : decision
+}

@@ -1,0 +1,51 @@
+import { fileURLToPath } from 'node:url'
+
+const OURS = fileURLToPath(new URL('..', import.meta.url))
+const TELL_EVERY_MS = 10_000
+const SHOWN = 200 // characters of an error
+
+/**
+ * From now on errors that the user's code lets go (a promise that nobody awaits, a timer of its own) do not end this process: they are
+ * told, at most one each 10 s. What was thrown from our own code still ends it: nobody knows what is left undone then.
+ */
+export function surviveStrayErrors(note: (line: string) => void): Disposable {
+  let toldAt = Number.NEGATIVE_INFINITY
+  let untold = 0
+  const tell = (error: unknown): void => {
+    untold++
+    if (performance.now() - toldAt < TELL_EVERY_MS) return
+    toldAt = performance.now()
+    const times = untold === 1 ? '' : ` (${untold} since it was last told)`
+    note(`nobody caught an error of the configuration's code${times}: ${textOf(error)}`)
+    untold = 0
+  }
+  const onException = (error: unknown): void => {
+    tell(error)
+    if (!isOurs(error)) return
+    process.off('uncaughtException', onException)
+    throw error
+  }
+  process.on('unhandledRejection', tell)
+  process.on('uncaughtException', onException)
+  return {
+    [Symbol.dispose]: () => {
+      process.off('unhandledRejection', tell)
+      process.off('uncaughtException', onException)
+    },
+  }
+}
+
+/** Whether the function that threw, or the first known one that called it, is Limpid's. */
+function isOurs(error: unknown): boolean {
+  const stack = error instanceof Error ? String(error.stack) : ''
+  const frame = stack.split('\n').find((line) => /^\s+at .*(?:file:\/\/|\/)/.test(line) && !line.includes('node:'))
+  return frame?.includes(OURS) === true
+}
+
+function textOf(error: unknown): string {
+  try {
+    return String(error).replaceAll(/\s+/g, ' ').slice(0, SHOWN)
+  } catch {
+    return 'something that cannot be shown'
+  }
+}

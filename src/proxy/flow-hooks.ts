@@ -1,0 +1,135 @@
+import { readDecision } from '../config/hook-decision.ts'
+import type { Decision } from '../config/policy-types.ts'
+import type { Finding } from '../policy/facts.ts'
+import { type HookOutcome, HookRunner } from '../policy/hook-runner.ts'
+import type { HookFlow, ReadyHooks } from './hooks.ts'
+import type { FlowRecord } from './record.ts'
+
+/** What a hook makes of a flow: a decision; undefined: as the rules say; `failed`: it must not go on. */
+export type HookAnswer = Decision | 'failed' | undefined
+
+export interface HookStats {
+  /** Hooks that threw, rejected, or returned what is no decision. */
+  readonly hookFailures: number
+  /** Hooks that had not settled at their deadline. */
+  readonly hookTimeouts: number
+  /** Hooks that were not called, since as many as may be were waited for. */
+  readonly hooksSkipped: number
+  /** Calls of hooks that are waited for at this moment. */
+  readonly hooksWaiting: number
+}
+
+export const NO_HOOK_STATS: HookStats = { hookFailures: 0, hookTimeouts: 0, hooksSkipped: 0, hooksWaiting: 0 }
+
+type AskedFlow = Omit<HookFlow, 'signal' | 'protocol' | 'host' | 'alpn'>
+
+/** The hooks of a proxy, asked about its flows. */
+export class FlowHooks {
+  readonly #hooks: ReadyHooks
+  readonly #onFlow: HookRunner
+  readonly #onClose: HookRunner
+
+  constructor(hooks: ReadyHooks, note: (line: string) => void) {
+    const { deadlineMs, mostWaiting } = hooks
+    this.#hooks = hooks
+    this.#onFlow = new HookRunner({ name: 'onFlow', deadlineMs, mostWaiting, note })
+    this.#onClose = new HookRunner({ name: 'onClose', deadlineMs, mostWaiting, note })
+  }
+
+  /** Whether flows are decided here, and their first bytes wanted. */
+  get decides(): boolean {
+    return this.#hooks.onFlow !== undefined
+  }
+
+  /** `done` is told once, within this call or later; not any more after the returned function was called. */
+  ask(flow: AskedFlow, finding: Finding, done: (answer: HookAnswer) => void): () => void {
+    const view = new FlowView(flow, finding)
+    return this.#onFlow.run(
+      () => this.#hooks.onFlow?.(view),
+      (outcome) => done(this.#answer(outcome)),
+      () => view.abort(),
+    )
+  }
+
+  #answer(outcome: HookOutcome<unknown>): HookAnswer {
+    if (outcome.kind === 'returned') {
+      const decision = readReturned(outcome.value)
+      if (typeof decision !== 'string') return decision
+      this.#onFlow.fail(`it returned no decision: ${decision}`)
+    }
+    return this.#hooks.onFailure === 'reject' ? 'failed' : undefined
+  }
+
+  closed(record: FlowRecord): void {
+    const { onClose } = this.#hooks
+    if (onClose === undefined) return
+    this.#onClose.run(
+      () => onClose(record),
+      () => {},
+    )
+  }
+
+  /** Waits for what was called already; at the longest, until its deadline. */
+  async quiet(): Promise<void> {
+    await Promise.all([this.#onFlow.quiet(), this.#onClose.quiet()])
+  }
+
+  get stats(): HookStats {
+    const both = [this.#onFlow, this.#onClose]
+    const sum = (count: (runner: HookRunner) => number): number => both.reduce((all, one) => all + count(one), 0)
+    return {
+      hookFailures: sum(({ counters }) => counters.failures),
+      hookTimeouts: sum(({ counters }) => counters.timeouts),
+      hooksSkipped: sum(({ counters }) => counters.skipped),
+      hooksWaiting: sum(({ waiting }) => waiting),
+    }
+  }
+}
+
+/** Getters of an object of theirs may throw. */
+function readReturned(value: unknown): Decision | undefined | string {
+  try {
+    return readDecision(value)
+  } catch {
+    return 'it cannot be read'
+  }
+}
+
+/** What onFlow sees; the signal is made when it is asked for. */
+class FlowView implements HookFlow {
+  readonly listener: string
+  readonly client: HookFlow['client']
+  readonly originalDst: HookFlow['originalDst']
+  readonly upstream: HookFlow['upstream']
+  readonly protocol: HookFlow['protocol']
+  readonly host: string | undefined
+  readonly alpn: readonly string[]
+  readonly names: readonly string[]
+  readonly rule: string | undefined
+  #controller: AbortController | undefined
+  #isLate = false
+
+  constructor({ listener, client, originalDst, upstream, names, rule }: AskedFlow, finding: Finding) {
+    this.listener = listener
+    this.client = { ...client } // what a hook writes into its flow changes nothing of ours
+    this.originalDst = { ...originalDst }
+    this.upstream = { ...upstream }
+    this.protocol = finding.protocol
+    this.host = finding.host
+    this.alpn = finding.alpn ?? []
+    this.names = names
+    this.rule = rule
+    Object.freeze(this)
+  }
+
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController()
+    if (this.#isLate) this.#controller.abort()
+    return this.#controller.signal
+  }
+
+  abort(): void {
+    this.#isLate = true
+    this.#controller?.abort()
+  }
+}

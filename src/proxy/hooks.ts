@@ -1,0 +1,52 @@
+import type { DecisionWords } from '../config/hook-decision.ts'
+import type { DetectedProtocol } from '../config/policy-types.ts'
+import type { Endpoint } from '../net/address.ts'
+import type { FlowRecord } from './record.ts'
+
+/** A TCP flow that the rules let go on, as `onFlow` sees it before anything is dialled. */
+export interface HookFlow {
+  /** The name of the listener. */
+  readonly listener: string
+  readonly client: Endpoint
+  readonly originalDst: Endpoint
+  /** What is dialled when nothing else is decided. */
+  readonly upstream: Endpoint
+  /** What the first bytes are. */
+  readonly protocol: DetectedProtocol
+  /** Whom they are for: SNI or Host, canonical; undefined where they do not say. */
+  readonly host: string | undefined
+  /** Of a TLS client: the protocols that it would speak, first choice first. */
+  readonly alpn: readonly string[]
+  /** Names by which the client knows the original destination, from Limpid's DNS; the last learnt first. */
+  readonly names: readonly string[]
+  /** The policy's rule that let it go on; undefined where none matched. */
+  readonly rule: string | undefined
+  /** Aborted when nobody waits for the answer any more: at the deadline, or when the client has gone. For `fetch` and the like. */
+  readonly signal: AbortSignal
+}
+
+/** The user's functions. They run in the event loop of the process that relays; each worker has its own. */
+export interface Hooks {
+  /**
+   * Asked for each TCP flow that the rules would forward; a flow that they turn away, or bypass, is none of its business. Returns a
+   * decision in the words of a rule, or undefined: as the rules say.
+   */
+  onFlow?(flow: HookFlow): DecisionWords | undefined | Promise<DecisionWords | undefined>
+  /** Told of each flow and session when it has ended. */
+  onClose?(record: FlowRecord): void | Promise<void>
+  /** How long a hook may take, such as `500ms`; `1s` when left out. */
+  hookDeadline?: string
+  /** What becomes of a flow whose hook threw, or was late: `reject` (the default), or `forward` as the rules say. */
+  onHookFailure?: 'reject' | 'forward'
+  /** Calls of a hook that may be waited for at once; beyond it, it fails without being asked. 4096 when left out. */
+  mostWaiting?: number
+}
+
+/** Hooks with all defaults filled in. */
+export interface ReadyHooks {
+  readonly onFlow: Hooks['onFlow']
+  readonly onClose: Hooks['onClose']
+  readonly deadlineMs: number
+  readonly onFailure: 'reject' | 'forward'
+  readonly mostWaiting: number
+}
