@@ -1,4 +1,5 @@
 import { configPaths, findConfig, readConfig } from '../config/find.ts'
+import type { ParseOptions } from '../config/parse.ts'
 import type { Config } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import { hostFamilies } from './host-families.ts'
@@ -16,9 +17,8 @@ export function configFile(flag: string | undefined, otherwise: string): string 
 }
 
 /** Reads and checks it. The YAML parser and the schema are loaded only here. @throws ConfigError */
-export async function loadConfig(flag: string | undefined, otherwise: string): Promise<Config> {
-  const path = configFile(flag, otherwise)
+export async function loadConfig(path: string, options: Pick<ParseOptions, 'policyListeners'> = {}): Promise<Config> {
   const text = readConfig(path)
   const { parseConfig } = await import('../config/parse.ts')
-  return parseConfig(text, path, { hostFamilies: hostFamilies() })
+  return parseConfig(text, path, { ...options, hostFamilies: hostFamilies() })
 }

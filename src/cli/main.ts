@@ -57,6 +57,7 @@ const COMMANDS: readonly Entry[] = [
     verbs: 'show, add or remove',
     load: () => import('./bypass.ts'),
   },
+  { name: 'reload', summary: 'have a running limpid run read its policy again', load: () => import('./reload.ts') },
   { name: 'check', summary: 'check a configuration file', load: () => import('./check.ts') },
   {
     name: 'lab',

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { flagValue } from '../config/flags.ts'
 import { DURATION } from '../config/values.ts'
 import { LimpidError } from '../errors.ts'
-import { addConfigFlags, configOf, type QuickFlags } from './config-flags.ts'
+import { addConfigFlags, openConfig, type QuickFlags } from './config-flags.ts'
 import type { Invocation } from './invocation.ts'
 
 interface RunFlags extends QuickFlags {
@@ -15,7 +15,8 @@ interface RunFlags extends QuickFlags {
 /** The last lines of --help. */
 export const SIGNALS = `
 Signals: TERM and INT (and HUP, when its terminal is closed) drain, then remove
-the rules; a second one ends the flows at once; QUIT does without a drain; USR2 prints the
+the rules; a second one ends the flows at once; QUIT does without a drain; HUP without a
+terminal reads the policy again, as limpid reload does; USR2 prints the
 counters.`
 
 export function configure(command: Command, invocation: Invocation): void {
@@ -27,7 +28,7 @@ export function configure(command: Command, invocation: Invocation): void {
     .addHelpText('after', SIGNALS)
     .action(async (flags: RunFlags, command: Command) => {
       const drainMs = flagValue('--drain', DURATION, flags.drain)
-      const config = await configOf(flags, command)
+      const { config, reread } = await openConfig(flags, command)
       if (flags.keepGuard === true && !config.listeners.some(({ onDown }) => onDown === 'closed')) {
         throw new LimpidError(
           'LIMPID_USAGE',
@@ -41,7 +42,7 @@ export function configure(command: Command, invocation: Invocation): void {
       const output = { json: flags.json === true, quiet: flags.quiet === true }
       await serve(
         config,
-        { ...output, drainMs, keepGuard: flags.keepGuard === true, once: false, control: true },
+        { ...output, drainMs, keepGuard: flags.keepGuard === true, once: false, control: true, reread },
         invocation,
       )
     })

@@ -27,6 +27,7 @@ export function statsLines(stats: ServiceStats): string[] {
     ...listed('dropped  ', datagramsDropped),
     ...bypassLine(stats.bypassed),
     `rules     restored ${stats.restorations} times`,
+    ...policyLine(stats),
     ...(stats.workers ?? []).map((worker, index) =>
       worker === undefined
         ? `worker ${index + 1}  about to begin`
@@ -36,6 +37,11 @@ export function statsLines(stats: ServiceStats): string[] {
       ? []
       : [`workers   ${stats.workerRestarts} restarted, ${stats.flowsLost} flows lost by that`]),
   ]
+}
+
+function policyLine({ reloads, reloadsFailed }: ServiceStats): string[] {
+  if (reloads + reloadsFailed === 0) return []
+  return [`policy    reloaded ${reloads} times, ${reloadsFailed} reloads failed`]
 }
 
 function bypassLine(bypassed: ServiceStats['bypassed']): string[] {

@@ -3,8 +3,7 @@ import type { PolicyConfig } from '../config/policy-types.ts'
 import type { Config, ListenerConfig, Protocol, Timeouts } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import type { Endpoint } from '../net/address.ts'
-import { Lists } from '../policy/lists.ts'
-import { Policy } from '../policy/policy.ts'
+import { LoadedPolicy } from '../policy/loaded-policy.ts'
 import { MessageBatch } from '../relay/message-batch.ts'
 import { descriptorLimit } from '../sys/descriptors.ts'
 import { localPortRange } from '../sys/local-ports.ts'
@@ -84,8 +83,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   readonly #endedBy: Partial<Record<CloseReason, number>> = {}
   /** Undefined without a listener for UDP. */
   readonly #udp: UdpSessions | undefined
-  #policy: Policy | undefined
-  #lists: Lists | undefined
+  #loaded: LoadedPolicy | undefined
   #sweep: NodeJS.Timeout | undefined
   #listening = false
   #closed = false
@@ -119,7 +117,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       flows: new Set(),
       flowsByClient: new Map(),
       nameOf: (client, server) => this.#apps.names?.namesOf(client, server, performance.now())[0],
-      policy: () => this.#policy,
+      policy: () => (this.#loaded?.isOpen ? undefined : this.#loaded?.policy),
       namesOf: (client, server) => this.namesOf(client, server),
       onBypass: (destination, forMs) => this.emit('bypass', destination, forMs),
       tellsFlows: () => this.listenerCount('flow') > 0,
@@ -174,12 +172,19 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
    * @throws ListError with what is wrong with a list.
    */
   async usePolicy(config: PolicyConfig): Promise<void> {
-    const lists = await Lists.open(config.lists, {
-      onProblem: (name, { message }) => this.emit('note', `list ${name} stays as it was: ${message}`),
-    })
-    const former = this.#lists
-    this.#lists = lists
-    this.#policy = isOpen(config) ? undefined : new Policy(config, (name) => lists.get(name)!)
+    await this.swapPolicy(await this.preparePolicy(config))
+  }
+
+  /** The first half of usePolicy(): reads the lists, and changes nothing. What it returns is swapped in, or closed. @throws ListError */
+  async preparePolicy(config: PolicyConfig): Promise<LoadedPolicy> {
+    return await LoadedPolicy.open(config, (line) => this.emit('note', line))
+  }
+
+  /** The second half: takes `loaded`, by which flows are decided when this returns its promise. */
+  async swapPolicy(loaded: LoadedPolicy): Promise<void> {
+    if (this.#closed) return await loaded.close()
+    const former = this.#loaded
+    this.#loaded = loaded
     await former?.close()
   }
 
@@ -211,7 +216,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     const deadlineAt = performance.now() + CLOSE_MS
     while (this.#context.flows.size > 0 && performance.now() < deadlineAt) await oneFlowEnds(this, deadlineAt)
     this.#pipes.close()
-    await this.#lists?.close()
+    await this.#loaded?.close()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -293,12 +298,6 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     // what waited for memory may go on now
     for (const listener of this.#listeners) listener.resume()
   }
-}
-
-/** Whether it lets every flow go on as its listener says. */
-function isOpen({ rules, otherwise }: PolicyConfig): boolean {
-  const { kind } = otherwise
-  return rules.length === 0 && kind === 'forward' && otherwise.to === undefined && otherwise.source === undefined
 }
 
 /** Waits for the end of the next flow, or for the deadline (the clock is performance.now()). */
