@@ -17,7 +17,7 @@ export function configFile(flag: string | undefined, otherwise: string): string 
 }
 
 /** Reads and checks it. The YAML parser and the schema are loaded only here. @throws ConfigError */
-export async function loadConfig(path: string, options: Pick<ParseOptions, 'policyListeners'> = {}): Promise<Config> {
+export async function loadConfig(path: string, options: Omit<ParseOptions, 'hostFamilies'> = {}): Promise<Config> {
   const text = readConfig(path)
   const { parseConfig } = await import('../config/parse.ts')
   return parseConfig(text, path, { ...options, hostFamilies: hostFamilies() })

@@ -16,6 +16,8 @@ export interface ParseOptions {
   readonly hostFamilies?: readonly Family[]
   /** Names of the listeners that run, where the policy is for them: a rule for another one would decide nothing. */
   readonly policyListeners?: readonly string[] | undefined
+  /** Only the policy counts: a file without listeners and forwards is complete, and rules may name any listener then. */
+  readonly policyAlone?: boolean | undefined
 }
 
 /**
@@ -47,11 +49,12 @@ export function checkConfig(source: ConfigSource, options: ParseOptions = {}): C
 
 function buildConfig(
   input: FileInput,
-  { hostFamilies = [4, 6], policyListeners }: ParseOptions,
+  { hostFamilies = [4, 6], policyListeners, policyAlone = false }: ParseOptions,
   problems: Problem[],
 ): Config {
   const rules = { ...DEFAULT_RULES, ...defined(input.rules ?? {}) }
-  if (input.listeners === undefined && input.forwards === undefined) {
+  const hasNone = input.listeners === undefined && input.forwards === undefined
+  if (hasNone && !policyAlone) {
     problems.push(missing('listeners', 'a configuration needs listeners, or forwards'))
   }
   const listeners = (input.listeners ?? []).map((listener, index) =>
@@ -71,7 +74,7 @@ function buildConfig(
     ),
   )
   const policy = buildPolicy(input.policy, {
-    listeners: policyListeners ?? listeners.map(({ name }) => name),
+    listeners: policyListeners ?? (hasNone && policyAlone ? undefined : listeners.map(({ name }) => name)),
     report: (problem) => problems.push({ ...problem, path: ['policy', ...problem.path] }),
   })
   return {
