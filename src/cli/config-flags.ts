@@ -79,16 +79,18 @@ export function addConfigFlags(
     .option('--no-rules', 'leave the kernel rules to somebody else')
 }
 
+export interface OpenedConfig {
+  readonly config: Config
+  readonly reread: Reread
+}
+
 /** The configuration that the flags of `command` ask for. @throws LimpidError LIMPID_USAGE or LIMPID_CONFIG. */
 export async function configOf(flags: QuickFlags, command: Command): Promise<Config> {
   return (await openConfig(flags, command)).config
 }
 
 /** The same, and how its file is read again; undefined for the quick form. */
-export async function openConfig(
-  flags: QuickFlags,
-  command: Command,
-): Promise<{ readonly config: Config; readonly reread: Reread }> {
+export async function openConfig(flags: QuickFlags, command: Command): Promise<OpenedConfig> {
   if (flags.intercept === undefined) {
     const stray = QUICK_ONLY.find((name) => flags[name] !== undefined)
     if (stray !== undefined) {

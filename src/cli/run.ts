@@ -4,12 +4,14 @@ import { DURATION } from '../config/values.ts'
 import { LimpidError } from '../errors.ts'
 import { addConfigFlags, openConfig, type QuickFlags } from './config-flags.ts'
 import type { Invocation } from './invocation.ts'
+import { withShadow } from './shadow-file.ts'
 
 interface RunFlags extends QuickFlags {
   drain: string
   json?: true
   quiet?: true
   keepGuard?: true
+  shadow?: string
 }
 
 /** The last lines of --help. */
@@ -23,12 +25,16 @@ export function configure(command: Command, invocation: Invocation): void {
   addConfigFlags(command)
     .option('--drain <duration>', 'how long flows may go on after SIGTERM; 0: not at all', '10s')
     .option('--keep-guard', 'what closed listeners should take stays dropped after a clean stop too, for a restart')
+    .option(
+      '--shadow <file>',
+      'a second policy: it is asked about every flow, acts never, and where it differs is told',
+    )
     .option('--json', 'flow lines as JSON, one object per line')
     .option('-q, --quiet', 'no flow lines')
     .addHelpText('after', SIGNALS)
     .action(async (flags: RunFlags, command: Command) => {
       const drainMs = flagValue('--drain', DURATION, flags.drain)
-      const { config, reread } = await openConfig(flags, command)
+      const { config, reread } = await withShadow(await openConfig(flags, command), flags.shadow)
       if (flags.keepGuard === true && !config.listeners.some(({ onDown }) => onDown === 'closed')) {
         throw new LimpidError(
           'LIMPID_USAGE',

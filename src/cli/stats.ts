@@ -28,6 +28,7 @@ export function statsLines(stats: ServiceStats): string[] {
     ...bypassLine(stats.bypassed),
     `rules     restored ${stats.restorations} times`,
     ...policyLine(stats),
+    ...shadowLines(stats.shadow),
     ...(stats.workers ?? []).map((worker, index) =>
       worker === undefined
         ? `worker ${index + 1}  about to begin`
@@ -42,6 +43,15 @@ export function statsLines(stats: ServiceStats): string[] {
 function policyLine({ reloads, reloadsFailed }: ServiceStats): string[] {
   if (reloads + reloadsFailed === 0) return []
   return [`policy    reloaded ${reloads} times, ${reloadsFailed} reloads failed`]
+}
+
+function shadowLines(shadow: ServiceStats['shadow']): string[] {
+  if (shadow === undefined) return []
+  const { decided, differed, undecided, byRules } = shadow
+  return [
+    `shadow    of ${decided} decisions ${differed} differ, ${undecided} flows were not looked into`,
+    ...listed('differ   ', byRules),
+  ]
 }
 
 function bypassLine(bypassed: ServiceStats['bypassed']): string[] {

@@ -7,14 +7,17 @@ export interface Reloaded {
   /** Of the policy that decides now. */
   readonly rules: number
   readonly lists: number
+  /** Of the shadow policy; undefined where there is none. */
+  readonly shadowRules: number | undefined
   /** Keys of the file that have another value than at the start: for them Limpid has to be started anew. */
   readonly needsRestart: readonly string[]
 }
 
 /** `policy reloaded: 5 rules, 1 list; limits changed too, which needs a restart`. */
-export function reloadedLine({ rules, lists, needsRestart }: Reloaded): string {
+export function reloadedLine({ rules, lists, shadowRules, needsRestart }: Reloaded): string {
   const restart = needsRestart.length === 0 ? '' : `; ${needsRestart.join(', ')} changed too, which needs a restart`
-  return `policy reloaded: ${count(rules, 'rule')}, ${count(lists, 'list')}${restart}`
+  const shadow = shadowRules === undefined ? '' : `, shadow policy ${count(shadowRules, 'rule')}`
+  return `policy reloaded: ${count(rules, 'rule')}, ${count(lists, 'list')}${shadow}${restart}`
 }
 
 function count(many: number, noun: string): string {
@@ -92,8 +95,12 @@ export class Reloads {
   }
 }
 
-function sizeOf({ policy }: Config): Pick<Reloaded, 'rules' | 'lists'> {
-  return { rules: policy.rules.length, lists: Object.keys(policy.lists).length }
+function sizeOf({ policy, shadow }: Config): Omit<Reloaded, 'needsRestart'> {
+  return {
+    rules: policy.rules.length,
+    lists: Object.keys(policy.lists).length,
+    shadowRules: shadow?.rules.length,
+  }
 }
 
 const RELOADED = ['policy', 'shadow']

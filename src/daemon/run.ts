@@ -81,7 +81,7 @@ export async function runDaemon(config: Config, options: DaemonOptions): Promise
   }
   const reloads = new Reloads(config, {
     reread: options.reread,
-    use: (reread) => service.usePolicy(reread.policy),
+    use: (reread) => service.usePolicy(reread.policy, reread.shadow),
     note: options.note,
   })
   const onHangup = (): void => void reloads.reload().catch(() => {}) // it has been noted

@@ -8,8 +8,8 @@ import type { FlowRecord } from '../proxy/record.ts'
 /** What relays: a TransparentProxy in this process, or a WorkerPool. Their words mean the same. */
 export interface Service {
   listen(): Promise<readonly Endpoint[]>
-  /** Flows are decided by it from now on, by all that relays or, when it throws, by none. */
-  usePolicy(config: PolicyConfig): Promise<void>
+  /** Flows are decided by it from now on, and compared with `shadow`, by all that relays or, when it throws, by none. */
+  usePolicy(policy: PolicyConfig, shadow?: PolicyConfig): Promise<void>
   stopAccepting(): void
   drain(deadlineMs: number): Promise<void>
   close(): Promise<void>

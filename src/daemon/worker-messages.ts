@@ -34,7 +34,12 @@ export type ToWorker =
   /** Learnt by another worker: the client's flow may come here. */
   | { readonly kind: 'lessons'; readonly lessons: readonly ToldLesson[] }
   /** Read its lists and keep it ready; answered by `policy-answer`. `turn`: counts up. */
-  | { readonly kind: 'prepare-policy'; readonly turn: number; readonly policy: PolicyConfig }
+  | {
+      readonly kind: 'prepare-policy'
+      readonly turn: number
+      readonly policy: PolicyConfig
+      readonly shadow: PolicyConfig | undefined
+    }
   /** Decide by what was prepared in that turn; answered by `policy-answer`. */
   | { readonly kind: 'use-policy'; readonly turn: number }
   /** Forget what was prepared in that turn, or still is. */

@@ -111,7 +111,7 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
    * All workers make it ready before the first one decides by it; resolves when all do. One at a time.
    * @throws LimpidError with what is wrong: then none decides by it.
    */
-  async usePolicy(policy: PolicyConfig): Promise<void> {
+  async usePolicy(policy: PolicyConfig, shadow?: PolicyConfig): Promise<void> {
     const turn = ++this.#policyTurn
     const ready = new Set<Worker>()
     const waiting = () =>
@@ -120,13 +120,13 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
       // one that begins meanwhile has the former policy
       for (let others = waiting(); others.length > 0; others = waiting()) {
         for (const worker of others) ready.add(worker)
-        await allSettled(others.map((worker) => worker.preparePolicy(turn, policy)))
+        await allSettled(others.map((worker) => worker.preparePolicy(turn, policy, shadow)))
       }
     } catch (error) {
       for (const worker of ready) worker.dropPolicy(turn)
       throw error
     }
-    this.#config = { ...this.#config, policy }
+    this.#config = { ...this.#config, policy, shadow }
     await Promise.all([...ready].map((worker) => worker.usePolicy(turn)))
   }
 

@@ -2,7 +2,7 @@
 import { createProxy } from '../apps/create-proxy.ts'
 import { LearntNames, newLesson } from '../apps/dns/learnt.ts'
 import { LimpidError } from '../errors.ts'
-import type { LoadedPolicy } from '../policy/loaded-policy.ts'
+import type { Policies } from '../policy/policies.ts'
 import type { TransparentProxy } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
 import { setCloseOnExec } from '../sys/descriptors.ts'
@@ -21,7 +21,7 @@ process.on('message', (message: ToWorker) => void onMessage(message))
 
 let proxy: TransparentProxy | undefined
 let serving: Promise<void> | undefined
-let prepared: { readonly turn: number; readonly loaded: LoadedPolicy } | undefined
+let prepared: { readonly turn: number; readonly policies: Policies } | undefined
 let lastDropped = 0
 const records = new Batch<FlowRecord>({
   waitMs: RECORDS_WAIT_MS,
@@ -77,12 +77,12 @@ async function serve({ config, sockets, ...wanted }: Extract<ToWorker, { kind: '
   }
 }
 
-async function preparePolicy({ turn, policy }: Extract<ToWorker, { kind: 'prepare-policy' }>): Promise<void> {
+async function preparePolicy({ turn, policy, shadow }: Extract<ToWorker, { kind: 'prepare-policy' }>): Promise<void> {
   await serving // it begins with a policy of its own
   try {
-    const loaded = await proxy!.preparePolicy(policy)
-    if (turn <= lastDropped) return await loaded.close()
-    prepared = { turn, loaded }
+    const policies = await proxy!.preparePolicy(policy, shadow)
+    if (turn <= lastDropped) return await policies.close()
+    prepared = { turn, policies }
     tell({ kind: 'policy-answer', turn, error: undefined })
   } catch (error) {
     tell({ kind: 'policy-answer', turn, error: toldError(error) })
@@ -91,7 +91,7 @@ async function preparePolicy({ turn, policy }: Extract<ToWorker, { kind: 'prepar
 
 function usePolicy(turn: number): void {
   if (prepared?.turn === turn) {
-    void proxy!.swapPolicy(prepared.loaded)
+    void proxy!.swapPolicy(prepared.policies)
     prepared = undefined
   }
   tell({ kind: 'policy-answer', turn, error: undefined })
@@ -99,7 +99,7 @@ function usePolicy(turn: number): void {
 
 function dropPolicy(turn: number): void {
   lastDropped = turn
-  void prepared?.loaded.close()
+  void prepared?.policies.close()
   prepared = undefined
 }
 

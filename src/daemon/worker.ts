@@ -88,8 +88,8 @@ export class Worker {
    * Has it read the lists of another policy, and keep that ready for usePolicy(). Resolves also when it has ended.
    * @throws LimpidError with what is wrong; dropPolicy() is still the caller's.
    */
-  async preparePolicy(turn: number, policy: PolicyConfig): Promise<void> {
-    const error = await this.#askPolicy({ kind: 'prepare-policy', turn, policy })
+  async preparePolicy(turn: number, policy: PolicyConfig, shadow: PolicyConfig | undefined): Promise<void> {
+    const error = await this.#askPolicy({ kind: 'prepare-policy', turn, policy, shadow })
     if (error !== undefined) throw failureOf(error)
   }
 

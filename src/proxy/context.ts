@@ -1,6 +1,7 @@
 import type { Limits } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { Policy } from '../policy/policy.ts'
+import type { Shadow } from '../policy/shadow.ts'
 import type { RelayResources } from '../relay/resources.ts'
 import type { OwnAddresses } from '../sys/own-addresses.ts'
 import type { Budget } from './budget.ts'
@@ -27,6 +28,8 @@ export interface ProxyContext {
   nameOf(clientAddress: string, serverAddress: string): string | undefined
   /** What decides flows at this moment; undefined: all are forwarded. */
   policy(): Policy | undefined
+  /** What is asked beside it. */
+  shadow(): Shadow | undefined
   /** All names by which a client knows a server, for the policy. */
   namesOf(clientAddress: string, serverAddress: string): readonly string[]
   /** A decision was to bypass: the kernel may forward to this destination by itself. */

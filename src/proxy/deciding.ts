@@ -8,10 +8,12 @@ export interface Undecided {
   readonly listener: { readonly name: string }
   readonly client: Endpoint
   readonly originalDst: Endpoint
-  /** `late`: the client is silent, and what it says first has to be looked at before it goes on: see lookOn(). */
-  onDecided(decided: FinalDecision, finding: Finding | undefined, late: Deciding | undefined): void
+  /**
+   * `facts`: by what it was decided. `late`: the client is silent, and what it says first has to be looked at before it goes on: see lookOn().
+   */
+  onDecided(decided: FinalDecision, facts: FlowFacts, late: Deciding | undefined): void
   /** About what a client that was silent has said at last. */
-  onDecidedLate(decided: FinalDecision, finding: Finding): void
+  onDecidedLate(decided: FinalDecision, facts: FlowFacts): void
   onPeekRefused(why: PeekRefusal): void
 }
 
@@ -35,8 +37,9 @@ export class Deciding implements PeekOwner {
 
   /** `fd`: the client's socket. */
   begin(fd: number): void {
-    const decided = this.#policy.decide(this.#facts(undefined))
-    if (decided.kind === 'decided') this.#flow.onDecided(decided, undefined, undefined)
+    const facts = this.#facts(undefined)
+    const decided = this.#policy.decide(facts)
+    if (decided.kind === 'decided') this.#flow.onDecided(decided, facts, undefined)
     else if (this.#policy.speaksFirst(this.#flow.originalDst.port)) this.onPeeked(SILENT, true)
     else this.#peek = new Peek(fd, this.#policy.peek, this)
   }
@@ -57,10 +60,11 @@ export class Deciding implements PeekOwner {
   }
 
   onPeeked(finding: Finding, isSilent: boolean): void {
-    const decided = this.#policy.decide(this.#facts(finding))
+    const facts = this.#facts(finding)
+    const decided = this.#policy.decide(facts)
     if (decided.kind === 'inspect') return // cannot be: there is a finding
-    if (this.#isLate) this.#flow.onDecidedLate(decided, finding)
-    else this.#flow.onDecided(decided, finding, isSilent ? this : undefined)
+    if (this.#isLate) this.#flow.onDecidedLate(decided, facts)
+    else this.#flow.onDecided(decided, facts, isSilent ? this : undefined)
   }
 
   onPeekRefused(why: PeekRefusal): void {

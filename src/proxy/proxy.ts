@@ -3,7 +3,8 @@ import type { PolicyConfig } from '../config/policy-types.ts'
 import type { Config, ListenerConfig, Protocol, Timeouts } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import type { Endpoint } from '../net/address.ts'
-import { LoadedPolicy } from '../policy/loaded-policy.ts'
+import { Policies } from '../policy/policies.ts'
+import { ShadowCounts, type ShadowStats } from '../policy/shadow.ts'
 import { MessageBatch } from '../relay/message-batch.ts'
 import { descriptorLimit } from '../sys/descriptors.ts'
 import { localPortRange } from '../sys/local-ports.ts'
@@ -58,6 +59,8 @@ export interface ProxyStats extends DialCounters {
   readonly replySockets: number
   /** Answers that left by a raw socket. */
   readonly rawDatagrams: number
+  /** Undefined without a shadow policy. */
+  readonly shadow: ShadowStats | undefined
   /** What the apps of listeners have counted, by the listener's name. */
   readonly apps: Readonly<Record<string, Readonly<Record<string, number>>>>
 }
@@ -83,7 +86,8 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   readonly #endedBy: Partial<Record<CloseReason, number>> = {}
   /** Undefined without a listener for UDP. */
   readonly #udp: UdpSessions | undefined
-  #loaded: LoadedPolicy | undefined
+  #policies: Policies | undefined
+  readonly #shadowCounts = new ShadowCounts()
   #sweep: NodeJS.Timeout | undefined
   #listening = false
   #closed = false
@@ -117,7 +121,8 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       flows: new Set(),
       flowsByClient: new Map(),
       nameOf: (client, server) => this.#apps.names?.namesOf(client, server, performance.now())[0],
-      policy: () => (this.#loaded?.isOpen ? undefined : this.#loaded?.policy),
+      policy: () => this.#policies?.live,
+      shadow: () => this.#policies?.shadow,
       namesOf: (client, server) => this.namesOf(client, server),
       onBypass: (destination, forMs) => this.emit('bypass', destination, forMs),
       tellsFlows: () => this.listenerCount('flow') > 0,
@@ -148,7 +153,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     this.#listening = true
     const waiting: BoundSockets[] = [...(sockets ?? [])]
     try {
-      await this.usePolicy(this.#config.policy)
+      await this.usePolicy(this.#config.policy, this.#config.shadow)
       const targets = await Promise.all(this.#config.listeners.map(resolveTarget))
       if (this.#closed) {
         throw new LimpidError('LIMPID_USAGE', 'this proxy was closed', { cure: 'make a new one with createProxy()' })
@@ -168,23 +173,23 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
 
   /**
    * Decides flows by another policy from now on; flows that are decided go on as they are. Its lists are read before: when one cannot be
-   * read the former policy stays.
+   * read the former policy stays. `shadow`: a policy that is only asked, and compared with it.
    * @throws ListError with what is wrong with a list.
    */
-  async usePolicy(config: PolicyConfig): Promise<void> {
-    await this.swapPolicy(await this.preparePolicy(config))
+  async usePolicy(policy: PolicyConfig, shadow?: PolicyConfig): Promise<void> {
+    await this.swapPolicy(await this.preparePolicy(policy, shadow))
   }
 
   /** The first half of usePolicy(): reads the lists, and changes nothing. What it returns is swapped in, or closed. @throws ListError */
-  async preparePolicy(config: PolicyConfig): Promise<LoadedPolicy> {
-    return await LoadedPolicy.open(config, (line) => this.emit('note', line))
+  async preparePolicy(policy: PolicyConfig, shadow?: PolicyConfig): Promise<Policies> {
+    return await Policies.open({ policy, shadow }, this.#shadowCounts, (line) => this.emit('note', line))
   }
 
-  /** The second half: takes `loaded`, by which flows are decided when this returns its promise. */
-  async swapPolicy(loaded: LoadedPolicy): Promise<void> {
-    if (this.#closed) return await loaded.close()
-    const former = this.#loaded
-    this.#loaded = loaded
+  /** The second half: takes `policies`, by which flows are decided when this returns its promise. */
+  async swapPolicy(policies: Policies): Promise<void> {
+    if (this.#closed) return await policies.close()
+    const former = this.#policies
+    this.#policies = policies
     await former?.close()
   }
 
@@ -216,7 +221,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     const deadlineAt = performance.now() + CLOSE_MS
     while (this.#context.flows.size > 0 && performance.now() < deadlineAt) await oneFlowEnds(this, deadlineAt)
     this.#pipes.close()
-    await this.#loaded?.close()
+    await this.#policies?.close()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -241,6 +246,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       waitingBytes: resources.waitingBytes,
       pipesOpen: this.#pipes.open,
       ...this.#datagramStats(),
+      shadow: this.#policies?.shadow && this.#shadowCounts.stats,
       apps: Object.fromEntries([...this.#appOf].map(([{ name }, app]) => [name, app.stats()])),
       acceptBackoffs: this.#listeners.reduce((sum, listener) => sum + listener.backoffs, 0),
     }
