@@ -55,8 +55,6 @@ function listenersFor({ protocol, listener }: AskedFlow, { listeners }: Asked): 
   )
 }
 
-const UNKNOWN: Finding = { protocol: 'unknown', host: undefined }
-
 /** What `policy`, made of that config, says of a flow, and why. Of one from which nothing is missing: see missingOf(). */
 export function explainFlow(asked: AskedFlow, policy: Policy, config: Asked): Explanation {
   const { protocol, client, originalDst, learntNames, at } = asked
@@ -81,12 +79,8 @@ export function explainFlow(asked: AskedFlow, policy: Policy, config: Asked): Ex
 function findingOf(asked: AskedFlow, policy: Policy): { finding: Finding | undefined; notes: string[] } {
   const { protocol, originalDst, host, detected } = asked
   const isGiven = host !== undefined || detected !== undefined
-  if (protocol === 'udp') {
-    return { finding: UNKNOWN, notes: isGiven ? ['nobody looks into datagrams: host and detected do not count'] : [] }
-  }
-  if (policy.speaksFirst(originalDst.port)) {
-    const why = `nobody looks at first bytes to port ${originalDst.port}, where the server speaks first`
-    return { finding: UNKNOWN, notes: [isGiven ? `${why}: host and detected do not count` : why] }
-  }
-  return { finding: isGiven ? { protocol: detected ?? 'tls', host } : undefined, notes: [] }
+  const finding = isGiven ? { protocol: detected ?? (protocol === 'udp' ? 'quic' : 'tls'), host } : undefined
+  if (protocol === 'udp' || !policy.speaksFirst(originalDst.port)) return { finding, notes: [] }
+  const why = `to port ${originalDst.port} the server speaks first: it is dialled before there are first bytes, as for unknown ones`
+  return { finding, notes: [`${why}; a rule that they match then lets the flow go on there, or ends it`] }
 }
