@@ -68,19 +68,18 @@ test('where rules ask about first bytes that are not given, explain tells all th
   assert.match(stdout, /say --host NAME or --detected PROTOCOL/)
 })
 
-test('explain knows that nobody looks into datagrams, and where the server speaks first', () => {
+test('explain takes a host of UDP for that of QUIC, and knows where the server speaks first', () => {
+  const udp = (...args: string[]) => explain('10.0.4.2:443', '--protocol', 'udp', '--at', '10:30', ...args).stdout
   assert.match(
-    explain('10.0.4.2:53', '--protocol', 'udp', '--at', '10:30').stdout,
-    /decided {4}forward, as no rule matches/,
+    udp('--host', 'blocked.example'),
+    /quic for blocked\.example.*decided {4}reject by forbidden, by blocked/s,
   )
-  const mail = explain('10.0.4.2:25', '--host', 'blocked.example', '--at', '10:30').stdout
+  assert.match(udp('--detected', 'quic'), /decided {4}forward, as no rule matches/)
+  const mail = (...args: string[]) => explain('10.0.4.2:25', '--at', '10:30', ...args).stdout
+  assert.match(mail('--host', 'blocked.example'), /note {7}to port 25 the server speaks first: it is dialled before/)
+  assert.match(mail('--host', 'blocked.example'), /decided {4}reject by forbidden, by blocked/)
   assert.match(
-    mail,
-    /note {7}nobody looks at first bytes to port 25, where the server speaks first: host and detected do not count/,
-  )
-  assert.match(mail, /decided {4}forward, as no rule matches/)
-  assert.match(
-    explain('10.0.4.2:25', '--learnt', 'blocked.example', '--at', '10:30').stdout,
+    mail('--learnt', 'blocked.example', '--detected', 'unknown'),
     /decided {4}reject by forbidden, by blocked/,
   )
 })
@@ -107,7 +106,7 @@ test('policy test is silent about flows that are decided as expected', () => {
     `- { client: 10.0.3.1, dst: 10.0.4.2:23, expect: reject, rule: no-telnet }
 - { client: 10.0.3.1, dst: 10.0.4.2:443, host: www.example.org, at: 12:00, expect: forward, rule: otherwise }
 - { client: 10.0.3.1, dst: 10.0.4.2:443, host: x.ads.example, at: 12:00, expect: reject by forbidden }
-- { client: 10.0.3.1, dst: 10.0.4.2:123, protocol: udp, at: 23:00, expect: reject }
+- { client: 10.0.3.1, dst: 10.0.4.2:123, protocol: udp, at: 23:00, expect: reject by drop }
 `,
   )
   assert.deepEqual(limpid('policy', 'test', table, '-c', config), {
