@@ -5,7 +5,7 @@ import { parseConfig } from '../config/parse.ts'
 import { ConfigError } from '../config/problem.ts'
 import { fileSchema } from '../config/schema.ts'
 import type { Config } from '../config/types.ts'
-import { configFile, loadFile } from './config-file.ts'
+import { configFile, loadConfig } from './config-file.ts'
 import type { Invocation } from './invocation.ts'
 import { note, printJson, printLine } from './print.ts'
 
@@ -27,7 +27,7 @@ export function configure(command: Command, invocation: Invocation): void {
       if (flags.schema) return printJson(fileSchema())
       const path = configFile(file ?? flags.config, 'limpid check FILE')
       try {
-        const config = isProgramFile(path) ? await loadFile(path) : parseConfig(readConfig(path), path)
+        const config = isProgramFile(path) ? await loadConfig(path) : parseConfig(readConfig(path), path)
         if (!flags.quiet) for (const line of configNotes(config)) note(`note: ${line}`)
         if (flags.json) printJson(config)
         else if (!flags.quiet) printLine(`${path}: good, ${counts(config)}`)

@@ -1,5 +1,6 @@
 import type { ProgramConfig } from '../apps/define-config.ts'
 import { CONFIG_NAMES, configFolders, findConfig, isProgramFile, readConfig } from '../config/find.ts'
+import type { ParseOptions } from '../config/parse.ts'
 import { LimpidError } from '../errors.ts'
 import { hostFamilies } from './host-families.ts'
 
@@ -20,18 +21,15 @@ export function configFile(flag: string | undefined, otherwise: string): string 
 }
 
 /** Reads and checks it. The YAML parser and the schema are loaded only here. @throws ConfigError */
-export async function loadConfig(flag: string | undefined, otherwise: string): Promise<ProgramConfig> {
-  const path = configFile(flag, otherwise)
-  return await loadFile(path)
-}
-
-/** The same of a file that is known. @throws ConfigError, LimpidError LIMPID_CONFIG */
-export async function loadFile(path: string): Promise<ProgramConfig> {
+export async function loadConfig(
+  path: string,
+  options: Omit<ParseOptions, 'hostFamilies'> = {},
+): Promise<ProgramConfig> {
   if (isProgramFile(path)) {
     const { loadProgram } = await import('../apps/program-file.ts')
     return await loadProgram(path)
   }
   const text = readConfig(path)
   const { parseConfig } = await import('../config/parse.ts')
-  return parseConfig(text, path, { hostFamilies: hostFamilies() })
+  return parseConfig(text, path, { ...options, hostFamilies: hostFamilies() })
 }

@@ -1,11 +1,13 @@
 import type { Command } from 'commander'
 import type { ProgramConfig } from '../apps/define-config.ts'
 import { deepFreeze } from '../config/build.ts'
+import { isProgramFile } from '../config/find.ts'
 import { flagValue } from '../config/flags.ts'
 import { quickConfig } from '../config/quick.ts'
 import { BACKEND, WORKERS } from '../config/values.ts'
+import type { Reread } from '../daemon/reloads.ts'
 import { LimpidError } from '../errors.ts'
-import { loadConfig } from './config-file.ts'
+import { configFile, loadConfig } from './config-file.ts'
 import { hostFamilies } from './host-families.ts'
 
 /** `limpid rules install`. */
@@ -78,8 +80,18 @@ export function addConfigFlags(
     .option('--no-rules', 'leave the kernel rules to somebody else')
 }
 
+export interface OpenedConfig {
+  readonly config: ProgramConfig
+  readonly reread: Reread
+}
+
 /** The configuration that the flags of `command` ask for. @throws LimpidError LIMPID_USAGE or LIMPID_CONFIG. */
 export async function configOf(flags: QuickFlags, command: Command): Promise<ProgramConfig> {
+  return (await openConfig(flags, command)).config
+}
+
+/** The same, and how its file is read again; undefined for the quick form. */
+export async function openConfig(flags: QuickFlags, command: Command): Promise<OpenedConfig> {
   if (flags.intercept === undefined) {
     const stray = QUICK_ONLY.find((name) => flags[name] !== undefined)
     if (stray !== undefined) {
@@ -88,16 +100,35 @@ export async function configOf(flags: QuickFlags, command: Command): Promise<Pro
         cure: flags.config === undefined ? 'add --intercept tproxy' : `write it into ${flags.config}`,
       })
     }
-    const config = await loadConfig(flags.config, `${commandLine(command)} --intercept tproxy`)
-    const backend = flagValue('--backend', BACKEND, flags.backend) ?? config.rules.backend
-    const workers = flagValue('--workers', WORKERS, flags.workers) ?? config.workers
-    const rules = { ...config.rules, backend, install: flags.rules && config.rules.install }
-    return deepFreeze({ ...config, workers, ioUring: flags.ioUring && config.ioUring, rules })
+    const path = configFile(flags.config, `${commandLine(command)} --intercept tproxy`)
+    return {
+      config: withFlags(await loadConfig(path), flags),
+      reread: async ({ listeners }) => {
+        refuseProgram(path)
+        return withFlags(await loadConfig(path, { policyListeners: listeners.map(({ name }) => name) }), flags)
+      },
+    }
   }
   if (flags.config !== undefined) {
     throw new LimpidError('LIMPID_USAGE', '-c and --intercept exclude each other', {
       cure: `write the listener into ${flags.config}, or leave -c out`,
     })
   }
-  return quickConfig({ ...flags, intercept: flags.intercept }, hostFamilies())
+  return { config: quickConfig({ ...flags, intercept: flags.intercept }, hostFamilies()), reread: undefined }
+}
+
+/** Code that runs keeps state, and cannot be taken back. */
+function refuseProgram(path: string): void {
+  if (!isProgramFile(path)) return
+  throw new LimpidError('LIMPID_CONFIG', `${path} is code, and is read at the start alone`, {
+    cure: 'start Limpid again',
+  })
+}
+
+/** A file's configuration, with what flags say of it. */
+function withFlags(config: ProgramConfig, flags: QuickFlags): ProgramConfig {
+  const backend = flagValue('--backend', BACKEND, flags.backend) ?? config.rules.backend
+  const workers = flagValue('--workers', WORKERS, flags.workers) ?? config.workers
+  const rules = { ...config.rules, backend, install: flags.rules && config.rules.install }
+  return deepFreeze({ ...config, workers, ioUring: flags.ioUring && config.ioUring, rules })
 }

@@ -12,6 +12,7 @@ const RECORD: FlowRecord = {
   client: { address: '10.0.3.1', port: 40_000 },
   originalDst: { address: '10.0.4.2', port: 80 },
   rule: undefined,
+  shadow: undefined,
   detected: undefined,
   host: undefined,
   upstream: { address: '10.0.4.2', port: 80 },

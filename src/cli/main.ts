@@ -50,6 +50,17 @@ const COMMANDS: readonly Entry[] = [
     summary: 'tell hop by hop what becomes of a flow; --live compares with a real packet',
     load: () => import('./trace.ts'),
   },
+  {
+    name: 'explain',
+    summary: 'name the rule of the policy that decides a flow, and why each one before it does not',
+    load: () => import('./explain.ts'),
+  },
+  {
+    name: 'policy',
+    summary: 'test the policy of a file with a table of flows',
+    verbs: 'test',
+    load: () => import('./policy.ts'),
+  },
   { name: 'stats', summary: 'print the counters of the limpid run that runs here', load: () => import('./stats.ts') },
   {
     name: 'bypass',
@@ -57,6 +68,7 @@ const COMMANDS: readonly Entry[] = [
     verbs: 'show, add or remove',
     load: () => import('./bypass.ts'),
   },
+  { name: 'reload', summary: 'have a running limpid run read its policy again', load: () => import('./reload.ts') },
   { name: 'check', summary: 'check a configuration file', load: () => import('./check.ts') },
   {
     name: 'lab',

@@ -10,7 +10,7 @@ import { removeRuleset } from '../ruleset/sweep.ts'
 import { formatDifferences, verifyRuleset } from '../ruleset/verify.ts'
 import { requireCapabilities } from '../sys/capability.ts'
 import { hostFacts } from '../sys/host.ts'
-import { loadConfig } from './config-file.ts'
+import { configFile, loadConfig } from './config-file.ts'
 import { addConfigFlags, configOf, type QuickFlags } from './config-flags.ts'
 import type { Invocation } from './invocation.ts'
 import { note, printJson, printLine } from './print.ts'
@@ -79,7 +79,7 @@ function addNameFlags(command: Command): Command {
 async function rulesOf(flags: NameFlags): Promise<RulesConfig> {
   if (findConfig(flags.config, process.env) === undefined) return DEFAULT_RULES
   try {
-    return (await loadConfig(flags.config, '')).rules
+    return (await loadConfig(configFile(flags.config, ''))).rules
   } catch (error) {
     note(`limpid: warning: ${error}; going on with the default names`)
     return DEFAULT_RULES

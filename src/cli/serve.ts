@@ -1,4 +1,5 @@
 import type { ProgramConfig } from '../apps/define-config.ts'
+import type { Reread } from '../daemon/reloads.ts'
 import { runDaemon } from '../daemon/run.ts'
 import { flowJson, flowLineFormat, formatBytes } from './flow-line.ts'
 import type { Invocation } from './invocation.ts'
@@ -18,6 +19,8 @@ export interface ServeOptions {
   readonly once: boolean
   /** `limpid stats` can ask it. */
   readonly control: boolean
+  /** How its file is read again. */
+  readonly reread?: Reread
 }
 
 /** Runs the proxy in the foreground until it is told to stop; a line on stdout for each flow that ended. */
@@ -29,6 +32,7 @@ export async function serve(config: ProgramConfig, options: ServeOptions, invoca
     keepGuard: options.keepGuard,
     once: options.once,
     control: options.control,
+    reread: options.reread,
     onFlow: options.quiet ? undefined : (record) => lines.write(format(record)),
     note: (line) => note(`limpid: ${line}`),
   })

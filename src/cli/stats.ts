@@ -27,6 +27,8 @@ export function statsLines(stats: ServiceStats): string[] {
     ...listed('dropped  ', datagramsDropped),
     ...bypassLine(stats.bypassed),
     `rules     restored ${stats.restorations} times`,
+    ...policyLine(stats),
+    ...shadowLines(stats.shadow),
     ...(stats.workers ?? []).map((worker, index) =>
       worker === undefined
         ? `worker ${index + 1}  about to begin`
@@ -35,6 +37,20 @@ export function statsLines(stats: ServiceStats): string[] {
     ...(stats.workers === undefined
       ? []
       : [`workers   ${stats.workerRestarts} restarted, ${stats.flowsLost} flows lost by that`]),
+  ]
+}
+
+function policyLine({ reloads, reloadsFailed }: ServiceStats): string[] {
+  if (reloads + reloadsFailed === 0) return []
+  return [`policy    reloaded ${reloads} times, ${reloadsFailed} reloads failed`]
+}
+
+function shadowLines(shadow: ServiceStats['shadow']): string[] {
+  if (shadow === undefined) return []
+  const { decided, differed, undecided, byRules } = shadow
+  return [
+    `shadow    of ${decided} decisions ${differed} differ, ${undecided} flows were not looked into`,
+    ...listed('differ   ', byRules),
   ]
 }
 

@@ -3,11 +3,11 @@ import { nearest } from './nearest.ts'
 import { expectedText, MAX_PROBLEMS, type Problem } from './problem.ts'
 import { FILE_SCHEMA } from './schema.ts'
 
-/** What one complaint of the schema about `root` says to the operator. */
-export function issueProblems(issue: z.core.$ZodIssue, root: unknown): Problem[] {
+/** What one complaint of `schema` about `root` says to the operator. */
+export function issueProblems(issue: z.core.$ZodIssue, root: unknown, schema: unknown = FILE_SCHEMA): Problem[] {
   const path = issue.path as (string | number)[]
   if (issue.code === 'unrecognized_keys') {
-    const known = knownKeys(path)
+    const known = knownKeys(path, schema)
     return issue.keys.slice(0, MAX_PROBLEMS).map((key) => {
       const suggestion = ALIASES[key] !== undefined && known.includes(ALIASES[key]) ? ALIASES[key] : nearest(key, known)
       const expected = suggestion === undefined ? `one of ${known.join(', ')}` : 'a known key'
@@ -52,8 +52,8 @@ function valueAt(root: unknown, path: readonly (string | number)[]): unknown {
 }
 
 /** The keys that the schema knows in the map at `path`. */
-function knownKeys(path: readonly (string | number)[]): string[] {
-  let schema: unknown = FILE_SCHEMA
+function knownKeys(path: readonly (string | number)[], root: unknown): string[] {
+  let schema = root
   for (const step of path) {
     schema = unwrap(schema)
     schema = typeof step === 'number' ? (schema as { element: unknown }).element : shapeOf(schema)[step]

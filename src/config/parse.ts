@@ -14,6 +14,10 @@ import { readYaml } from './yaml-source.ts'
 export interface ParseOptions {
   /** The families that this host has, for listeners which do not say; both when left out. */
   readonly hostFamilies?: readonly Family[]
+  /** Names of the listeners that run, where the policy is for them: a rule for another one would decide nothing. */
+  readonly policyListeners?: readonly string[] | undefined
+  /** Only the policy counts: a file without listeners and forwards is complete, and rules may name any listener then. */
+  readonly policyAlone?: boolean | undefined
 }
 
 /**
@@ -37,15 +41,20 @@ export function checkConfig(source: ConfigSource, options: ParseOptions = {}): C
     throw source.error(issues.flatMap((issue) => issueProblems(issue, source.value)))
   }
   const problems: Problem[] = []
-  const config = buildConfig(parsed.data, options.hostFamilies ?? [4, 6], problems)
+  const config = buildConfig(parsed.data, options, problems)
   problems.push(...problemsTogether(config))
   if (problems.length > 0) throw source.error(problems)
   return deepFreeze(config)
 }
 
-function buildConfig(input: FileInput, hostFamilies: readonly Family[], problems: Problem[]): Config {
+function buildConfig(
+  input: FileInput,
+  { hostFamilies = [4, 6], policyListeners, policyAlone = false }: ParseOptions,
+  problems: Problem[],
+): Config {
   const rules = { ...DEFAULT_RULES, ...defined(input.rules ?? {}) }
-  if (input.listeners === undefined && input.forwards === undefined) {
+  const hasNone = input.listeners === undefined && input.forwards === undefined
+  if (hasNone && !policyAlone) {
     problems.push(missing('listeners', 'a configuration needs listeners, or forwards'))
   }
   const listeners = (input.listeners ?? []).map((listener, index) =>
@@ -65,7 +74,7 @@ function buildConfig(input: FileInput, hostFamilies: readonly Family[], problems
     ),
   )
   const policy = buildPolicy(input.policy, {
-    listeners: listeners.map(({ name }) => name),
+    listeners: policyListeners ?? (hasNone && policyAlone ? undefined : listeners.map(({ name }) => name)),
     report: (problem) => problems.push({ ...problem, path: ['policy', ...problem.path] }),
   })
   return {

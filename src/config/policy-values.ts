@@ -1,4 +1,5 @@
 import { type Endpoint, parseAddress, parsePort } from '../net/address.ts'
+import { canonicalHost } from '../net/host-name.ts'
 import { parseNameEntry } from '../net/name-entry.ts'
 import { nearest } from './nearest.ts'
 import type { DetectedProtocol, Rejection, TimeWindow } from './policy-types.ts'
@@ -27,6 +28,23 @@ export const POLICY_TARGET: ValueKind<Endpoint> = {
     const port = match?.[3] === undefined ? 0 : parsePort(match[3])
     return address === undefined || port === undefined ? undefined : { address, port }
   },
+}
+
+export const CLIENT_ADDRESS: ValueKind<string> = {
+  expected: 'an IPv4 or IPv6 address',
+  parse: parseAddress,
+}
+
+/** In its canonical form. */
+export const HOST_NAME: ValueKind<string> = {
+  expected: 'a host name such as www.example.org',
+  parse: canonicalHost,
+}
+
+/** What a client dials; port 0 where none was given. */
+export const FLOW_DESTINATION: ValueKind<Endpoint> = {
+  expected: 'address:port, [address]:port, or an address alone',
+  parse: POLICY_TARGET.parse,
 }
 
 const DAYS = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat']

@@ -111,7 +111,8 @@ type RuleInput = NonNullable<PolicyInput['rules']>[number]
 export type DecisionInput = Pick<RuleInput, 'then' | 'to' | 'source' | 'by' | 'for'>
 
 export interface PolicyContext {
-  readonly listeners: readonly string[]
+  /** Undefined: nobody knows, and rules may name any. */
+  readonly listeners: readonly string[] | undefined
   readonly report: Report
 }
 
@@ -147,9 +148,9 @@ export function buildPolicy(input: PolicyInput | undefined, context: PolicyConte
 
 function buildRule(input: RuleInput, index: number, lists: readonly string[], context: PolicyContext): PolicyRule {
   const path = ['rules', index]
-  const known = (key: 'listeners' | 'lists', there: readonly string[]) => {
+  const known = (key: 'listeners' | 'lists', there: readonly string[] | undefined) => {
     for (const name of input[key] ?? []) {
-      if (there.includes(name)) continue
+      if (there === undefined || there.includes(name)) continue
       const message = `expected ${there.length === 0 ? `no ${key}: there are none` : there.join(', ')}, found "${name}"`
       context.report({ path: [...path, key], message })
     }

@@ -180,6 +180,8 @@ export interface Config {
   readonly workers: WorkerCount
   /** What becomes of flows: by address, name, protocol and time. */
   readonly policy: PolicyConfig
+  /** A second policy, which is asked about every flow and never acts: of `limpid run --shadow`, and of programs. */
+  readonly shadow?: PolicyConfig | undefined
   /** Whether the kernel is asked for a ring (io_uring(7)), by which many system calls are one. Where it has none for us, nothing else changes. */
   readonly ioUring: boolean
   readonly limits: Limits

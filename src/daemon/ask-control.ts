@@ -9,10 +9,15 @@ const ANSWER_MS = 5_000
  * Asks the Limpid that runs in this network namespace: `askControl('GET', '/stats')`.
  * @throws LimpidError LIMPID_CONTROL when none answers; or the code of what it says.
  */
-export async function askControl(method: 'GET' | 'POST', path: string, body?: unknown): Promise<unknown> {
+export async function askControl(
+  method: 'GET' | 'POST',
+  path: string,
+  body?: unknown,
+  answerMs = ANSWER_MS,
+): Promise<unknown> {
   const socketPath = controlPaths().find(existsSync)
   if (socketPath === undefined) throw nobody('there is no control socket')
-  const { status, text } = await exchange(socketPath, method, path, body)
+  const { status, text } = await exchange({ socketPath, method, path, timeout: answerMs }, body)
   const value: unknown = JSON.parse(text)
   if (status === 200) return value
   const { code, message, cure } = value as { code?: string; message: string; cure?: string }
@@ -22,21 +27,19 @@ export async function askControl(method: 'GET' | 'POST', path: string, body?: un
 }
 
 function exchange(
-  socketPath: string,
-  method: string,
-  path: string,
+  asking: { readonly socketPath: string; readonly method: string; readonly path: string; readonly timeout: number },
   body: unknown,
 ): Promise<{ readonly status: number; readonly text: string }> {
   return new Promise((resolve, reject) => {
-    const fail = (error: Error): void => reject(nobody(`${socketPath}: ${error.message}`))
-    const asked = request({ socketPath, method, path, timeout: ANSWER_MS }, (response) => {
+    const fail = (error: Error): void => reject(nobody(`${asking.socketPath}: ${error.message}`))
+    const asked = request(asking, (response) => {
       let text = ''
       response.setEncoding('utf8').on('data', (chunk: string) => {
         text += chunk
       })
       response.once('end', () => resolve({ status: response.statusCode ?? 0, text })).once('error', fail)
     })
-    asked.once('error', fail).once('timeout', () => asked.destroy(new Error(`no answer in ${ANSWER_MS} ms`)))
+    asked.once('error', fail).once('timeout', () => asked.destroy(new Error(`no answer in ${asking.timeout} ms`)))
     asked.end(body === undefined ? undefined : JSON.stringify(body))
   })
 }

@@ -25,10 +25,18 @@ export type BypassTold = readonly {
   readonly outcome: BypassOutcome | 'removed' | 'was not there'
 }[]
 
-/** What a running Limpid can be asked and told. `bypass`: undefined where it has no rules. */
-export function controlHandlers(stats: () => Promise<unknown>, bypass: KernelBypass | undefined): ControlHandlers {
+export interface Controlled {
+  stats(): Promise<unknown>
+  reload(): Promise<unknown>
+  /** Undefined where it has no rules. */
+  readonly bypass: KernelBypass | undefined
+}
+
+/** What a running Limpid can be asked and told. */
+export function controlHandlers({ stats, reload, bypass }: Controlled): ControlHandlers {
   return {
     'GET /stats': stats,
+    'POST /reload': reload,
     'GET /bypass': async (): Promise<readonly ToldBypass[]> =>
       (await required(bypass).bypassed()).map(({ prefix, within, ...rest }) => ({
         prefix: formatPrefix(prefix),

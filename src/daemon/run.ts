@@ -18,6 +18,7 @@ import type { ControlHandlers, ControlSocket } from './control.ts'
 import { controlHandlers } from './control-handlers.ts'
 import type { ForwardWatch } from './forward-watch.ts'
 import type { KeptRules } from './kept-rules.ts'
+import { Reloads, type Reread } from './reloads.ts'
 import { openService, type Service, workerCount } from './service.ts'
 import { StopSignals } from './stop-signals.ts'
 import { surviveStrayErrors } from './stray-errors.ts'
@@ -32,6 +33,8 @@ export interface DaemonOptions {
   readonly once: boolean
   /** A control socket is opened, for `limpid stats`. */
   readonly control: boolean
+  /** For SIGHUP and `limpid reload`. */
+  readonly reread: Reread
   /** Once for each flow, when it has ended; undefined when nobody wants to know, which saves work. */
   readonly onFlow: ((record: FlowRecord) => void) | undefined
   /** One line for the operator. */
@@ -41,11 +44,12 @@ export interface DaemonOptions {
 /**
  * Serves a config until SIGTERM or SIGINT, in this process or in workers: checks, listens, installs the rules, drains,
  * removes them. Whatever fails before "ready" leaves nothing changed. A second signal ends the drain at once, SIGQUIT goes
- * without one; SIGUSR2 notes the counters.
+ * without one; SIGUSR2 notes the counters; SIGHUP without a terminal reads the policy again.
  * @throws LimpidError when it cannot start, or cannot keep the rules in place.
  */
 export async function runDaemon(config: ProgramConfig, options: DaemonOptions): Promise<ProxyStats> {
-  using signals = new StopSignals({ hasTerminal: process.stdout.isTTY || process.stderr.isTTY })
+  const hasTerminal = process.stdout.isTTY || process.stderr.isTTY
+  using signals = new StopSignals({ hasTerminal })
   using _ = config.hooks === undefined ? undefined : surviveStrayErrors(options.note)
   const facts = hostFacts()
   const draft = planRuleset(config, facts) // for whatever backend, and also without rules: it knows whether the interfaces are there
@@ -78,10 +82,17 @@ export async function runDaemon(config: ProgramConfig, options: DaemonOptions): 
       signals.request()
     })
   }
+  const reloads = new Reloads(config, {
+    reread: options.reread,
+    use: (reread) => service.usePolicy(reread.policy, reread.shadow),
+    note: options.note,
+  })
+  const onHangup = (): void => void reloads.reload().catch(() => {}) // it has been noted
   const readBypassed = async () => (needsRules ? await accountsOf(plan) : undefined)
   const statsWith = async (bypassed: BypassAccounts | undefined): Promise<ServiceStats> => ({
     ...(await service.stats()),
     restorations: rules?.restorations ?? 0,
+    ...reloads.counts,
     bypassed: bypassed?.total,
   })
   const stats = async () => await statsWith(await readBypassed())
@@ -96,7 +107,12 @@ export async function runDaemon(config: ProgramConfig, options: DaemonOptions): 
       if (needsRules) rules = await KeptRules.install(plan, options.note)
       if (needsRules) forwards = new ForwardWatch(config, options.note)
       process.on('SIGUSR2', onDump)
-      if (options.control) control = await openControl(controlHandlers(stats, rules?.kernelBypass), options)
+      if (!hasTerminal) process.on('SIGHUP', onHangup)
+      if (options.control)
+        control = await openControl(
+          controlHandlers({ stats, reload: () => reloads.reload(), bypass: rules?.kernelBypass }),
+          options,
+        )
       const workers = workerCount(config)
       const doing = [
         ...(addresses.length > 0 ? [`listening on ${addresses.map(formatEndpoint).join(' and ')}`] : []),
@@ -115,6 +131,7 @@ export async function runDaemon(config: ProgramConfig, options: DaemonOptions): 
     return await service.stats()
   } finally {
     process.off('SIGUSR2', onDump)
+    process.off('SIGHUP', onHangup)
     await control?.[Symbol.asyncDispose]()
     forwards?.[Symbol.dispose]()
     await service.close()
@@ -128,6 +145,9 @@ export async function runDaemon(config: ProgramConfig, options: DaemonOptions): 
 export type ServiceStats = ProxyStats &
   Partial<WorkerStats> & {
     readonly restorations: number
+    /** Times that the policy was read again, and that it stayed as it was because of what was wrong. */
+    readonly reloads: number
+    readonly reloadsFailed: number
     /** What the kernel forwarded by itself; undefined without listeners that take traffic. */
     readonly bypassed: BypassCounts | undefined
   }

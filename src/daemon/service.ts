@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import type { ProgramConfig } from '../apps/define-config.ts'
+import type { PolicyConfig } from '../config/policy-types.ts'
 import type { Config } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { ProxyStats } from '../proxy/proxy.ts'
@@ -8,6 +9,8 @@ import type { FlowRecord } from '../proxy/record.ts'
 /** What relays: a TransparentProxy in this process, or a WorkerPool. Their words mean the same. */
 export interface Service {
   listen(): Promise<readonly Endpoint[]>
+  /** Flows are decided by it from now on, and compared with `shadow`, by all that relays or, when it throws, by none. */
+  usePolicy(policy: PolicyConfig, shadow?: PolicyConfig): Promise<void>
   stopAccepting(): void
   drain(deadlineMs: number): Promise<void>
   close(): Promise<void>

@@ -27,6 +27,7 @@ function sumRecords(a: object, b: object): Record<string, unknown> {
   const sum: Record<string, unknown> = { ...a }
   for (const [name, value] of Object.entries(b)) {
     const other = sum[name]
+    if (value === undefined) continue
     if (other === undefined) sum[name] = value
     else if (typeof value === 'number') sum[name] = (other as number) + value
     else sum[name] = sumRecords(other as object, value as object)

@@ -1,4 +1,5 @@
 import type { ProgramConfig } from '../apps/define-config.ts'
+import type { PolicyConfig } from '../config/policy-types.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { BoundSockets } from '../proxy/bound-sockets.ts'
 import type { ProxyStats } from '../proxy/proxy.ts'
@@ -15,6 +16,12 @@ export interface ToldLesson {
   readonly ttlMs: number
 }
 
+export interface ToldError {
+  readonly code: ErrorCode | undefined
+  readonly message: string
+  readonly cure: string | undefined
+}
+
 export type ToWorker =
   /** First of all, once. `sockets`: descriptors that the worker has inherited. */
   | {
@@ -26,6 +33,17 @@ export type ToWorker =
   | { readonly kind: 'tell-stats' }
   /** Learnt by another worker: the client's flow may come here. */
   | { readonly kind: 'lessons'; readonly lessons: readonly ToldLesson[] }
+  /** Read its lists and keep it ready; answered by `policy-answer`. `turn`: counts up. */
+  | {
+      readonly kind: 'prepare-policy'
+      readonly turn: number
+      readonly policy: PolicyConfig
+      readonly shadow: PolicyConfig | undefined
+    }
+  /** Decide by what was prepared in that turn; answered by `policy-answer`. */
+  | { readonly kind: 'use-policy'; readonly turn: number }
+  /** Forget what was prepared in that turn, or still is. */
+  | { readonly kind: 'drop-policy'; readonly turn: number }
   | { readonly kind: 'stop-accepting' }
   /** Take no more, let flows end until the deadline, then end. */
   | { readonly kind: 'drain'; readonly deadlineMs: number }
@@ -35,12 +53,9 @@ export type ToWorker =
 export type FromWorker =
   | { readonly kind: 'listening' }
   /** It cannot serve, and ends. */
-  | {
-      readonly kind: 'failed'
-      readonly code: ErrorCode | undefined
-      readonly message: string
-      readonly cure: string | undefined
-    }
+  | ({ readonly kind: 'failed' } & ToldError)
+  /** `error` undefined: it is ready, or in use. */
+  | { readonly kind: 'policy-answer'; readonly turn: number; readonly error: ToldError | undefined }
   | { readonly kind: 'flows'; readonly records: readonly FlowRecord[] }
   | { readonly kind: 'note'; readonly line: string }
   /** The policy leaves that destination to the kernel. */

@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events'
 import { release } from 'node:os'
 import type { ProgramConfig } from '../apps/define-config.ts'
 import { formatDuration } from '../config/duration.ts'
+import type { PolicyConfig } from '../config/policy-types.ts'
 import type { Endpoint } from '../net/address.ts'
 import { type BoundSockets, bindSockets, closeSockets } from '../proxy/bound-sockets.ts'
 import type { ProxyStats } from '../proxy/proxy.ts'
@@ -58,7 +59,7 @@ interface PoolEvents {
  * flows along; new ones go to the others at once, and another process takes its place.
  */
 export class WorkerPool extends EventEmitter<PoolEvents> {
-  readonly #config: ProgramConfig
+  #config: ProgramConfig
   readonly #wrapper: WorkerOptions['wrapper']
   readonly #records: boolean
   readonly #count: number
@@ -69,6 +70,7 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
   #flowsLost = 0
   #recordsDropped = 0
   #flowsTold = 0
+  #policyTurn = 0
   /** Who ends now is replaced. */
   #isServing = false
 
@@ -103,6 +105,29 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
       throw error
     }
     return this.#addresses
+  }
+
+  /**
+   * All workers make it ready before the first one decides by it; resolves when all do. One at a time.
+   * @throws LimpidError with what is wrong: then none decides by it.
+   */
+  async usePolicy(policy: PolicyConfig, shadow?: PolicyConfig): Promise<void> {
+    const turn = ++this.#policyTurn
+    const ready = new Set<Worker>()
+    const waiting = () =>
+      this.#slots.flatMap(({ worker }) => (worker === undefined || ready.has(worker) ? [] : [worker]))
+    try {
+      // one that begins meanwhile has the former policy
+      for (let others = waiting(); others.length > 0; others = waiting()) {
+        for (const worker of others) ready.add(worker)
+        await allSettled(others.map((worker) => worker.preparePolicy(turn, policy, shadow)))
+      }
+    } catch (error) {
+      for (const worker of ready) worker.dropPolicy(turn)
+      throw error
+    }
+    this.#config = { ...this.#config, policy, shadow }
+    await Promise.all([...ready].map((worker) => worker.usePolicy(turn)))
   }
 
   stopAccepting(): void {
@@ -219,6 +244,12 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
       slot.timer = setTimeout(() => this.#restart(slot), MAX_BACKOFF_MS)
     }
   }
+}
+
+/** Waits for all of them, then throws what the first one of those that failed threw. */
+async function allSettled(promises: readonly Promise<void>[]): Promise<void> {
+  const settled = await Promise.allSettled(promises)
+  for (const one of settled) if (one.status === 'rejected') throw one.reason
 }
 
 function shareOf(worker: Worker | undefined): WorkerShare | undefined {

@@ -3,12 +3,13 @@ import { createProxy } from '../apps/create-proxy.ts'
 import { LearntNames, newLesson } from '../apps/dns/learnt.ts'
 import { loadProgram } from '../apps/program-file.ts'
 import { LimpidError } from '../errors.ts'
+import type { Policies } from '../policy/policies.ts'
 import type { TransparentProxy } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
 import { setCloseOnExec } from '../sys/descriptors.ts'
 import { Batch } from './batch.ts'
 import { surviveStrayErrors } from './stray-errors.ts'
-import type { FromWorker, ToldLesson, ToWorker } from './worker-messages.ts'
+import type { FromWorker, ToldError, ToldLesson, ToWorker } from './worker-messages.ts'
 
 const STATS_EVERY_MS = 1_000
 const RECORDS_WAIT_MS = 20
@@ -21,6 +22,9 @@ process.on('disconnect', () => process.exit()) // the supervisor is gone, and it
 process.on('message', (message: ToWorker) => void onMessage(message))
 
 let proxy: TransparentProxy | undefined
+let serving: Promise<void> | undefined
+let prepared: { readonly turn: number; readonly policies: Policies } | undefined
+let lastDropped = 0
 const records = new Batch<FlowRecord>({
   waitMs: RECORDS_WAIT_MS,
   send: (records, done) => tell({ kind: 'flows', records }, done),
@@ -36,11 +40,18 @@ const learnt = new LearntNames((clientAddress, { name, addresses, endsAtMs }) =>
 async function onMessage(message: ToWorker): Promise<void> {
   switch (message.kind) {
     case 'serve':
-      return await serve(message)
+      serving = serve(message)
+      return await serving
     case 'tell-stats':
       return tellStats()
     case 'lessons':
       return keep(message.lessons)
+    case 'prepare-policy':
+      return await preparePolicy(message)
+    case 'use-policy':
+      return usePolicy(message.turn)
+    case 'drop-policy':
+      return dropPolicy(message.turn)
     case 'stop-accepting':
       return proxy?.stopAccepting()
     case 'drain':
@@ -67,9 +78,39 @@ async function serve({ config, sockets, ...wanted }: Extract<ToWorker, { kind: '
     tell({ kind: 'listening' })
     setInterval(tellStats, STATS_EVERY_MS).unref()
   } catch (error) {
-    const { code, cure } = error instanceof LimpidError ? error : { code: undefined, cure: undefined }
-    tell({ kind: 'failed', code, message: (error as Error).message, cure }, () => process.exit(1))
+    tell({ kind: 'failed', ...toldError(error) }, () => process.exit(1))
   }
+}
+
+async function preparePolicy({ turn, policy, shadow }: Extract<ToWorker, { kind: 'prepare-policy' }>): Promise<void> {
+  await serving // it begins with a policy of its own
+  try {
+    const policies = await proxy!.preparePolicy(policy, shadow)
+    if (turn <= lastDropped) return await policies.close()
+    prepared = { turn, policies }
+    tell({ kind: 'policy-answer', turn, error: undefined })
+  } catch (error) {
+    tell({ kind: 'policy-answer', turn, error: toldError(error) })
+  }
+}
+
+function usePolicy(turn: number): void {
+  if (prepared?.turn === turn) {
+    void proxy!.swapPolicy(prepared.policies)
+    prepared = undefined
+  }
+  tell({ kind: 'policy-answer', turn, error: undefined })
+}
+
+function dropPolicy(turn: number): void {
+  lastDropped = turn
+  void prepared?.policies.close()
+  prepared = undefined
+}
+
+function toldError(error: unknown): ToldError {
+  const { code, cure } = error instanceof LimpidError ? error : { code: undefined, cure: undefined }
+  return { code, message: (error as Error).message, cure }
 }
 
 function keep(lessons: readonly ToldLesson[]): void {

@@ -1,13 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import type { ProgramConfig } from '../apps/define-config.ts'
+import type { PolicyConfig } from '../config/policy-types.ts'
 import { LimpidError } from '../errors.ts'
 import type { BoundSockets } from '../proxy/bound-sockets.ts'
 import type { ProxyStats } from '../proxy/proxy.ts'
-import type { FromWorker, ToldLesson, ToWorker } from './worker-messages.ts'
+import type { FromWorker, ToldError, ToldLesson, ToWorker } from './worker-messages.ts'
 
 const PROGRAM = fileURLToPath(new URL('./worker-process.js', import.meta.url))
 const FIRST_INHERITED = 4 // after stdin, stdout, stderr and the channel
+const POLICY_MS = 60_000 // 256 lists at their largest, on a busy machine
 const STATS_MS = 1_000 // then it is busy, and what it told last is taken
 
 export interface WorkerOptions {
@@ -36,6 +38,8 @@ export class Worker {
   recordsDropped = 0
   #isEnded = false
   #asked: (() => void)[] = []
+  /** Who waits for an answer about a policy. */
+  #policyAsked: { readonly turn: number; done(error: ToldError | undefined): void } | undefined
 
   constructor(options: WorkerOptions) {
     const { config, sockets, records, wrapper } = options
@@ -80,6 +84,24 @@ export class Worker {
     this.#tell({ kind: 'lessons', lessons })
   }
 
+  /**
+   * Has it read the lists of another policy, and keep that ready for usePolicy(). Resolves also when it has ended.
+   * @throws LimpidError with what is wrong; dropPolicy() is still the caller's.
+   */
+  async preparePolicy(turn: number, policy: PolicyConfig, shadow: PolicyConfig | undefined): Promise<void> {
+    const error = await this.#askPolicy({ kind: 'prepare-policy', turn, policy, shadow })
+    if (error !== undefined) throw failureOf(error)
+  }
+
+  /** Has it decide by what it has prepared; resolves when it does, or has ended, or is too busy to say so. */
+  async usePolicy(turn: number): Promise<void> {
+    await this.#askPolicy({ kind: 'use-policy', turn })
+  }
+
+  dropPolicy(turn: number): void {
+    this.#tell({ kind: 'drop-policy', turn })
+  }
+
   stopAccepting(): void {
     this.#tell({ kind: 'stop-accepting' })
   }
@@ -96,6 +118,23 @@ export class Worker {
     this.#child.kill('SIGKILL')
   }
 
+  /** One at a time. */
+  async #askPolicy(message: ToWorker & { readonly turn: number }): Promise<ToldError | undefined> {
+    if (this.#isEnded) return undefined
+    const error = await new Promise<ToldError | undefined>((resolve) => {
+      const late = `a worker has not answered in ${POLICY_MS} ms`
+      const timer = setTimeout(resolve, POLICY_MS, { code: 'LIMPID_WORKER', message: late, cure: undefined })
+      const done = (error: ToldError | undefined): void => {
+        clearTimeout(timer)
+        resolve(error)
+      }
+      this.#policyAsked = { turn: message.turn, done }
+      this.#tell(message)
+    })
+    this.#policyAsked = undefined
+    return error
+  }
+
   #begin({ onMessage, onEnd }: WorkerOptions, onEnded: () => void): Promise<void> {
     return new Promise((resolve, reject) => {
       let failure: LimpidError | undefined
@@ -103,12 +142,16 @@ export class Worker {
         if (message.kind === 'failed') failure = failureOf(message)
         else if (message.kind === 'stats') this.#noteStats(message)
         else if (message.kind === 'listening') resolve()
+        else if (message.kind === 'policy-answer' && this.#policyAsked?.turn === message.turn) {
+          this.#policyAsked.done(message.error)
+        }
         onMessage(message)
       })
       const end = (how: string): void => {
         if (this.#isEnded) return
         this.#isEnded = true
         this.#answer()
+        this.#policyAsked?.done(undefined)
         reject(failure ?? new LimpidError('LIMPID_WORKER', `a worker ended before it listened: ${how}`))
         onEnd(failure?.message ?? how)
         onEnded()
@@ -134,6 +177,6 @@ export class Worker {
   }
 }
 
-function failureOf({ code, message, cure }: Extract<FromWorker, { kind: 'failed' }>): LimpidError {
+function failureOf({ code, message, cure }: ToldError): LimpidError {
   return new LimpidError(code ?? 'LIMPID_WORKER', message, { cure })
 }

@@ -224,10 +224,18 @@ function putEnd(networks: Uint32Array, at: number, length: number, end: Uint32Ar
   }
 }
 
+const FEW = 1_000 // the places of a radix sort cost as much as to compare so many: a policy has a set for each rule
+
 /** The numbers of the prefixes by network, then by length: a radix sort by 16 bits, from the lowest digit on, which calls nothing. */
 function* orderOf(collected: Collected): Steps<Uint32Array> {
   let order = new Uint32Array(collected.count)
   for (let index = 0; index < order.length; index++) order[index] = index
+  if (order.length < FEW) {
+    const { words, networks, lengths } = collected
+    return order.sort(
+      (a, b) => compareWords(networks, a * words, networks, b * words, words) || lengths[a]! - lengths[b]!,
+    )
+  }
   let next = new Uint32Array(order.length)
   for (let digit = 0; digit <= 2 * collected.words; digit++) {
     sortByDigit(collected, digit, order, next)

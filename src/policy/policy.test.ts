@@ -115,14 +115,21 @@ test('the account names the rule that decides, and what was not so of each befor
     rejecting({ name: 'ads', hosts: ['.ads.example'] }),
     rejecting({ name: 'all' }),
   ])
+  const decision = { kind: 'reject', rejection: 'reset' }
   assert.deepEqual(policy.explain({ ...FACTS, finding: { protocol: 'tls', host: 'ok.example' } }), [
-    { rule: 'mail', answer: 'no', because: 'ports 25: found 443' },
-    { rule: 'ads', answer: 'no', because: 'hosts .ads.example: found ok.example' },
-    { rule: 'all', answer: 'yes', because: undefined },
+    { rule: 'mail', answer: 'no', decision, because: 'ports 25: found 443' },
+    { rule: 'ads', answer: 'no', decision, because: 'hosts .ads.example: found ok.example' },
+    { rule: 'all', answer: 'yes', decision, because: undefined },
   ])
-  assert.deepEqual(policy.explain(FACTS).at(-1), {
-    rule: 'ads',
-    answer: 'unknown',
-    because: 'hosts .ads.example: found not looked at yet',
-  })
+  assert.deepEqual(policy.explain(FACTS).slice(1), [
+    { rule: 'ads', answer: 'unknown', decision, because: 'hosts .ads.example: found not looked at yet' },
+    { rule: 'all', answer: 'yes', decision, because: undefined },
+  ])
+})
+
+test('where no rule decides, the account ends with what is decided then', () => {
+  const { rule, answer, decision } = policyOf([rejecting({ name: 'mail', ports: [[{ from: 25, to: 25 }]] })])
+    .explain(FACTS)
+    .at(-1)!
+  assert.deepEqual([rule, answer, decision.kind], [undefined, 'yes', 'forward'])
 })

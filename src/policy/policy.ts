@@ -13,15 +13,18 @@ export type Decided =
 
 /** Why a rule decided, or did not. */
 export interface RuleAccount {
-  readonly rule: string
+  /** Undefined: what is decided where no rule matches. */
+  readonly rule: string | undefined
   readonly answer: Answer
+  readonly decision: Decision
   /** `ports 80,443: found 25`: what was not so, or is not known yet; undefined for the rule that matched. */
   readonly because: string | undefined
 }
 
+type Decidedly = Decided & { readonly kind: 'decided' }
+
 interface CompiledRule {
-  readonly rule: string
-  readonly decided: Decided
+  readonly decided: Decidedly
   readonly conditions: readonly Condition[]
 }
 
@@ -32,13 +35,12 @@ export class Policy {
   readonly peek: PeekConfig
   readonly #rules: readonly CompiledRule[]
   readonly #index: RuleIndex
-  readonly #otherwise: Decided
+  readonly #otherwise: Decidedly
 
   /** `listOf`: asked each time, since lists change under a policy. */
   constructor(config: PolicyConfig, listOf: ListOf) {
     this.peek = config.peek
     this.#rules = config.rules.map(({ name, match, decision }) => ({
-      rule: name,
       decided: { kind: 'decided', rule: name, decision },
       conditions: conditionsOf(match, listOf),
     }))
@@ -62,17 +64,19 @@ export class Policy {
     return this.#otherwise
   }
 
-  /** One account for each rule, up to the one that decides. */
+  /** One account for each rule up to the first that certainly decides, for which `answer` is yes: the others may not know the first bytes. */
   explain(facts: FlowFacts): RuleAccount[] {
     const accounts: RuleAccount[] = []
-    for (const { rule, conditions } of this.#rules) {
+    for (const { decided, conditions } of this.#rules) {
+      const { rule, decision } = decided
       const answer = ask(conditions, facts)
       const found = conditions.find((condition) => condition.ask(facts) === answer)
       const because = answer === 'yes' || found === undefined ? undefined : `${found.text}: found ${found.found(facts)}`
-      accounts.push({ rule, answer, because })
-      if (answer !== 'no') break
+      accounts.push({ rule, answer, decision, because })
+      if (answer === 'yes') return accounts
     }
-    return accounts
+    const { decision } = this.#otherwise
+    return [...accounts, { rule: undefined, answer: 'yes', decision, because: undefined }]
   }
 }
 

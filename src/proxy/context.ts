@@ -1,6 +1,7 @@
 import type { Limits } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { Policy } from '../policy/policy.ts'
+import type { Shadow } from '../policy/shadow.ts'
 import type { RelayResources } from '../relay/resources.ts'
 import type { OwnAddresses } from '../sys/own-addresses.ts'
 import type { Budget } from './budget.ts'
@@ -30,6 +31,8 @@ export interface ProxyContext {
   policy(): Policy | undefined
   /** The user's functions; with them there is a policy, too. */
   readonly hooks: FlowHooks | undefined
+  /** What is asked beside it. */
+  shadow(): Shadow | undefined
   /** All names by which a client knows a server, for the policy. */
   namesOf(clientAddress: string, serverAddress: string): readonly string[]
   /** A decision was to bypass: the kernel may forward to this destination by itself. */

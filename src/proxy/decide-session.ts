@@ -3,15 +3,18 @@ import type { QuicHello } from '../inspect/quic-initial.ts'
 import { type Endpoint, formatEndpoint } from '../net/address.ts'
 import type { Finding, FlowFacts } from '../policy/facts.ts'
 import type { Decided } from '../policy/policy.ts'
+import type { ShadowDifference } from '../policy/shadow.ts'
 import { ECONNREFUSED } from '../sys/errno.ts'
 import { tellClient } from './client-errors.ts'
 import type { DropReason } from './drops.ts'
 import type { SessionStart } from './session-start.ts'
+import { compareSession } from './shadowing.ts'
 import type { UdpContext } from './udp-context.ts'
 
 /** What the policy makes of a session, and what it was told of the first datagrams. */
 export interface SessionDecision {
   readonly rule: string | undefined
+  readonly shadow: ShadowDifference | undefined
   readonly upstream: Endpoint
   readonly source: Source
   readonly finding: Finding | undefined
@@ -30,6 +33,7 @@ export function decideSession(start: SessionStart, context: UdpContext): Session
   const { listener, upstream } = start
   const undisputed = {
     rule: undefined,
+    shadow: undefined,
     upstream,
     source: listener.source,
     finding: undefined,
@@ -38,16 +42,21 @@ export function decideSession(start: SessionStart, context: UdpContext): Session
   }
   const policy = start.app === undefined ? proxy.policy() : undefined
   if (policy === undefined) return undisputed
-  const byAddress = policy.decide(factsOf(start, undefined, context))
-  if (byAddress.kind === 'decided') return applied(byAddress, undisputed, start, context)
+  const facts = factsOf(start, undefined, context)
+  const byAddress = policy.decide(facts)
+  if (byAddress.kind === 'decided') {
+    const shadow = compareSession(proxy.shadow(), start, facts, byAddress)
+    return applied(byAddress, { ...undisputed, shadow }, start, context)
+  }
   const key = `${formatEndpoint(start.client)} ${formatEndpoint(start.originalDst)}`
   const found = undecided.look(key, start.datagrams(), proxy.resources.loop.now, policy.peek.helloMs)
   if (found.kind !== 'found') return found.kind
   const { finding, quic, before } = found
-  const decided = policy.decide(factsOf(start, finding, context))
-  return decided.kind === 'decided'
-    ? applied(decided, { ...undisputed, finding, quic, before }, start, context)
-    : 'policy'
+  const known = { ...facts, finding }
+  const decided = policy.decide(known)
+  if (decided.kind === 'inspect') return 'policy' // cannot be: there is a finding
+  const shadow = compareSession(proxy.shadow(), start, known, decided)
+  return applied(decided, { ...undisputed, shadow, finding, quic, before }, start, context)
 }
 
 /** Whether a session may go on with what its client says within it: `host` of the connection that it began last. */

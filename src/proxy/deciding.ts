@@ -10,10 +10,12 @@ export interface Undecided {
   readonly client: Endpoint
   readonly originalDst: Endpoint
   readonly upstream: Endpoint
-  /** `late`: the client is silent, and what it says first has to be looked at before it goes on: see lookOn(). */
-  onDecided(decided: FinalDecision, finding: Finding | undefined, late: Deciding | undefined): void
+  /**
+   * `facts`: by what it was decided. `late`: the client is silent, and what it says first has to be looked at before it goes on: see lookOn().
+   */
+  onDecided(decided: FinalDecision, facts: FlowFacts, late: Deciding | undefined): void
   /** About what a client that was silent has said at last. */
-  onDecidedLate(decided: FinalDecision, finding: Finding): void
+  onDecidedLate(decided: FinalDecision, facts: FlowFacts): void
   onTurnedAway(why: PeekRefusal | 'hook-failed', finding?: Finding): void
 }
 
@@ -43,8 +45,9 @@ export class Deciding implements PeekOwner {
 
   /** `fd`: the client's socket. */
   begin(fd: number): void {
-    const decided = this.#policy.decide(this.#facts(undefined))
-    if (decided.kind === 'decided' && !this.#mayAsk(decided)) this.#flow.onDecided(decided, undefined, undefined)
+    const facts = this.#facts(undefined)
+    const decided = this.#policy.decide(facts)
+    if (decided.kind === 'decided' && !this.#mayAsk(decided)) this.#flow.onDecided(decided, facts, undefined)
     else if (this.#policy.speaksFirst(this.#flow.originalDst.port)) this.onPeeked(SILENT, true)
     else this.#peek = new Peek(fd, this.#policy.peek, this)
   }
@@ -67,15 +70,16 @@ export class Deciding implements PeekOwner {
 
   onPeeked(finding: Finding, isSilent: boolean): void {
     this.#peek = undefined
-    const decided = this.#policy.decide(this.#facts(finding))
+    const facts = this.#facts(finding)
+    const decided = this.#policy.decide(facts)
     if (decided.kind === 'inspect') return // cannot be: there is a finding
-    if (this.#mayAsk(decided)) this.#ask(this.#hooks!, decided, finding, isSilent)
-    else this.#decided(decided, finding, isSilent)
+    if (this.#mayAsk(decided)) this.#ask(this.#hooks!, decided, { ...facts, finding }, isSilent)
+    else this.#decided(decided, facts, isSilent)
   }
 
-  #decided(decided: FinalDecision, finding: Finding, isSilent: boolean): void {
-    if (this.#isLate) this.#flow.onDecidedLate(decided, finding)
-    else this.#flow.onDecided(decided, finding, isSilent ? this : undefined)
+  #decided(decided: FinalDecision, facts: FlowFacts, isSilent: boolean): void {
+    if (this.#isLate) this.#flow.onDecidedLate(decided, facts)
+    else this.#flow.onDecided(decided, facts, isSilent ? this : undefined)
   }
 
   /** A hook is asked about what the rules would forward. */
@@ -83,7 +87,8 @@ export class Deciding implements PeekOwner {
     return this.#hooks !== undefined && decision.kind === 'forward'
   }
 
-  #ask(hooks: FlowHooks, decided: FinalDecision, finding: Finding, isSilent: boolean): void {
+  #ask(hooks: FlowHooks, decided: FinalDecision, facts: FlowFacts & { finding: Finding }, isSilent: boolean): void {
+    const { finding } = facts
     const { listener, client, originalDst, upstream } = this.#flow
     const { rule, decision } = decided
     const to = decision.kind === 'forward' ? decision.to : undefined
@@ -97,8 +102,8 @@ export class Deciding implements PeekOwner {
     }
     this.#stopAsking = hooks.ask(asked, finding, (answer) => {
       if (answer === 'failed') this.#flow.onTurnedAway('hook-failed', finding)
-      else if (answer === undefined) this.#decided(decided, finding, isSilent)
-      else this.#decided({ kind: 'decided', rule: 'onFlow', decision: answer }, finding, isSilent)
+      else if (answer === undefined) this.#decided(decided, facts, isSilent)
+      else this.#decided({ kind: 'decided', rule: 'onFlow', decision: answer }, facts, isSilent)
     })
   }
 

@@ -1,7 +1,7 @@
 import type { Decision } from '../config/policy-types.ts'
 import type { ListenerConfig, Source } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
-import type { Finding } from '../policy/facts.ts'
+import type { Finding, FlowFacts } from '../policy/facts.ts'
 import { RELAY_EVENTS, type RelayOwner, TcpRelay } from '../relay/tcp.ts'
 import { errnoName, SyscallError } from '../sys/errno.ts'
 import { EPOLLERR, type EventTarget, type Watch } from '../sys/loop.ts'
@@ -24,6 +24,7 @@ import {
   REFUSALS,
   type SourceUsed,
 } from './record.ts'
+import { Shadowing } from './shadowing.ts'
 import { type DialSource, dialSource } from './source.ts'
 import { type Target, upstreamOf } from './target.ts'
 
@@ -101,6 +102,7 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
   /** What the policy said, and what it was told of the first bytes. */
   #rule: string | undefined
   #finding: Finding | undefined
+  #shadowing: Shadowing | undefined
   #sourceDecided: Source | undefined
   #dial: Dial | undefined
   #first: FirstBytes | undefined
@@ -161,7 +163,10 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
     this.#deciding.begin(this.watch.fd)
   }
 
-  onDecided({ rule, decision }: FinalDecision, finding: Finding | undefined, late: Deciding | undefined): void {
+  onDecided(decided: FinalDecision, facts: FlowFacts, late: Deciding | undefined): void {
+    const { rule, decision } = decided
+    const { finding } = facts
+    this.#compare(decided, facts, late !== undefined)
     this.#deciding = undefined
     this.#late = late
     this.#rule = rule
@@ -186,12 +191,20 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
   }
 
   /** The server has been dialled, so that a decision to go elsewhere comes too late. */
-  onDecidedLate({ rule, decision }: FinalDecision, finding: Finding): void {
+  onDecidedLate(decided: FinalDecision, facts: FlowFacts): void {
+    const { rule, decision } = decided
+    this.#compare(decided, facts, false)
     this.#late = undefined
     this.#rule = rule
-    this.#finding = finding
+    this.#finding = facts.finding
     if (this.#isAsDialled(decision)) this.#relay?.passClient()
     else this.#endLate('policy')
+  }
+
+  /** `isSilent`: it is decided anew when the client says something. */
+  #compare(decided: FinalDecision, facts: FlowFacts, isSilent: boolean): void {
+    const shadow = this.#context.shadow()
+    if (shadow !== undefined) this.#shadowing = new Shadowing(shadow, facts, decided, isSilent)
   }
 
   #isAsDialled(decision: Decision): boolean {
@@ -213,6 +226,7 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
 
   /** The client gets a page, and time to read it. */
   #forbid(): void {
+    this.#shadowing?.look(this.watch.fd)
     this.#context.resources.loop.remove(this.watch)
     const { closed, abandon } = forbid(this.watch.fd, this.#rule)
     this.abandon = abandon
@@ -251,6 +265,7 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
 
   onDialled(upstream: Watch, events: number, source: SourceUsed): void {
     this.#dial = undefined
+    this.#shadowing?.look(this.watch.fd, this.#first)
     this.#dialMs = performance.now() - this.#acceptedAt
     this.sourceUsed = source
     if (this.#context.tellsFlows()) this.sourceAddr = localEndpoint(upstream.fd)
@@ -260,6 +275,7 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
       this.#late.lookOn(this.watch.fd)
     }
     this.#relay.begin(this.#clientEvents, events)
+    if (!this.#relay.ended) this.#shadowing?.lookBefore(this.watch)
   }
 
   /** Every second or so while the flow lives: ends it when a timeout has passed. `now`: monotonic milliseconds. */
@@ -295,6 +311,7 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
 
   /** Ends a flow that has no upstream: the client is told by a reset, never by silence. */
   resetClient(reason: CloseReason): void {
+    this.#shadowing?.look(this.watch.fd, this.#first)
     setResetOnClose(this.watch.fd)
     this.#context.resources.loop.close(this.watch)
     this.close(reason)
@@ -303,6 +320,7 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
   /** All sockets are closed: tells the record. */
   close(reason: CloseReason): void {
     const context = this.#context
+    this.#shadowing?.end(this.#relay?.bytesClientToUpstream === 0)
     context.flows.delete(this)
     countClient(context.flowsByClient, this.client.address, -1)
     context.onFlowEnd(this.#record(reason))
@@ -320,6 +338,7 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
       originalDst: this.originalDst,
       name: this.#context.nameOf(this.client.address, this.originalDst.address),
       rule: this.#rule,
+      shadow: this.#shadowing?.difference,
       detected: this.#finding?.protocol,
       host: this.#finding?.host,
       upstream: refused ? undefined : this.upstream,

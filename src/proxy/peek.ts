@@ -84,3 +84,19 @@ export class Peek {
     this.#owner.onPeekRefused(why, detail)
   }
 }
+
+/** `unclear`: they do not tell, or not yet. */
+export type Glimpse = Finding | 'nothing' | 'unclear'
+
+/** What the first bytes that have come until now are. Waits for nothing. `fd`: as for Peek. */
+export function peekNow(fd: number): Glimpse {
+  const count = peekBytes(fd, buffer, PEEK_BYTES)
+  return count > 0 ? findingIn(buffer.subarray(0, count)) : 'nothing'
+}
+
+/** The same of bytes that were taken already. */
+export function findingIn(bytes: Uint8Array): Glimpse {
+  const probed = inspectStream(bytes)
+  if (probed.kind === 'match') return probed.finding
+  return probed.kind === 'no' ? UNKNOWN : 'unclear'
+}

@@ -3,8 +3,8 @@ import type { PolicyConfig } from '../config/policy-types.ts'
 import type { Config, ListenerConfig, Protocol, Timeouts } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import type { Endpoint } from '../net/address.ts'
-import { Lists } from '../policy/lists.ts'
-import { Policy } from '../policy/policy.ts'
+import { Policies } from '../policy/policies.ts'
+import { ShadowCounts, type ShadowStats } from '../policy/shadow.ts'
 import { MessageBatch } from '../relay/message-batch.ts'
 import { descriptorLimit } from '../sys/descriptors.ts'
 import { localPortRange } from '../sys/local-ports.ts'
@@ -60,6 +60,8 @@ export interface ProxyStats extends DialCounters, HookStats {
   readonly replySockets: number
   /** Answers that left by a raw socket. */
   readonly rawDatagrams: number
+  /** Undefined without a shadow policy. */
+  readonly shadow: ShadowStats | undefined
   /** What the apps of listeners have counted, by the listener's name. */
   readonly apps: Readonly<Record<string, Readonly<Record<string, number>>>>
 }
@@ -85,8 +87,8 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   readonly #endedBy: Partial<Record<CloseReason, number>> = {}
   /** Undefined without a listener for UDP. */
   readonly #udp: UdpSessions | undefined
-  #policy: Policy | undefined
-  #lists: Lists | undefined
+  #policies: Policies | undefined
+  readonly #shadowCounts = new ShadowCounts()
   #sweep: NodeJS.Timeout | undefined
   #listening = false
   #closed = false
@@ -120,7 +122,8 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       flows: new Set(),
       flowsByClient: new Map(),
       nameOf: (client, server) => this.#apps.names?.namesOf(client, server, performance.now())[0],
-      policy: () => this.#policy,
+      policy: () => this.#policies?.live,
+      shadow: () => this.#policies?.shadow,
       hooks: apps.hooks && new FlowHooks(apps.hooks, (line) => this.emit('note', line)),
       namesOf: (client, server) => this.namesOf(client, server),
       onBypass: (destination, forMs) => this.emit('bypass', destination, forMs),
@@ -152,7 +155,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     this.#listening = true
     const waiting: BoundSockets[] = [...(sockets ?? [])]
     try {
-      await this.usePolicy(this.#config.policy)
+      await this.usePolicy(this.#config.policy, this.#config.shadow)
       const targets = await Promise.all(this.#config.listeners.map(resolveTarget))
       if (this.#closed) {
         throw new LimpidError('LIMPID_USAGE', 'this proxy was closed', { cure: 'make a new one with createProxy()' })
@@ -172,17 +175,24 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
 
   /**
    * Decides flows by another policy from now on; flows that are decided go on as they are. Its lists are read before: when one cannot be
-   * read the former policy stays.
+   * read the former policy stays. `shadow`: a policy that is only asked, and compared with it.
    * @throws ListError with what is wrong with a list.
    */
-  async usePolicy(config: PolicyConfig): Promise<void> {
-    const lists = await Lists.open(config.lists, {
-      onProblem: (name, { message }) => this.emit('note', `list ${name} stays as it was: ${message}`),
-    })
-    const former = this.#lists
-    this.#lists = lists
-    const isAsked = !isOpen(config) || this.#context.hooks !== undefined
-    this.#policy = isAsked ? new Policy(config, (name) => lists.get(name)!) : undefined
+  async usePolicy(policy: PolicyConfig, shadow?: PolicyConfig): Promise<void> {
+    await this.swapPolicy(await this.preparePolicy(policy, shadow))
+  }
+
+  /** The first half of usePolicy(): reads the lists, and changes nothing. What it returns is swapped in, or closed. @throws ListError */
+  async preparePolicy(policy: PolicyConfig, shadow?: PolicyConfig): Promise<Policies> {
+    const isAsked = this.#context.hooks !== undefined // about what no rule asks, too
+    return await Policies.open({ policy, shadow, isAsked }, this.#shadowCounts, (line) => this.emit('note', line))
+  }
+
+  /** The second half: takes `policies`, by which flows are decided when this returns its promise. */
+  async swapPolicy(policies: Policies): Promise<void> {
+    if (this.#closed) return await policies.close()
+    const former = this.#policies
+    this.#policies = policies
     await former?.close()
   }
 
@@ -215,7 +225,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     while (this.#context.flows.size > 0 && performance.now() < deadlineAt) await oneFlowEnds(this, deadlineAt)
     this.#pipes.close()
     await this.#context.hooks?.quiet()
-    await this.#lists?.close()
+    await this.#policies?.close()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -241,6 +251,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       waitingBytes: resources.waitingBytes,
       pipesOpen: this.#pipes.open,
       ...this.#datagramStats(),
+      shadow: this.#policies?.shadow && this.#shadowCounts.stats,
       apps: Object.fromEntries([...this.#appOf].map(([{ name }, app]) => [name, app.stats()])),
       acceptBackoffs: this.#listeners.reduce((sum, listener) => sum + listener.backoffs, 0),
     }
@@ -299,12 +310,6 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     // what waited for memory may go on now
     for (const listener of this.#listeners) listener.resume()
   }
-}
-
-/** Whether it lets every flow go on as its listener says. */
-function isOpen({ rules, otherwise }: PolicyConfig): boolean {
-  const { kind } = otherwise
-  return rules.length === 0 && kind === 'forward' && otherwise.to === undefined && otherwise.source === undefined
 }
 
 /** Waits for the end of the next flow, or for the deadline (the clock is performance.now()). */

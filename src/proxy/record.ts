@@ -1,6 +1,7 @@
 import type { DetectedProtocol } from '../config/policy-types.ts'
 import type { Protocol } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
+import type { ShadowDifference } from '../policy/shadow.ts'
 import type { RelayReason } from '../relay/reasons.ts'
 
 /** Why a flow was turned away before anything was dialled. */
@@ -72,6 +73,8 @@ export interface FlowRecord {
   readonly name: string | undefined
   /** The policy's rule that decided, or `onFlow` where that hook did; undefined where none matched, or there is no policy. */
   readonly rule: string | undefined
+  /** What the shadow policy said, where that was another decision. */
+  readonly shadow: ShadowDifference | undefined
   /** What the first bytes are, where a rule asked; undefined: nobody has looked. */
   readonly detected: DetectedProtocol | undefined
   /** Whom the first bytes were for: SNI or Host, where a rule asked. */

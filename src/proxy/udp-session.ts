@@ -2,6 +2,7 @@ import type { ListenerConfig } from '../config/types.ts'
 import { looksLikeQuicInitial, type QuicHello } from '../inspect/quic-initial.ts'
 import { type Endpoint, type Family, familyOf, formatEndpoint } from '../net/address.ts'
 import type { Finding } from '../policy/facts.ts'
+import type { ShadowDifference } from '../policy/shadow.ts'
 import type { Outlet, Sockaddr } from '../relay/outbox.ts'
 import { SessionEntry } from '../relay/session-table.ts'
 import { EAGAIN, ECONNREFUSED, EMSGSIZE, errnoName } from '../sys/errno.ts'
@@ -42,6 +43,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   readonly upstream: Endpoint
   readonly listener: ListenerConfig
   readonly rule: string | undefined
+  readonly shadow: ShadowDifference | undefined
   readonly source: SourceUsed
   fd: number
   readonly family: Family
@@ -90,6 +92,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     this.upstream = start.upstream
     this.listener = start.listener
     this.rule = decided.rule
+    this.shadow = decided.shadow
     this.#finding = decided.finding
     this.#quic = decided.quic
     this.source = dialled.source
@@ -324,6 +327,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
       originalDst: this.originalDst,
       name: this.#context.proxy.nameOf(this.client.address, this.originalDst.address),
       rule: this.rule,
+      shadow: this.shadow,
       detected: this.#finding?.protocol,
       host: this.#finding?.host,
       upstream: this.upstream,

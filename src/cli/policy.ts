@@ -1,0 +1,90 @@
+import type { Command } from 'commander'
+import type { Colour } from '../colour.ts'
+import { readConfig } from '../config/find.ts'
+import type { ExpectedFlow } from '../config/flow-table.ts'
+import { momentFrom } from '../config/moment.ts'
+import type { Config } from '../config/types.ts'
+import { type AskedFlow, type Explanation, explainFlow, missingOf } from '../policy/asked-flow.ts'
+import { formatDecision, formatRule } from '../policy/decision-text.ts'
+import { LoadedPolicy } from '../policy/loaded-policy.ts'
+import type { Policy, RuleAccount } from '../policy/policy.ts'
+import { configFile, loadConfig } from './config-file.ts'
+import { explanationJson, explanationLines, outcomesText } from './explanation.ts'
+import type { Invocation } from './invocation.ts'
+import { note, printJson, printLine } from './print.ts'
+
+const EXIT_DIFFERS = 3
+
+export function configure(command: Command, invocation: Invocation): void {
+  command
+    .command('test <file>')
+    .description('decide a table of flows, and tell where a decision is not the expected one')
+    .option('-c, --config <config>', 'limpid.yaml; without it the usual places are searched')
+    .option('--json', 'what differs, as JSON')
+    .addHelpText(
+      'after',
+      `
+The table is YAML, a list of flows: { client, dst, expect } and, where they matter, protocol, listener, host, detected,
+learnt, at, rule. \`expect\`: forward, reject or bypass, or more of it: reject by forbidden. \`rule\`: a name, or otherwise.
+Reads the file and its lists, and asks no running Limpid. Exit code 3: a decision differs.`,
+    )
+    .action(async (file: string, flags: { config?: string; json?: true }) => {
+      const { parseFlowTable } = await import('../config/flow-table.ts')
+      const table = parseFlowTable(readConfig(file), file)
+      const path = configFile(flags.config, 'limpid policy test FILE -c limpid.yaml')
+      const config = await loadConfig(path, { policyAlone: true })
+      const loaded = await LoadedPolicy.open(config.policy, note)
+      const now = new Date()
+      const results = table.flows.map((flow) => judge(flow, now, loaded.policy, config))
+      await loaded.close()
+      const failed = results.flatMap((result, index) =>
+        result.problem === undefined ? [] : [{ ...result, place: table.placed(index, result.problem) }],
+      )
+      if (flags.json === true) printJson(failed.map(failureJson))
+      else for (const line of failed.flatMap((one) => failureLines(one, invocation.colour))) printLine(line)
+      const good = results.length - failed.length
+      if (flags.json !== true) printLine(`${good} of ${results.length} flows are decided as expected`)
+      if (failed.length > 0) invocation.exitCode = EXIT_DIFFERS
+    })
+}
+
+interface Judged {
+  readonly asked: AskedFlow
+  /** Undefined: as expected. */
+  readonly problem: string | undefined
+  /** Undefined where the question is not complete. */
+  readonly explanation: Explanation | undefined
+}
+
+function judge({ dst, learnt, at, ...flow }: ExpectedFlow, now: Date, policy: Policy, config: Config): Judged {
+  const asked: AskedFlow = {
+    ...flow,
+    originalDst: dst,
+    learntNames: learnt,
+    at: at === undefined ? now : momentFrom(at, now),
+  }
+  const missing = missingOf(asked, config)
+  if (missing !== undefined) return { asked, problem: missing, explanation: undefined }
+  const explanation = explainFlow(asked, policy, config)
+  if (explanation.outcomes.every((outcome) => isExpected(outcome, flow))) {
+    return { asked, problem: undefined, explanation }
+  }
+  const expected = `${flow.expect}${flow.rule === undefined ? '' : ` by ${flow.rule}`}`
+  return { asked, problem: `expected ${expected}, found ${outcomesText(explanation.outcomes)}`, explanation }
+}
+
+function isExpected({ rule, decision }: RuleAccount, { expect, rule: byRule }: Pick<ExpectedFlow, 'expect' | 'rule'>) {
+  const isDecision = expect === decision.kind || expect === formatDecision(decision)
+  return isDecision && (byRule === undefined || byRule === formatRule(rule))
+}
+
+type Failure = Judged & { readonly place: string }
+
+function failureLines({ place, explanation }: Failure, paint: Colour): string[] {
+  const why = explanation === undefined ? [] : explanationLines(explanation, paint)
+  return [paint.red(place), ...why.map((line) => `  ${line}`)]
+}
+
+function failureJson({ place, asked, explanation }: Failure): object {
+  return { problem: place, ...(explanation === undefined ? {} : explanationJson(asked, explanation)) }
+}

@@ -1,0 +1,86 @@
+import type { DetectedProtocol } from '../config/policy-types.ts'
+import type { Config, ListenerConfig, Protocol } from '../config/types.ts'
+import type { Endpoint } from '../net/address.ts'
+import type { Finding, FlowFacts } from './facts.ts'
+import type { Policy, RuleAccount } from './policy.ts'
+
+/** A flow that somebody asks about. */
+export interface AskedFlow {
+  readonly client: string
+  /** Port 0: none was given. */
+  readonly originalDst: Endpoint
+  readonly protocol: Protocol
+  readonly listener: string | undefined
+  /** Canonical. */
+  readonly host: string | undefined
+  readonly detected: DetectedProtocol | undefined
+  /** Names by which the client knows the destination, from DNS. */
+  readonly learntNames: readonly string[]
+  readonly at: Date
+}
+
+export interface Explanation {
+  readonly facts: FlowFacts
+  /** One for each rule up to the one that decides. */
+  readonly accounts: readonly RuleAccount[]
+  /** Those that may decide: one, unless a rule asks about first bytes that were not given. */
+  readonly outcomes: readonly RuleAccount[]
+  /** What is to be known beside it. */
+  readonly notes: readonly string[]
+}
+
+type Asked = Pick<Config, 'listeners' | 'policy'>
+
+/** What a rule asks about and the question does not say: `add a port: rule no-telnet asks about ports`; undefined: nothing. */
+export function missingOf(asked: AskedFlow, config: Asked): string | undefined {
+  const { rules } = config.policy
+  const byPort = rules.find(({ match }) => match.ports.length > 0)
+  if (asked.originalDst.port === 0 && byPort !== undefined) {
+    return `expected a port with the destination: rule ${byPort.name} asks about it`
+  }
+  const takes = listenersFor(asked, config)
+  if (asked.listener !== undefined && config.listeners.length > 0 && takes.length === 0) {
+    const names = config.listeners.filter(({ protocols }) => protocols.includes(asked.protocol)).map(({ name }) => name)
+    return `expected a listener for ${asked.protocol}${names.length > 0 ? `: ${names.join(', ')}` : ''}, found "${asked.listener}"`
+  }
+  const byListener = rules.find(({ match }) => match.listeners.length > 0)
+  if (asked.listener !== undefined || byListener === undefined || takes.length === 1) return undefined
+  return `expected a listener: rule ${byListener.name} asks about it`
+}
+
+/** Those that may take it; which packets do is not asked here, but of `limpid trace`. */
+function listenersFor({ protocol, listener }: AskedFlow, { listeners }: Asked): ListenerConfig[] {
+  return listeners.filter(
+    ({ name, protocols }) => protocols.includes(protocol) && (listener === undefined || name === listener),
+  )
+}
+
+/** What `policy`, made of that config, says of a flow, and why. Of one from which nothing is missing: see missingOf(). */
+export function explainFlow(asked: AskedFlow, policy: Policy, config: Asked): Explanation {
+  const { protocol, client, originalDst, learntNames, at } = asked
+  const takes = listenersFor(asked, config)
+  const { finding, notes } = findingOf(asked, policy)
+  const facts: FlowFacts = {
+    listener: asked.listener ?? takes[0]?.name ?? '-',
+    protocol,
+    client: { address: client, port: 0 },
+    originalDst,
+    finding,
+    learntNames,
+    at,
+  }
+  const accounts = policy.explain(facts)
+  const isDns = takes.length > 0 && takes.every(({ dns }) => dns !== undefined)
+  const told = isDns ? [`listener ${facts.listener} answers it as DNS: the policy is not asked`] : []
+  return { facts, accounts, outcomes: accounts.filter(({ answer }) => answer !== 'no'), notes: [...notes, ...told] }
+}
+
+/** What would be found in its first bytes; undefined: nobody has said. */
+function findingOf(asked: AskedFlow, policy: Policy): { finding: Finding | undefined; notes: string[] } {
+  const { protocol, originalDst, host, detected } = asked
+  const isGiven = host !== undefined || detected !== undefined
+  const finding = isGiven ? { protocol: detected ?? (protocol === 'udp' ? 'quic' : 'tls'), host } : undefined
+  if (protocol === 'udp' || !policy.speaksFirst(originalDst.port)) return { finding, notes: [] }
+  const why = `to port ${originalDst.port} the server speaks first: it is dialled before there are first bytes, as for unknown ones`
+  return { finding, notes: [`${why}; a rule that they match then lets the flow go on there, or ends it`] }
+}
