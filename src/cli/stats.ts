@@ -25,6 +25,7 @@ export function statsLines(stats: ServiceStats): string[] {
     `total     ${flowsTotal} flows, of those that ended ${moved}`,
     ...listed('ended by ', endedBy),
     ...listed('dropped  ', datagramsDropped),
+    ...Object.entries(stats.pools).flatMap(([name, servers]) => poolLines(name, servers)),
     ...bypassLine(stats.bypassed),
     `rules     restored ${stats.restorations} times`,
     ...policyLine(stats),
@@ -52,6 +53,13 @@ function shadowLines(shadow: ServiceStats['shadow']): string[] {
     `shadow    of ${decided} decisions ${differed} differ, ${undecided} flows were not looked into`,
     ...listed('differ   ', byRules),
   ]
+}
+
+function poolLines(name: string, servers: ServiceStats['pools'][string]): string[] {
+  return Object.entries(servers).map(([server, { flows, flowsTotal, failures, up }]) => {
+    const failed = failures === 0 ? '' : `, ${failures} dials failed`
+    return `pool      ${name} ${server} ${up > 0 ? 'up' : 'down'}, ${flows} flows open, ${flowsTotal} in all${failed}`
+  })
 }
 
 function bypassLine(bypassed: ServiceStats['bypassed']): string[] {

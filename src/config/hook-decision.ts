@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { buildDecision, decisionKeys } from './policy.ts'
+import { buildDecision, decisionKeys } from './policy-decision.ts'
 import type { Decision } from './policy-types.ts'
 import { expectedText, type Problem, problemText } from './problem.ts'
 import { value } from './schema.ts'
@@ -11,8 +11,11 @@ const DECISION = z.strictObject(decisionKeys({ value }), {
 /** What a hook returns: the words of a policy rule's decision. */
 export type DecisionWords = z.input<typeof DECISION>
 
-/** What a hook returned, as a decision; undefined: it has none. Else what is wrong with it, in words. */
-export function readDecision(returned: unknown): Decision | undefined | string {
+/**
+ * What a hook returned, as a decision; undefined: it has none. Else what is wrong with it, in words. `markMask`: bits of fwmarks that are
+ * Limpid's own.
+ */
+export function readDecision(returned: unknown, markMask: number): Decision | undefined | string {
   if (returned === undefined) return undefined
   const parsed = DECISION.safeParse(returned)
   if (!parsed.success) {
@@ -22,6 +25,10 @@ export function readDecision(returned: unknown): Decision | undefined | string {
     return `${issue!.path.join('.')}${issue!.path.length > 0 ? ': ' : ''}${expectedText(issue!.message, found, undefined)}`
   }
   const problems: Problem[] = []
-  const decision = buildDecision(parsed.data, [], (problem) => problems.push(problem))
+  const decision = buildDecision(parsed.data, [], {
+    markMask,
+    pools: undefined,
+    report: (problem) => problems.push(problem),
+  })
   return problems.length > 0 ? problemText(problems[0]!) : decision
 }

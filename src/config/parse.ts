@@ -75,6 +75,7 @@ function buildConfig(
   )
   const policy = buildPolicy(input.policy, {
     listeners: policyListeners ?? (hasNone && policyAlone ? undefined : listeners.map(({ name }) => name)),
+    markMask: rules.markMask,
     report: (problem) => problems.push({ ...problem, path: ['policy', ...problem.path] }),
   })
   return {

@@ -1,3 +1,4 @@
+import type { Endpoint } from '../net/address.ts'
 import type { PortRange } from '../net/ports.ts'
 import type { Prefix } from '../net/prefix.ts'
 import type { Protocol, Source } from './types.ts'
@@ -37,13 +38,62 @@ export interface PolicyMatch {
  */
 export type Rejection = 'reset' | 'drop' | 'forbidden'
 
-export type Decision =
-  /** `to`, `source` undefined: as the listener says. Port 0 keeps the original one. */
+/** A user and password of a proxy, of 255 bytes at the most each (RFC 1929 §2). */
+export interface Credentials {
+  readonly user: string
+  readonly password: string
+}
+
+/** What is said on the upstream connection before the flow's own bytes. */
+export type Via =
+  /** A PROXY protocol header to the upstream itself, so that it knows the client and the original destination. */
+  | { readonly kind: 'proxy-protocol'; readonly version: 1 | 2 }
+  /** The connection goes to this proxy, which is asked for the destination; with `names` by its name, where one is known. */
   | {
-      readonly kind: 'forward'
-      readonly to: { readonly address: string; readonly port: number } | undefined
-      readonly source: Source | undefined
+      readonly kind: 'socks5' | 'connect'
+      readonly proxy: Endpoint
+      readonly credentials: Credentials | undefined
+      readonly names: boolean
     }
+
+/** How one server of a pool is chosen: in turn, the one with the fewest flows, or by a hash of the client's address. */
+export type Balance = 'round-robin' | 'least-flows' | 'client-hash'
+
+export interface PoolConfig {
+  /** Port 0 keeps the original one. */
+  readonly servers: readonly Endpoint[]
+  readonly balance: Balance
+  /** How often each server is asked for a TCP connection; 0: never. */
+  readonly healthMs: number
+}
+
+/** Of what a rule lets through, how much. */
+export interface RateLimit {
+  /** A flow or session each so many milliseconds. */
+  readonly intervalMs: number
+  /** How many at once, after a time without any. */
+  readonly burst: number
+  /** Whether each client may have that, or all together. An IPv6 client is its /64. */
+  readonly per: 'client' | 'rule'
+}
+
+/** How the upstream of a flow that goes on is opened. Undefined: as the listener says. */
+export interface Onward {
+  /** The destination, where port 0 keeps the original one; or one server of a pool. */
+  readonly to: Endpoint | { readonly pool: string } | undefined
+  readonly source: Source | undefined
+  /** Bits of the fwmark of our packets towards the upstream, none of them Limpid's own. */
+  readonly mark?: number | undefined
+  /** Of our packets towards the upstream: 0–63 (RFC 2474 §3). */
+  readonly dscp?: number | undefined
+  /** Flows beyond it are turned away. */
+  readonly limit?: RateLimit | undefined
+}
+
+export type Decision =
+  | (Onward & { readonly kind: 'forward' })
+  /** TCP alone: a UDP session that it decides is turned away. */
+  | (Onward & { readonly kind: 'via'; readonly via: Via })
   | { readonly kind: 'reject'; readonly rejection: Rejection }
   /** This flow is forwarded; for `forMs` the kernel forwards what else goes to that destination. */
   | { readonly kind: 'bypass'; readonly forMs: number }
@@ -67,6 +117,8 @@ export interface PeekConfig {
 export interface PolicyConfig {
   /** Files of names and prefixes, by the name that rules have for them. */
   readonly lists: Readonly<Record<string, string>>
+  /** By the name that rules have for them. */
+  readonly pools: Readonly<Record<string, PoolConfig>>
   /** The first that matches decides. */
   readonly rules: readonly PolicyRule[]
   /** Where none does. */

@@ -1,15 +1,14 @@
 import { z } from 'zod'
-import { familyOf, isNeverForeign } from '../net/address.ts'
-import type { Decision, PeekConfig, PolicyConfig, PolicyMatch, PolicyRule, Rejection } from './policy-types.ts'
-import { DETECTED, NAME_ENTRY, POLICY_TARGET, POLICY_THEN, type PolicyThen, REJECTION, TIMES } from './policy-values.ts'
+import { buildDecision, decisionKeys } from './policy-decision.ts'
+import { buildPools, poolsSchema } from './policy-pools.ts'
+import type { PeekConfig, PolicyConfig, PolicyMatch, PolicyRule } from './policy-types.ts'
+import { DETECTED, NAME_ENTRY, TIMES } from './policy-values.ts'
 import { missing, type Report } from './problem.ts'
 import type { value, values } from './schema.ts'
-import type { Source } from './types.ts'
-import { DURATION, PORTS, PREFIX, PROTOCOL, SOURCE } from './values.ts'
+import { DURATION, PORTS, PREFIX, PROTOCOL } from './values.ts'
 
 const MAX_RULES = 20_000
 const MAX_LISTS = 256
-const DEFAULT_BYPASS_MS = 3_600_000
 
 export const DEFAULT_PEEK: PeekConfig = {
   silenceMs: 300, // SMTP, FTP and SSH servers speak first, and their clients wait
@@ -19,6 +18,7 @@ export const DEFAULT_PEEK: PeekConfig = {
 
 export const NO_POLICY: PolicyConfig = {
   lists: {},
+  pools: {},
   rules: [],
   otherwise: { kind: 'forward', to: undefined, source: undefined },
   peek: DEFAULT_PEEK,
@@ -32,22 +32,6 @@ interface Pieces {
 
 const NAME_ERROR = 'a name of at most 32 letters, digits, ".", "_" and "-"'
 const NAME = z.string({ error: 'a name' }).regex(/^[A-Za-z0-9][\w.-]{0,31}$/, { error: NAME_ERROR })
-
-/** The keys of a decision: of a rule, of `otherwise`, and of what a hook returns. */
-export function decisionKeys({ value }: Pick<Pieces, 'value'>) {
-  return {
-    // biome-ignore lint/suspicious/noThenProperty: the operator's word; nobody awaits a rule
-    then: value<PolicyThen, PolicyThen>(POLICY_THEN).describe('forward, reject or bypass.'),
-    to: value(POLICY_TARGET).optional().describe('With `then: forward`: dial this instead.'),
-    source: value<Source, 'proxy' | 'client' | 'client-port' | (string & {})>(SOURCE)
-      .optional()
-      .describe('With `then: forward`: whose address the server sees, if not as the listener says.'),
-    by: value<Rejection, Rejection>(REJECTION)
-      .optional()
-      .describe('With `then: reject`: reset (the default), drop, or forbidden: HTTP 403.'),
-    for: value(DURATION).optional().describe('With `then: bypass`: how long the kernel forwards; 1h when left out.'),
-  }
-}
 
 /** The key `policy`. */
 export function policySchema({ value, values }: Pieces) {
@@ -79,6 +63,7 @@ export function policySchema({ value, values }: Pieces) {
         })
         .optional()
         .describe('Files with a name or prefix on each line, read again when they change.'),
+      pools: poolsSchema({ value, values }, NAME).optional(),
       rules: z
         .array(rule, { error: 'a list of policy rules' })
         .max(MAX_RULES, { error: `at most ${MAX_RULES} policy rules` })
@@ -102,25 +87,28 @@ export function policySchema({ value, values }: Pieces) {
         .optional()
         .describe('How first bytes are waited for, where a rule asks about them.'),
     },
-    { error: 'a map with rules, lists, otherwise or peek' },
+    { error: 'a map with rules, lists, pools, otherwise or peek' },
   )
 }
 
 export type PolicyInput = z.output<ReturnType<typeof policySchema>>
 type RuleInput = NonNullable<PolicyInput['rules']>[number]
-export type DecisionInput = Pick<RuleInput, 'then' | 'to' | 'source' | 'by' | 'for'>
 
 export interface PolicyContext {
   /** Undefined: nobody knows, and rules may name any. */
   readonly listeners: readonly string[] | undefined
+  /** The bits of fwmarks that are Limpid's own. */
+  readonly markMask: number
   readonly report: Report
 }
 
 /** Completes the key `policy` and checks what its values say together; problems go to `report`. */
-export function buildPolicy(input: PolicyInput | undefined, context: PolicyContext): PolicyConfig {
+export function buildPolicy(input: PolicyInput | undefined, given: PolicyContext): PolicyConfig {
   if (input === undefined) return NO_POLICY
-  const { report } = context
+  const { report } = given
   const lists = input.lists ?? {}
+  const pools = buildPools(input.pools, report)
+  const context = { ...given, pools }
   if (Object.keys(lists).length > MAX_LISTS) report({ path: ['lists'], message: `expected at most ${MAX_LISTS} lists` })
   const rules = (input.rules ?? []).map((rule, index) => buildRule(rule, index, Object.keys(lists), context))
   const names = new Map<string, number>()
@@ -133,11 +121,10 @@ export function buildPolicy(input: PolicyInput | undefined, context: PolicyConte
   const { silence, hello, serverFirst } = input.peek ?? {}
   return {
     lists,
+    pools,
     rules,
     otherwise:
-      input.otherwise === undefined
-        ? NO_POLICY.otherwise
-        : buildDecision(input.otherwise, ['otherwise'], context.report),
+      input.otherwise === undefined ? NO_POLICY.otherwise : buildDecision(input.otherwise, ['otherwise'], context),
     peek: {
       silenceMs: silence ?? DEFAULT_PEEK.silenceMs,
       helloMs: hello ?? DEFAULT_PEEK.helloMs,
@@ -146,7 +133,9 @@ export function buildPolicy(input: PolicyInput | undefined, context: PolicyConte
   }
 }
 
-function buildRule(input: RuleInput, index: number, lists: readonly string[], context: PolicyContext): PolicyRule {
+type RuleContext = PolicyContext & { readonly pools: PolicyConfig['pools'] }
+
+function buildRule(input: RuleInput, index: number, lists: readonly string[], context: RuleContext): PolicyRule {
   const path = ['rules', index]
   const known = (key: 'listeners' | 'lists', there: readonly string[] | undefined) => {
     for (const name of input[key] ?? []) {
@@ -169,7 +158,11 @@ function buildRule(input: RuleInput, index: number, lists: readonly string[], co
     lists: input.lists ?? [],
     times: input.times ?? [],
   }
-  return { name: input.name ?? `rule-${index + 1}`, match, decision: buildDecision(input, path, context.report) }
+  const decision = buildDecision(input, path, context)
+  if (decision.kind === 'via' && match.protocols.length > 0 && !match.protocols.includes('tcp')) {
+    context.report({ path: [...path, 'protocols'], message: 'only TCP can go via a proxy' })
+  }
+  return { name: input.name ?? `rule-${index + 1}`, match, decision }
 }
 
 const CONDITIONS = ['listeners', 'sources', 'ports', 'protocols', 'detected', 'hosts', 'lists', 'times'] as const
@@ -185,24 +178,4 @@ function checkBypass(input: RuleInput, path: readonly (string | number)[], repor
     const { path: at, ...problem } = missing('destinations', 'which the kernel forwards by itself')
     report({ ...problem, path: [...path, ...at] })
   }
-}
-
-const BELONGS = { to: 'forward', source: 'forward', by: 'reject', for: 'bypass' } as const
-
-/** Completes a decision; `path`: where it stands. */
-export function buildDecision(input: DecisionInput, path: readonly (string | number)[], report: Report): Decision {
-  const { then, to, source } = input
-  for (const [key, belongs] of Object.entries(BELONGS)) {
-    if (input[key as keyof typeof BELONGS] === undefined || belongs === then) continue
-    report({ path: [...path, key], at: 'key', message: `"${key}" has no meaning with then ${then}` })
-  }
-  if (then === 'reject') return { kind: 'reject', rejection: input.by ?? 'reset' }
-  if (then === 'bypass') return { kind: 'bypass', forMs: input.for ?? DEFAULT_BYPASS_MS }
-  if (to !== undefined && isNeverForeign(to.address) && source !== undefined && source !== 'proxy') {
-    report({ path: [...path, 'to'], message: `${to.address} cannot be dialled with a foreign address` })
-  }
-  if (to !== undefined && typeof source === 'object' && familyOf(source.address) !== familyOf(to.address)) {
-    report({ path: [...path, 'to'], message: `expected an IPv${familyOf(source.address)} address: so is "source"` })
-  }
-  return { kind: 'forward', to, source }
 }

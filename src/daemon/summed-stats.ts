@@ -19,7 +19,11 @@ export function sumStats(all: readonly ProxyStats[]): ProxyStats {
 
 /** What is left of a proxy that has ended: its counters. */
 export function countersOf(stats: ProxyStats): ProxyStats {
-  return { ...stats, ...Object.fromEntries(GAUGES.map((name) => [name, 0])) }
+  const pools = Object.entries(stats.pools).map(([name, servers]) => [
+    name,
+    Object.fromEntries(Object.entries(servers).map(([server, one]) => [server, { ...one, flows: 0, up: 0 }])),
+  ])
+  return { ...stats, ...Object.fromEntries(GAUGES.map((name) => [name, 0])), pools: Object.fromEntries(pools) }
 }
 
 /** Field by field, and so on within: a field that one of them lacks is that of the other. */

@@ -1,9 +1,28 @@
 import type { ProgramConfig } from '../apps/define-config.ts'
+import type { Decision, PolicyConfig } from '../config/policy-types.ts'
 import type { Limits } from '../config/types.ts'
 
 /** What one of `workers` processes serves: the same, within its share of the limits. Functions cannot be sent: it loads the program itself. */
 export function workerConfig({ hooks, ...config }: ProgramConfig, workers: number): ProgramConfig {
-  return { ...config, workers: 1, limits: shareOf(config.limits, workers) }
+  return {
+    ...config,
+    workers: 1,
+    limits: shareOf(config.limits, workers),
+    policy: workerPolicy(config.policy, workers),
+    shadow: config.shadow && workerPolicy(config.shadow, workers),
+  }
+}
+
+/** The same rules, with a share of what they let through in a time. */
+export function workerPolicy(policy: PolicyConfig, workers: number): PolicyConfig {
+  const rules = policy.rules.map((rule) => ({ ...rule, decision: decisionShare(rule.decision, workers) }))
+  return { ...policy, rules, otherwise: decisionShare(policy.otherwise, workers) }
+}
+
+function decisionShare(decision: Decision, workers: number): Decision {
+  if (!('limit' in decision) || decision.limit === undefined) return decision
+  const { intervalMs, burst, per } = decision.limit
+  return { ...decision, limit: { per, intervalMs: intervalMs * workers, burst: clientShare(burst, workers) } }
 }
 
 function shareOf(limits: Limits, workers: number): Limits {

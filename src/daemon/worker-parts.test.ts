@@ -37,6 +37,14 @@ test('workers divide the limits between them; together they never allow less', (
   )
 })
 
+test('workers divide the new flows that a rule lets through', () => {
+  const config = forwarderConfig({ address: '127.0.0.1', port: 1 })
+  const limit = { intervalMs: 100, burst: 10, per: 'client' } as const
+  const otherwise = { kind: 'forward', to: undefined, source: undefined, limit } as const
+  const share = workerConfig({ ...config, policy: { ...config.policy, otherwise } }, 4).policy.otherwise
+  assert.deepEqual(share, { ...otherwise, limit: { intervalMs: 400, burst: 9, per: 'client' } }) // 10 / 4 + 4 √(10 / 4)
+})
+
 test('counters of several proxies are added up, whatever they have counted; gauges go with their proxy', async () => {
   const proxies = [1, 2].map(() => createProxy(forwarderConfig({ address: '127.0.0.1', port: 1 })))
   const [one, other] = proxies.map((proxy) => proxy.stats()) as [ProxyStats, ProxyStats]

@@ -10,7 +10,7 @@ import type { FlowRecord } from '../proxy/record.ts'
 import { countersOf, sumStats } from './summed-stats.ts'
 import { Worker, type WorkerOptions } from './worker.ts'
 import { confinement, workerCapabilities } from './worker-capabilities.ts'
-import { workerConfig } from './worker-config.ts'
+import { workerConfig, workerPolicy } from './worker-config.ts'
 import type { FromWorker, ToldLesson } from './worker-messages.ts'
 
 const FIRST_BACKOFF_MS = 100
@@ -111,7 +111,9 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
    * All workers make it ready before the first one decides by it; resolves when all do. One at a time.
    * @throws LimpidError with what is wrong: then none decides by it.
    */
-  async usePolicy(policy: PolicyConfig, shadow?: PolicyConfig): Promise<void> {
+  async usePolicy(wholePolicy: PolicyConfig, wholeShadow?: PolicyConfig): Promise<void> {
+    const policy = workerPolicy(wholePolicy, this.#count)
+    const shadow = wholeShadow && workerPolicy(wholeShadow, this.#count)
     const turn = ++this.#policyTurn
     const ready = new Set<Worker>()
     const waiting = () =>

@@ -25,8 +25,8 @@ export class LoadedPolicy {
   /** Whether it lets every flow go on as its listener says. */
   get isOpen(): boolean {
     const { rules, otherwise } = this.config
-    const { kind } = otherwise
-    return rules.length === 0 && kind === 'forward' && otherwise.to === undefined && otherwise.source === undefined
+    const { kind, ...onward } = otherwise
+    return rules.length === 0 && kind === 'forward' && Object.values(onward).every((one) => one === undefined)
   }
 
   /** Flows that ask it meanwhile are still answered, by the lists as they are now. */

@@ -44,6 +44,11 @@ export class Policies {
     }
   }
 
+  /** The servers that rules of the live policy share flows among. */
+  get pools(): PolicyConfig['pools'] {
+    return this.#live.config.pools
+  }
+
   async close(): Promise<void> {
     await this.#live.close()
     await this.#candidate?.close()

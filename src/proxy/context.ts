@@ -8,6 +8,8 @@ import type { Budget } from './budget.ts'
 import type { DialCounters } from './dial.ts'
 import type { Flow } from './flow.ts'
 import type { FlowHooks } from './flow-hooks.ts'
+import type { Pools } from './pools.ts'
+import type { RateLimits } from './rate-limits.ts'
 import type { FlowRecord } from './record.ts'
 import type { SourcePorts } from './source-ports.ts'
 
@@ -33,6 +35,10 @@ export interface ProxyContext {
   readonly hooks: FlowHooks | undefined
   /** What is asked beside it. */
   shadow(): Shadow | undefined
+  /** The servers that its rules share flows among. */
+  readonly pools: Pools
+  /** What its rules have let through lately. */
+  readonly rates: RateLimits
   /** All names by which a client knows a server, for the policy. */
   namesOf(clientAddress: string, serverAddress: string): readonly string[]
   /** A decision was to bypass: the kernel may forward to this destination by itself. */

@@ -6,7 +6,9 @@ import type { Decided } from '../policy/policy.ts'
 import type { ShadowDifference } from '../policy/shadow.ts'
 import { ECONNREFUSED } from '../sys/errno.ts'
 import { tellClient } from './client-errors.ts'
+import { destinationOf } from './destination.ts'
 import type { DropReason } from './drops.ts'
+import type { PoolPlace } from './pool.ts'
 import type { SessionStart } from './session-start.ts'
 import { compareSession } from './shadowing.ts'
 import type { UdpContext } from './udp-context.ts'
@@ -17,6 +19,12 @@ export interface SessionDecision {
   readonly shadow: ShadowDifference | undefined
   readonly upstream: Endpoint
   readonly source: Source
+  /** Bits of the fwmark besides Limpid's own. */
+  readonly mark: number
+  /** Of datagrams to the upstream; undefined: as they came. */
+  readonly dscp: number | undefined
+  /** In a pool, to be left when the session ends, or is none. */
+  readonly place: PoolPlace | undefined
   readonly finding: Finding | undefined
   /** Where a rule asks about first bytes: it goes on looking, since a client may begin another connection within the session. */
   readonly quic: QuicHello | undefined
@@ -36,6 +44,9 @@ export function decideSession(start: SessionStart, context: UdpContext): Session
     shadow: undefined,
     upstream,
     source: listener.source,
+    mark: 0,
+    dscp: undefined,
+    place: undefined,
     finding: undefined,
     quic: undefined,
     before: [],
@@ -68,7 +79,7 @@ export function mayGoOn(
   const policy = context.proxy.policy()
   if (policy === undefined) return true
   const decided = policy.decide(factsOf(session, finding, context))
-  return decided.kind === 'decided' && decided.decision.kind !== 'reject'
+  return decided.kind === 'decided' && decided.decision.kind !== 'reject' && decided.decision.kind !== 'via'
 }
 
 function applied(
@@ -78,18 +89,25 @@ function applied(
   context: UdpContext,
 ): SessionDecision | DropReason {
   const { proxy } = context
-  if (decision.kind === 'reject') {
-    if (decision.rejection !== 'drop') tellClient(start, ECONNREFUSED, 0, 0, context)
+  // its datagrams would go another way than a rule says; the client may try TCP
+  if (decision.kind === 'reject' || decision.kind === 'via') {
+    if (decision.kind === 'via' || decision.rejection !== 'drop') tellClient(start, ECONNREFUSED, 0, 0, context)
     return 'policy'
   }
   if (decision.kind === 'bypass') {
     proxy.onBypass(start.originalDst.address, decision.forMs)
     return { ...undisputed, rule }
   }
-  const { to, source = undisputed.source } = decision
-  const upstream =
-    to === undefined ? start.upstream : { address: to.address, port: to.port === 0 ? start.originalDst.port : to.port }
-  return { ...undisputed, rule, upstream, source }
+  const { source = undisputed.source, mark = 0, dscp, limit } = decision
+  const { now } = proxy.resources.loop
+  if (limit !== undefined && !proxy.rates.admits(rule, limit, start.client.address, now)) return 'policy-limit'
+  const destination = destinationOf(decision, start, proxy.pools)
+  if (destination.kind === 'none') {
+    tellClient(start, ECONNREFUSED, 0, 0, context)
+    return 'dial-failed'
+  }
+  const { endpoint, place } = destination
+  return { ...undisputed, rule, upstream: endpoint, source, mark, dscp, place }
 }
 
 function factsOf(

@@ -1,6 +1,7 @@
 import type { Endpoint } from '../net/address.ts'
 import type { Finding, FlowFacts } from '../policy/facts.ts'
 import type { Decided, Policy } from '../policy/policy.ts'
+import { withPort } from './destination.ts'
 import type { FlowHooks } from './flow-hooks.ts'
 import { Peek, type PeekOwner, type PeekRefusal } from './peek.ts'
 
@@ -84,19 +85,19 @@ export class Deciding implements PeekOwner {
 
   /** A hook is asked about what the rules would forward. */
   #mayAsk({ decision }: FinalDecision): boolean {
-    return this.#hooks !== undefined && decision.kind === 'forward'
+    return this.#hooks !== undefined && (decision.kind === 'forward' || decision.kind === 'via')
   }
 
   #ask(hooks: FlowHooks, decided: FinalDecision, facts: FlowFacts & { finding: Finding }, isSilent: boolean): void {
     const { finding } = facts
     const { listener, client, originalDst, upstream } = this.#flow
     const { rule, decision } = decided
-    const to = decision.kind === 'forward' ? decision.to : undefined
+    const to = 'to' in decision ? decision.to : undefined
     const asked = {
       listener: listener.name,
       client,
       originalDst,
-      upstream: to === undefined ? upstream : { address: to.address, port: to.port === 0 ? originalDst.port : to.port },
+      upstream: to === undefined || 'pool' in to ? upstream : withPort(to, originalDst), // who is asked first may choose of a pool
       names: this.#learntNames,
       rule,
     }

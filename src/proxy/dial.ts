@@ -13,6 +13,7 @@ import {
 import { EPOLLERR, EPOLLHUP, EPOLLOUT, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
 import {
   BIND_ADDRESS_NO_PORT,
+  differentiated,
   marked,
   NO_DELAY,
   REUSE_ADDRESS,
@@ -34,6 +35,8 @@ export interface DialOptions {
   readonly source: DialSource
   /** fwmark of our packets, so that the rules leave them alone; 0 for none. */
   readonly mark: number
+  /** Of our packets; undefined: the kernel's. */
+  readonly dscp?: number | undefined
   /** 0: as long as the kernel tries (net.ipv4.tcp_syn_retries). */
   readonly connectMs: number
   /** 0: not watched from the start. */
@@ -226,7 +229,7 @@ function attemptConnect(
     const family = familyOf(to.address)
     fd = openTcp(family)
     if (options.deadPeerMs > 0) setKeepalive(fd, options.deadPeerMs)
-    prepareSocket(fd, socketOptions(family, options.mark, bind), bind, ring)
+    prepareSocket(fd, socketOptions(family, options, bind), bind, ring)
   } catch (error) {
     if (fd >= 0) closeFd(fd)
     if (error instanceof SyscallError) return -error.errno
@@ -240,9 +243,10 @@ function attemptConnect(
 }
 
 /** Of a socket to dial with: those of its source come last, and before bind(). */
-function socketOptions(family: Family, mark: number, bind: Endpoint | undefined): SocketOption[] {
+function socketOptions(family: Family, { mark, dscp }: DialOptions, bind: Endpoint | undefined): SocketOption[] {
   const all = [NO_DELAY, URGENT_INLINE]
   if (mark !== 0) all.push(marked(mark)) // before connect(): the SYN is already routed by it
+  if (dscp !== undefined) all.push(differentiated(family, dscp))
   if (bind === undefined) return all
   all.push(transparent(family), REUSE_ADDRESS) // also when the port does not matter: another socket may want that port towards another server
   if (bind.port === 0) all.push(BIND_ADDRESS_NO_PORT)

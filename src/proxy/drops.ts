@@ -11,6 +11,8 @@ export const DROP_REASONS = [
   'malformed',
   /** The same, and it was not complete in time. */
   'hello-timeout',
+  /** A rule's limit of new flows was reached. */
+  'policy-limit',
   /** All sessions are in use, and each moved a datagram a moment ago. */
   'session-limit',
   /** The same for the sessions of this client. */

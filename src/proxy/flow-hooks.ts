@@ -26,10 +26,13 @@ type AskedFlow = Omit<HookFlow, 'signal' | 'protocol' | 'host' | 'alpn'>
 /** The hooks of a proxy, asked about its flows. */
 export class FlowHooks {
   readonly #hooks: ReadyHooks
+  readonly #markMask: number
   readonly #onFlow: HookRunner
   readonly #onClose: HookRunner
 
-  constructor(hooks: ReadyHooks, note: (line: string) => void) {
+  /** `markMask`: bits of fwmarks that are Limpid's own. */
+  constructor(hooks: ReadyHooks, markMask: number, note: (line: string) => void) {
+    this.#markMask = markMask
     const { deadlineMs, mostWaiting } = hooks
     this.#hooks = hooks
     this.#onFlow = new HookRunner({ name: 'onFlow', deadlineMs, mostWaiting, note })
@@ -53,7 +56,7 @@ export class FlowHooks {
 
   #answer(outcome: HookOutcome<unknown>): HookAnswer {
     if (outcome.kind === 'returned') {
-      const decision = readReturned(outcome.value)
+      const decision = readReturned(outcome.value, this.#markMask)
       if (typeof decision !== 'string') return decision
       this.#onFlow.fail(`it returned no decision: ${decision}`)
     }
@@ -87,9 +90,9 @@ export class FlowHooks {
 }
 
 /** Getters of an object of theirs may throw. */
-function readReturned(value: unknown): Decision | undefined | string {
+function readReturned(value: unknown, markMask: number): Decision | undefined | string {
   try {
-    return readDecision(value)
+    return readDecision(value, markMask)
   } catch {
     return 'it cannot be read'
   }

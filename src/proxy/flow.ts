@@ -1,29 +1,24 @@
 import type { Decision } from '../config/policy-types.ts'
-import type { ListenerConfig, Source } from '../config/types.ts'
-import type { Endpoint } from '../net/address.ts'
+import type { ListenerConfig } from '../config/types.ts'
+import { type Endpoint, sameEndpoint } from '../net/address.ts'
 import type { Finding, FlowFacts } from '../policy/facts.ts'
 import { RELAY_EVENTS, type RelayOwner, TcpRelay } from '../relay/tcp.ts'
-import { errnoName, SyscallError } from '../sys/errno.ts'
+import { SyscallError } from '../sys/errno.ts'
 import { EPOLLERR, type EventTarget, type Watch } from '../sys/loop.ts'
 import { setKeepalive, setResetOnClose } from '../sys/options.ts'
-import { type Accepted, closeFd, type FirstBytes, localEndpoint, receive } from '../sys/socket.ts'
+import { type Accepted, closeFd, type FirstBytes } from '../sys/socket.ts'
 import { type Parties, refusalOf } from './admission.ts'
 import type { StreamApp } from './app.ts'
 import { serveStream } from './app-stream.ts'
 import { type Arrival, arrivalOf } from './arrival.ts'
 import type { ProxyContext } from './context.ts'
 import { Deciding, type FinalDecision } from './deciding.ts'
-import { type Dial, type DialOwner, startDial } from './dial.ts'
+import { withPort } from './destination.ts'
 import { forbid } from './forbidden.ts'
+import { AS_LISTENER, type Opened, Opening, type Way } from './opening.ts'
 import type { PeekRefusal } from './peek.ts'
-import {
-  type CloseReason,
-  type DialReason,
-  type FlowRecord,
-  type PolicyReason,
-  REFUSALS,
-  type SourceUsed,
-} from './record.ts'
+import type { PoolPlace } from './pool.ts'
+import { type CloseReason, type FlowRecord, type PolicyReason, REFUSALS, type SourceUsed } from './record.ts'
 import { Shadowing } from './shadowing.ts'
 import { type DialSource, dialSource } from './source.ts'
 import { type Target, upstreamOf } from './target.ts'
@@ -80,7 +75,7 @@ function askArrival(fd: number, listener: ListenerConfig): Arrival {
  * One TCP flow, between accept and its record. Each step calls the next one, or is called back by the loop; nothing waits for a
  * promise, and what is held while the flow is idle is this object, its relay and two watches.
  */
-export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
+export class Flow implements Parties, EventTarget, Opened, RelayOwner {
   readonly #context: ProxyContext
   readonly id: number
   readonly listener: ListenerConfig
@@ -93,8 +88,8 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
   readonly watch: Watch
   readonly #acceptedAt: number
   #dialMs = 0
-  /** 0 unless the dial failed. */
-  #dialErrno = 0
+  /** Why there was no upstream. */
+  #error: string | undefined
   #deciding: Deciding | undefined
   /** Looks at the first bytes of a client that was silent, when they come. */
   #late: Deciding | undefined
@@ -103,9 +98,10 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
   #rule: string | undefined
   #finding: Finding | undefined
   #shadowing: Shadowing | undefined
-  #sourceDecided: Source | undefined
-  #dial: Dial | undefined
-  #first: FirstBytes | undefined
+  #way: Way = AS_LISTENER
+  /** Until the relay takes over. */
+  #opening: Opening | undefined
+  place: PoolPlace | undefined
   #relay: TcpRelay | undefined
   /** Epoll's reports about the client until the relay takes over: edge-triggered, they do not come again. */
   #clientEvents = 0
@@ -144,7 +140,17 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
 
   /** Made when it is asked for: an idle flow does not keep it. */
   get source(): DialSource {
-    return dialSource(this.#sourceDecided ?? this.listener.source, this.client)
+    return dialSource(this.#way.source ?? this.listener.source, this.client)
+  }
+
+  /** The name for which the client dials, where one is known. */
+  get host(): string | undefined {
+    return this.#finding?.host ?? this.#context.nameOf(this.client.address, this.originalDst.address)
+  }
+
+  /** What the client says first is looked at yet, and stays in its socket. */
+  get isHeld(): boolean {
+    return this.#late !== undefined
   }
 
   get isStopping(): boolean {
@@ -176,11 +182,19 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
       else this.resetClient('policy')
       return
     }
-    if (decision.kind === 'bypass') this.#context.onBypass(this.originalDst.address, decision.forMs)
-    else this.#redirect(decision)
-    const refusal = decision.kind === 'forward' ? refusalOf(this, this.#context) : undefined
-    if (refusal !== undefined) this.resetClient(refusal)
-    else this.dial()
+    if (decision.kind === 'bypass') {
+      this.#context.onBypass(this.originalDst.address, decision.forMs)
+      this.dial()
+      return
+    }
+    this.#way = decision
+    if (this.#isWithin(decision, rule)) this.dial()
+    else this.resetClient('policy-limit')
+  }
+
+  #isWithin({ limit }: Way, rule: string | undefined): boolean {
+    const { rates, resources } = this.#context
+    return limit === undefined || rates.admits(rule, limit, this.client.address, resources.loop.now)
   }
 
   onTurnedAway(why: PeekRefusal | 'hook-failed', finding?: Finding): void {
@@ -197,8 +211,10 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
     this.#late = undefined
     this.#rule = rule
     this.#finding = facts.finding
-    if (this.#isAsDialled(decision)) this.#relay?.passClient()
-    else this.#endLate('policy')
+    if (decision === this.#way) this.#relay?.passClient()
+    else if (!this.#isAsDialled(decision)) this.#endLate('policy')
+    else if (decision.kind === 'forward' && !this.#isWithin(decision, rule)) this.#endLate('policy-limit')
+    else this.#relay?.passClient()
   }
 
   /** `isSilent`: it is decided anew when the client says something. */
@@ -207,21 +223,19 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
     if (shadow !== undefined) this.#shadowing = new Shadowing(shadow, facts, decided, isSilent)
   }
 
+  /** Whether another decision would have dialled the same. */
   #isAsDialled(decision: Decision): boolean {
+    const way = this.#way
+    if (way.via !== undefined) return false
     if (decision.kind !== 'forward') return decision.kind === 'bypass'
-    const { to, source } = decision
-    const isThere = to === undefined || (to.address === this.upstream.address && to.port === this.upstream.port)
-    return isThere && (source === undefined || source === this.#sourceDecided)
+    const { to, source, mark, dscp } = decision
+    if (to !== undefined && ('pool' in to || !sameEndpoint(withPort(to, this.originalDst), this.upstream))) return false
+    return (source === undefined || source === way.source) && mark === way.mark && dscp === way.dscp
   }
 
   #endLate(reason: PolicyReason): void {
     this.#lateReason = reason
     this.#relay?.end('shutdown')
-  }
-
-  #redirect({ to, source }: Decision & { readonly kind: 'forward' }): void {
-    this.#sourceDecided = source
-    if (to !== undefined) this.upstream = { address: to.address, port: to.port === 0 ? this.originalDst.port : to.port }
   }
 
   /** The client gets a page, and time to read it. */
@@ -235,18 +249,8 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
 
   /** Opens the upstream. */
   dial(): void {
-    const { listener, source, upstream } = this
-    const { mark, ports, counters, resources } = this.#context
-    const { connectMs } = listener.timeouts
-    if (listener.fastOpen && this.#late === undefined) this.#first = readFirstBytes(this.watch.fd)
-    // most flows end before a peer could be missed: sweep() sets that timeout on those that do not
-    const options = { source, mark, connectMs, deadPeerMs: 0, first: this.#first, ports, events: RELAY_EVENTS }
-    try {
-      this.#dial = startDial(upstream, options, resources.loop, counters, this)
-    } catch (error) {
-      if (!(error instanceof SyscallError)) throw error
-      this.onDialFailed('dial-failed', error.errno)
-    }
+    this.#opening = new Opening(this, this.#way, this.#context)
+    this.#opening.begin()
   }
 
   /** Of the client, before there is a relay. */
@@ -254,22 +258,20 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
     this.#clientEvents |= events
     if ((events & EPOLLERR) === 0) this.#deciding?.onEvents(events)
     else if (this.#deciding !== undefined) this.#endUndecided('client-gone')
-    else this.#dial?.abandon() // nobody waits for the answer any more
+    else this.#opening?.abandon() // nobody waits for the answer any more
   }
 
-  onDialFailed(reason: DialReason, errno: number): void {
+  onNotOpened(reason: CloseReason, error: string | undefined): void {
     this.#dialMs = performance.now() - this.#acceptedAt
-    this.#dialErrno = errno
+    this.#error = error
     this.resetClient(this.#stopping ? 'shutdown' : reason)
   }
 
-  onDialled(upstream: Watch, events: number, source: SourceUsed): void {
-    this.#dial = undefined
-    this.#shadowing?.look(this.watch.fd, this.#first)
+  onOpened(upstream: Watch, events: number, first: FirstBytes | undefined): void {
+    this.#opening = undefined
+    this.#shadowing?.look(this.watch.fd, first)
     this.#dialMs = performance.now() - this.#acceptedAt
-    this.sourceUsed = source
-    if (this.#context.tellsFlows()) this.sourceAddr = localEndpoint(upstream.fd)
-    this.#relay = new TcpRelay(this.watch, upstream, this.#context.resources, this, this.#first)
+    this.#relay = new TcpRelay(this.watch, upstream, this.#context.resources, this, first)
     if (this.#late !== undefined) {
       this.#relay.holdClient((events) => this.#late?.onEvents(events))
       this.#late.lookOn(this.watch.fd)
@@ -293,7 +295,7 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
   stop(): void {
     this.#stopping = true
     if (this.#deciding !== undefined) this.#endUndecided('shutdown')
-    this.#dial?.abandon()
+    this.#opening?.abandon()
     this.abandon?.()
     this.#relay?.end('shutdown')
   }
@@ -311,7 +313,7 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
 
   /** Ends a flow that has no upstream: the client is told by a reset, never by silence. */
   resetClient(reason: CloseReason): void {
-    this.#shadowing?.look(this.watch.fd, this.#first)
+    this.#shadowing?.look(this.watch.fd)
     setResetOnClose(this.watch.fd)
     this.#context.resources.loop.close(this.watch)
     this.close(reason)
@@ -321,6 +323,7 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
   close(reason: CloseReason): void {
     const context = this.#context
     this.#shadowing?.end(this.#relay?.bytesClientToUpstream === 0)
+    this.place?.leave()
     context.flows.delete(this)
     countClient(context.flowsByClient, this.client.address, -1)
     context.onFlowEnd(this.#record(reason))
@@ -351,23 +354,14 @@ export class Flow implements Parties, EventTarget, DialOwner, RelayOwner {
       dialMs: this.#dialMs,
       durationMs,
       reason,
-      error: this.#dialErrno === 0 ? undefined : errnoName(this.#dialErrno),
+      error: this.#error,
       refused,
     }
   }
 }
 
-const FIRST_BYTES = 1_220 // what fits into a SYN at the smallest IPv6 MTU (RFC 8200 §5), less 60 bytes of headers
-
 /** How old a flow gets before its upstream is watched for a silent death: four system calls that short flows save. */
 const WATCH_PEER_AFTER_MS = 1_000
-
-/** What the client has sent already, if anything, for the SYN to the upstream. A FIN or an error is left to the relay. */
-function readFirstBytes(fd: number): FirstBytes | undefined {
-  const buffer = new Uint8Array(FIRST_BYTES)
-  const count = receive(fd, buffer, FIRST_BYTES)
-  return count > 0 ? { bytes: buffer.subarray(0, count), sent: 0 } : undefined
-}
 
 function countClient(counts: Map<string, number>, address: string, by: 1 | -1): void {
   const count = (counts.get(address) ?? 0) + by

@@ -19,6 +19,12 @@ import { endsOf, UdpSession } from './udp-session.ts'
 export function openSession(wanted: SessionStart, context: UdpContext): UdpSession | DropReason | 'held' {
   const decided = decideSession(wanted, context)
   if (typeof decided === 'string') return decided
+  const session = openDecided(wanted, decided, context)
+  if (typeof session === 'string') decided.place?.leave()
+  return session
+}
+
+function openDecided(wanted: SessionStart, decided: SessionDecision, context: UdpContext): UdpSession | DropReason {
   const start = { ...wanted, upstream: decided.upstream }
   const source = sessionSource(start, decided.source, context)
   const refusal = refusalOf({ ...start, source }, context.proxy)
@@ -59,7 +65,11 @@ function dialSession(
   const { counters, proxy } = context
   const isStream = !QUERY_PORTS.has(start.originalDst.port)
   // an app looks at each datagram by itself, not at trains
-  const dialled = dialUdp(start.upstream, { source, mark: proxy.mark, isStream: isStream && start.app === undefined })
+  const dialled = dialUdp(start.upstream, {
+    source,
+    mark: proxy.mark | decided.mark,
+    isStream: isStream && start.app === undefined,
+  })
   if ('errno' in dialled) {
     start.app?.onUnreachable(start.upstream)
     tellClient(start, dialled.errno, 0, 0, context)

@@ -77,6 +77,7 @@ export async function startForwarder(...config: Parameters<typeof forwarderConfi
 /** A server on loopback which hands each connection to `serve`. */
 export async function startServer(
   serve: (socket: Socket) => void,
+  port = 0,
 ): Promise<{ address: Endpoint; connections: Set<Socket> } & AsyncDisposable> {
   const connections = new Set<Socket>()
   const server = new Server({ allowHalfOpen: true }, (socket) => {
@@ -85,10 +86,10 @@ export async function startServer(
     socket.once('close', () => connections.delete(socket))
     serve(socket)
   })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as { port: number }
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve))
+  const address = { address: '127.0.0.1', port: (server.address() as { port: number }).port }
   return {
-    address: { address: '127.0.0.1', port },
+    address,
     connections,
     [Symbol.asyncDispose]: async () => {
       for (const socket of connections) socket.destroy()

@@ -21,6 +21,9 @@ import { type DropReason, newDatagramCounters } from './drops.ts'
 import { runFlow } from './flow.ts'
 import { FlowHooks, type HookStats, NO_HOOK_STATS } from './flow-hooks.ts'
 import { TcpListener } from './listener.ts'
+import type { PoolServerStats } from './pool.ts'
+import { Pools } from './pools.ts'
+import { RateLimits } from './rate-limits.ts'
 import type { CloseReason, FlowRecord } from './record.ts'
 import { SourcePorts } from './source-ports.ts'
 import { resolveTarget, type Target } from './target.ts'
@@ -62,6 +65,8 @@ export interface ProxyStats extends DialCounters, HookStats {
   readonly rawDatagrams: number
   /** Undefined without a shadow policy. */
   readonly shadow: ShadowStats | undefined
+  /** The pools of the policy: by the pool's name, by the server's address and port. */
+  readonly pools: Readonly<Record<string, Readonly<Record<string, PoolServerStats>>>>
   /** What the apps of listeners have counted, by the listener's name. */
   readonly apps: Readonly<Record<string, Readonly<Record<string, number>>>>
 }
@@ -110,21 +115,25 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     const served = { tcp: serves('tcp'), udp: serves('udp') }
     const budget = planBudget(config.limits, descriptorLimit(), served)
     this.#pipes = new PipePool({ limit: budget.pipes, keepIdle: IDLE_PIPES, capacity: PIPE_BYTES })
+    const ports = new SourcePorts(localPortRange())
+    const mark = markOf(config)
     this.#context = {
       resources: { loop: eventLoop, pipes: this.#pipes, messages: this.#messages, waitingBytes: 0 },
       budget,
       limits: config.limits,
       own: new OwnAddresses(),
       counters: { dials: 0, sourcePortFallbacks: 0, sourcePortSearches: 0 },
-      ports: new SourcePorts(localPortRange()),
-      mark: markOf(config),
+      ports,
+      mark,
       listening: [],
       flows: new Set(),
       flowsByClient: new Map(),
       nameOf: (client, server) => this.#apps.names?.namesOf(client, server, performance.now())[0],
       policy: () => this.#policies?.live,
       shadow: () => this.#policies?.shadow,
-      hooks: apps.hooks && new FlowHooks(apps.hooks, (line) => this.emit('note', line)),
+      hooks: apps.hooks && new FlowHooks(apps.hooks, config.rules.markMask, (line) => this.emit('note', line)),
+      pools: new Pools({ loop: eventLoop, ports, mark, note: (line) => this.emit('note', line) }),
+      rates: new RateLimits(),
       namesOf: (client, server) => this.namesOf(client, server),
       onBypass: (destination, forMs) => this.emit('bypass', destination, forMs),
       tellsFlows: () => this.listenerCount('flow') > 0,
@@ -193,6 +202,8 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     if (this.#closed) return await policies.close()
     const former = this.#policies
     this.#policies = policies
+    this.#context.pools.use(policies.pools)
+    this.#context.rates.clear()
     await former?.close()
   }
 
@@ -225,6 +236,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     while (this.#context.flows.size > 0 && performance.now() < deadlineAt) await oneFlowEnds(this, deadlineAt)
     this.#pipes.close()
     await this.#context.hooks?.quiet()
+    this.#context.pools.close()
     await this.#policies?.close()
   }
 
@@ -252,6 +264,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       pipesOpen: this.#pipes.open,
       ...this.#datagramStats(),
       shadow: this.#policies?.shadow && this.#shadowCounts.stats,
+      pools: this.#context.pools.stats(),
       apps: Object.fromEntries([...this.#appOf].map(([{ name }, app]) => [name, app.stats()])),
       acceptBackoffs: this.#listeners.reduce((sum, listener) => sum + listener.backoffs, 0),
     }

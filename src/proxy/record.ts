@@ -17,6 +17,8 @@ export type RefusalReason =
 export type PolicyReason =
   /** A rule of the policy turned it away. */
   | 'policy'
+  /** A rule's limit of new flows was reached. */
+  | 'policy-limit'
   /** A rule asked about its first bytes, and they break the rules of their protocol. */
   | 'malformed'
   /** The same, and they were not complete in time. */
@@ -36,6 +38,13 @@ export type DialReason =
   /** The client was gone before the upstream answered. */
   | 'client-gone'
 
+/** Why the proxy that a rule sends a flow to did not bring it on. The client gets a reset; `error` has what the proxy said. */
+export type ViaReason =
+  /** It understood, and would not: its rules, a wrong password, or a server that it cannot reach. */
+  | 'via-refused'
+  /** It closed, was not heard in time, or what it said is none of its protocol. */
+  | 'via-failed'
+
 /** Why a UDP session ended. */
 export type SessionReason =
   /** No datagram for as long as a session may be idle: its natural end. */
@@ -46,13 +55,21 @@ export type SessionReason =
   | 'client-gone'
 
 /** The closed list of reasons with which a flow ends; `app-failed`: an app that served it threw. Exactly one is given. */
-export type CloseReason = RefusalReason | PolicyReason | DialReason | RelayReason | SessionReason | 'app-failed'
+export type CloseReason =
+  | RefusalReason
+  | PolicyReason
+  | DialReason
+  | ViaReason
+  | RelayReason
+  | SessionReason
+  | 'app-failed'
 
 export const REFUSALS: Readonly<Record<RefusalReason | PolicyReason, true>> = {
   loop: true,
   source: true,
   'client-limit': true,
   policy: true,
+  'policy-limit': true,
   malformed: true,
   'hello-timeout': true,
   'hook-failed': true,
@@ -79,7 +96,7 @@ export interface FlowRecord {
   readonly detected: DetectedProtocol | undefined
   /** Whom the first bytes were for: SNI or Host, where a rule asked. */
   readonly host: string | undefined
-  /** What was dialled; undefined for a flow that was refused before. */
+  /** What was dialled, the proxy of a flow that went via one; undefined for a flow that was refused before. */
   readonly upstream: Endpoint | undefined
   /** Our end towards the upstream, as the server sees it; undefined when there was no answer, or nobody listened for records then. */
   readonly sourceAddr: Endpoint | undefined
@@ -98,7 +115,7 @@ export interface FlowRecord {
   /** From accept to the end. */
   readonly durationMs: number
   readonly reason: CloseReason
-  /** The errno's name when the dial failed: `ECONNREFUSED`, `EADDRNOTAVAIL` … */
+  /** The errno's name when the dial failed: `ECONNREFUSED`, `EADDRNOTAVAIL` …; or what a proxy that it was to go via said. */
   readonly error: string | undefined
   readonly refused: boolean
 }

@@ -17,6 +17,7 @@ import { type ClientSide, ClientSocket, STREAM_BUFFER_BYTES } from './client-soc
 import { mayGoOn, type SessionDecision } from './decide-session.ts'
 import type { DropReason } from './drops.ts'
 import { Overflow } from './overflow.ts'
+import type { PoolPlace } from './pool.ts'
 import type { CloseReason, FlowRecord, SourceUsed } from './record.ts'
 import type { ReplyOutlet } from './reply-outlet.ts'
 import { QUERY_PORTS, type SessionStart } from './session-start.ts'
@@ -45,6 +46,8 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   readonly rule: string | undefined
   readonly shadow: ShadowDifference | undefined
   readonly source: SourceUsed
+  readonly #dscp: number | undefined
+  readonly #place: PoolPlace | undefined
   fd: number
   readonly family: Family
   segments: boolean
@@ -95,6 +98,8 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     this.shadow = decided.shadow
     this.#finding = decided.finding
     this.#quic = decided.quic
+    this.#dscp = decided.dscp
+    this.#place = decided.place
     this.source = dialled.source
     this.fd = dialled.fd
     this.family = familyOf(start.upstream.address)
@@ -127,6 +132,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     const size = arena.segment[slot]! || bytes
     if (size > this.#largest) this.#onLargest(size)
     counters.datagramsClientToUpstream += datagrams
+    if (this.#dscp !== undefined) arena.tos[slot] = (this.#dscp << 2) | (arena.tos[slot]! & ECN)
     table.touch(this, proxy.resources.loop.now)
     outbox.put(this, slot)
     if (this.#mayOwn && this.#datagramsUp >= OWN_SOCKET_AFTER && this.idleClass === 'stream') this.#ownSocket()
@@ -315,6 +321,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     this.fd = -1
     replies.release(this.#replyBy)
     this.#app?.onSessionEnd(this)
+    this.#place?.leave()
     proxy.onFlowEnd(this.#record(reason, sourceAddr))
   }
 
@@ -349,6 +356,8 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     }
   }
 }
+
+const ECN = 0x3 // RFC 3168 §5
 
 function datagramsIn(bytes: number, segment: number): number {
   return segment > 0 ? Math.ceil(bytes / segment) : 1

@@ -16,6 +16,7 @@ const SO_RCVBUFFORCE = 33
 const SO_MARK = 36
 const SO_MEMINFO = 55
 const IPPROTO_IP = 0
+const IP_TOS = 1
 const IP_MTU_DISCOVER = 10
 const IP_PMTUDISC_DONT = 0
 const IP_RECVERR = 11
@@ -30,6 +31,7 @@ const IPV6_MTU = 24
 const IPV6_RECVERR = 25
 const IPV6_V6ONLY = 26
 const IPV6_RECVTCLASS = 66
+const IPV6_TCLASS = 67
 const IPV6_RECVORIGDSTADDR = 74
 const IPV6_TRANSPARENT = 75
 const IPPROTO_UDP = 17
@@ -96,6 +98,14 @@ export function setMark(fd: number, mark: number): void {
 export function marked(mark: number): SocketOption {
   const what = `SO_MARK 0x${mark.toString(16)}`
   return { level: SOL_SOCKET, option: SO_MARK, value: mark | 0, what, capability: 'CAP_NET_ADMIN' }
+}
+
+/** DSCP of every packet that the socket sends; its ECN bits stay the kernel's (ip(7), IP_TOS; RFC 3542 §6.5). Before connect(). */
+export function differentiated(family: Family, dscp: number): SocketOption {
+  const value = dscp << 2
+  return family === 4
+    ? { level: IPPROTO_IP, option: IP_TOS, value, what: 'IP_TOS' }
+    : { level: IPPROTO_IPV6, option: IPV6_TCLASS, value, what: 'IPV6_TCLASS' }
 }
 
 /** bind() fixes only the address; connect() picks a port that is free for that destination (ip(7)). */

@@ -1,0 +1,156 @@
+import { z } from 'zod'
+import { type Endpoint, familyOf, isNeverForeign } from '../net/address.ts'
+import type { Decision, Onward, PoolConfig, RateLimit, Rejection } from './policy-types.ts'
+import { DSCP, MARK, PER, POLICY_TARGET, POLICY_THEN, type PolicyThen, RATE, REJECTION } from './policy-values.ts'
+import { buildVia, viaSchema } from './policy-via.ts'
+import type { Report } from './problem.ts'
+import type { value as parsed } from './schema.ts'
+import type { Source } from './types.ts'
+import { DURATION, SOURCE } from './values.ts'
+
+const DEFAULT_BYPASS_MS = 3_600_000
+const MAX_BURST = 1_000_000
+const BURST_ERROR = `a number of flows from 1 to ${MAX_BURST}`
+
+/** The keys of a decision: of a rule, of `otherwise`, and of what a hook returns. */
+export function decisionKeys(pieces: { readonly value: typeof parsed }) {
+  const { value } = pieces
+  return {
+    // biome-ignore lint/suspicious/noThenProperty: the operator's word; nobody awaits a rule
+    then: value<PolicyThen, PolicyThen>(POLICY_THEN).describe('forward, via, reject or bypass.'),
+    to: value(POLICY_TARGET)
+      .optional()
+      .describe('With `then: forward` or `via`: the destination in place of the original one: a server, or pool:NAME.'),
+    via: viaSchema(pieces).optional(),
+    source: value<Source, 'proxy' | 'client' | 'client-port' | (string & {})>(SOURCE)
+      .optional()
+      .describe('With `then: forward` or `via`: whose address the server sees, if not as the listener says.'),
+    mark: value(MARK)
+      .optional()
+      .describe(
+        'With `then: forward` or `via`: bits of the fwmark of packets to the upstream, outside rules.markMask.',
+      ),
+    dscp: value(DSCP)
+      .optional()
+      .describe('With `then: forward` or `via`: DSCP of packets to the upstream: 0 to 63, or ef, af41, cs1 and so on.'),
+    limit: z
+      .strictObject(
+        {
+          newFlows: value(RATE).describe('New flows and sessions for a time: 10/s, 600/m, 5000/h.'),
+          per: value<RateLimit['per'], RateLimit['per']>(PER)
+            .optional()
+            .describe('client (the default; of IPv6 its /64), or rule: all clients together.'),
+          burst: z
+            .number({ error: BURST_ERROR })
+            .int({ error: BURST_ERROR })
+            .min(1, { error: BURST_ERROR })
+            .max(MAX_BURST, { error: BURST_ERROR })
+            .optional()
+            .describe('How many at once; as many as in a second when left out.'),
+        },
+        { error: 'a map with newFlows, per or burst' },
+      )
+      .optional()
+      .describe('With `then: forward` or `via`: what is more is reset.'),
+    by: value<Rejection, Rejection>(REJECTION)
+      .optional()
+      .describe('With `then: reject`: reset (the default), drop, or forbidden: HTTP 403.'),
+    for: value(DURATION).optional().describe('With `then: bypass`: how long the kernel forwards; 1h when left out.'),
+  }
+}
+
+type DecisionInput = z.output<z.ZodObject<ReturnType<typeof decisionKeys>>>
+type Path = readonly (string | number)[]
+
+interface DecisionContext {
+  readonly markMask: number
+  /** Undefined: those of the moment when the decision is used. */
+  readonly pools: Readonly<Record<string, PoolConfig>> | undefined
+  readonly report: Report
+}
+
+const ONWARD: readonly Decision['kind'][] = ['forward', 'via']
+const BELONGS: Readonly<Partial<Record<keyof DecisionInput, readonly Decision['kind'][]>>> = {
+  to: ONWARD,
+  source: ONWARD,
+  mark: ONWARD,
+  dscp: ONWARD,
+  limit: ONWARD,
+  via: ['via'],
+  by: ['reject'],
+  for: ['bypass'],
+}
+
+/** Problems go to `report`, with paths that begin with `path`. */
+export function buildDecision(input: DecisionInput, path: Path, context: DecisionContext): Decision {
+  const { then } = input
+  const { report } = context
+  for (const [key, belongs] of Object.entries(BELONGS)) {
+    if (input[key as keyof DecisionInput] === undefined || belongs.includes(then)) continue
+    report({ path: [...path, key], at: 'key', message: `"${key}" has no meaning with then ${then}` })
+  }
+  if (then === 'reject') return { kind: 'reject', rejection: input.by ?? 'reset' }
+  if (then === 'bypass') return { kind: 'bypass', forMs: input.for ?? DEFAULT_BYPASS_MS }
+  const onward = buildOnward(input, path, context)
+  if (then === 'forward') return { kind: 'forward', ...onward }
+  const via = buildVia(input.via, path, report)
+  if (via.kind !== 'proxy-protocol') {
+    checkDialled(input, [via.proxy], [...path, 'via', via.kind], report)
+    if (input.to !== undefined && 'pool' in input.to) {
+      report({
+        path: [...path, 'to'],
+        message: `expected an address: the servers of a pool are not dialled via ${via.kind}`,
+      })
+    }
+  }
+  return { kind: 'via', via, ...onward }
+}
+
+function buildOnward(input: DecisionInput, path: Path, context: DecisionContext): Onward {
+  const { to, source, mark, dscp, limit } = input
+  const { markMask, report } = context
+  const isAsked = input.via?.socks5 !== undefined || input.via?.connect !== undefined // then we do not dial there
+  if (to !== undefined && !isAsked) checkDialled(input, serversOf(to, path, context), [...path, 'to'], report)
+  if (mark !== undefined && (mark & markMask) !== 0) {
+    const message = `mark ${hex(mark)} has bits of markMask ${hex(markMask)}, which are Limpid's own`
+    report({ path: [...path, 'mark'], message })
+  }
+  return {
+    to,
+    source,
+    ...(mark === undefined ? {} : { mark }),
+    ...(dscp === undefined ? {} : { dscp }),
+    ...(limit === undefined ? {} : { limit: buildLimit(limit) }),
+  }
+}
+
+function buildLimit({ newFlows, per, burst }: NonNullable<DecisionInput['limit']>): RateLimit {
+  return { intervalMs: newFlows, per: per ?? 'client', burst: burst ?? Math.max(1, Math.ceil(1_000 / newFlows)) }
+}
+
+function serversOf(to: NonNullable<Onward['to']>, path: Path, { pools, report }: DecisionContext): readonly Endpoint[] {
+  if (!('pool' in to)) return [to]
+  if (pools === undefined) return []
+  const pool = pools[to.pool]
+  const names = Object.keys(pools)
+  if (pool === undefined) {
+    const expected = names.length === 0 ? 'no pool: there are none' : `pool:${names.join(', pool:')}`
+    report({ path: [...path, 'to'], message: `expected ${expected}, found "pool:${to.pool}"` })
+  }
+  return pool?.servers ?? []
+}
+
+/** Whether the source of a rule can dial there. */
+function checkDialled({ source }: DecisionInput, servers: readonly Endpoint[], path: Path, report: Report): void {
+  if (source === undefined || source === 'proxy') return
+  for (const { address } of servers) {
+    if (isNeverForeign(address)) report({ path, message: `${address} cannot be dialled with a foreign address` })
+    if (typeof source === 'object' && familyOf(source.address) !== familyOf(address)) {
+      report({ path, message: `expected an IPv${familyOf(source.address)} address: so is "source"` })
+    }
+  }
+}
+
+function hex(mark: number): string {
+  return `0x${mark.toString(16)}`
+}
