@@ -2,7 +2,7 @@ import type { RateLimit } from '../config/policy-types.ts'
 import { addressBytes, familyOf } from '../net/address.ts'
 import { Allowance } from '../relay/allowance.ts'
 
-/** Clients that are remembered: about 20 MB. Those whose last flow is longest ago are forgotten, and begin with a burst again. */
+/** Clients that are remembered: 15 MB. Those whose last flow is longest ago are forgotten, and begin with a burst again. */
 const MAX_CLIENTS = 65_536
 
 /** How many new flows the rules of a policy let through. Knows no clock of its own. */
