@@ -11,7 +11,7 @@ import { PROTOCOL } from './values.ts'
 import { readYaml } from './yaml-source.ts'
 
 const MAX_FLOWS = 20_000
-const EXPECT = /^(forward|reject|bypass)( .+)?$/
+const EXPECT = /^(forward|via|reject|bypass)( .+)?$/
 
 /** One line of a table: a flow, and what the policy is expected to say of it. */
 export interface ExpectedFlow {
@@ -42,8 +42,8 @@ const FLOW = z.strictObject(
     detected: value(DETECTED).optional(),
     learnt: values(HOST_NAME),
     at: value(MOMENT).optional(),
-    expect: z.string({ error: 'forward, reject or bypass' }).regex(EXPECT, {
-      error: 'forward, reject or bypass, or more of it, such as reject by forbidden',
+    expect: z.string({ error: 'forward, via, reject or bypass' }).regex(EXPECT, {
+      error: 'forward, via, reject or bypass, or more of it, such as reject by forbidden',
     }),
     rule: NAME.optional(),
   },
