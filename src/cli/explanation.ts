@@ -1,12 +1,12 @@
 import type { Colour } from '../colour.ts'
-import { formatEndpoint } from '../net/address.ts'
+import { formatMoment } from '../config/moment.ts'
+import { endpointText } from '../net/address.ts'
 import type { AskedFlow, Explanation } from '../policy/asked-flow.ts'
 import { formatDecision, formatRule } from '../policy/decision-text.ts'
 import type { FlowFacts } from '../policy/facts.ts'
 import type { RuleAccount } from '../policy/policy.ts'
 
 const WORDS = { yes: 'yes', no: 'no', unknown: 'perhaps' } as const
-const DAYS = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat']
 
 /** `no-telnet  no  ports 23: found 80`: one line for each rule, then what is decided. */
 export function explanationLines({ facts, accounts, outcomes, notes }: Explanation, paint: Colour): string[] {
@@ -37,16 +37,10 @@ export function outcomesText(outcomes: readonly RuleAccount[]): string {
 }
 
 function flowText({ listener, protocol, client, originalDst, finding, learntNames, at }: FlowFacts): string {
-  const to = originalDst.port === 0 ? originalDst.address : formatEndpoint(originalDst)
   const host = finding?.host === undefined ? '' : ` for ${finding.host}`
   const learnt = learntNames.length === 0 ? '' : `, known as ${learntNames.join(', ')}`
   const said = finding === undefined ? 'first bytes not known' : `${finding.protocol}${host}`
-  return `${protocol} ${client.address} → ${to}, listener ${listener}, ${said}${learnt}, ${momentText(at)}`
-}
-
-function momentText(at: Date): string {
-  const two = (value: number) => `${value}`.padStart(2, '0')
-  return `${DAYS[at.getDay()]} ${two(at.getHours())}:${two(at.getMinutes())}`
+  return `${protocol} ${client.address} → ${endpointText(originalDst)}, listener ${listener}, ${said}${learnt}, ${formatMoment(at)}`
 }
 
 /** What `--json` prints: its keys stay, and what is not known is null. */

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { type Endpoint, type Family, familyOf } from '../net/address.ts'
 import { DNS_SERVER, DOMAIN, IPV4, IPV6, RECORD_TYPE, TEXT, THEN } from './dns-values.ts'
+import { NAME } from './name.ts'
 import { missing, type Report } from './problem.ts'
 import type { integer, value, values } from './schema.ts'
 import type { DnsAnswers, DnsConfig, DnsDecision, DnsRule, Source } from './types.ts'
@@ -47,11 +48,7 @@ export function dnsSchema({ value, values, integer }: Pieces) {
   )
   const rule = z.strictObject(
     {
-      name: z
-        .string({ error: 'a name' })
-        .regex(/^[A-Za-z0-9][\w.-]{0,31}$/, { error: 'a name of at most 32 letters, digits, ".", "_" and "-"' })
-        .optional()
-        .describe('In messages; rule-1 and so on when left out.'),
+      name: NAME.optional().describe('In messages; rule-1 and so on when left out.'),
       names: values(DOMAIN).describe('Names that the rule takes, exactly; with `suffixes` left out too: every name.'),
       suffixes: values(DOMAIN).describe('Domains that the rule takes: the name itself and all below it.'),
       types: values(RECORD_TYPE).describe('Record types that were asked for; any when left out.'),

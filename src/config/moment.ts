@@ -1,6 +1,7 @@
 import type { ValueKind } from './values.ts'
 
-const DAYS = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat']
+/** As Date.getDay() counts them. */
+export const DAYS = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat']
 
 /** A moment as it was asked for: a date, or a time of this day or of the next such day of the week. Local time. */
 export type Moment =
@@ -28,4 +29,10 @@ export function momentFrom(moment: Moment, now: Date): Date {
   date.setHours(0, moment.minute, 0, 0)
   if (moment.day !== undefined) date.setDate(date.getDate() + ((moment.day - date.getDay() + 7) % 7))
   return date
+}
+
+/** `mon 10:30`, local time. */
+export function formatMoment(at: Date): string {
+  const two = (value: number) => `${value}`.padStart(2, '0')
+  return `${DAYS[at.getDay()]} ${two(at.getHours())}:${two(at.getMinutes())}`
 }

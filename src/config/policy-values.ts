@@ -1,6 +1,7 @@
 import { type Endpoint, parseAddress, parseEndpoint, parsePort } from '../net/address.ts'
 import { canonicalHost } from '../net/host-name.ts'
 import { parseNameEntry } from '../net/name-entry.ts'
+import { DAYS } from './moment.ts'
 import { nearest } from './nearest.ts'
 import type { Balance, Decision, DetectedProtocol, Onward, RateLimit, Rejection, TimeWindow } from './policy-types.ts'
 import { oneOf, type ValueKind } from './values.ts'
@@ -114,7 +115,6 @@ export const DSCP: ValueKind<number> = {
   suggest: (text) => nearest(text, [...DSCP_NAMES.keys()]),
 }
 
-const DAYS = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat']
 const MINUTES_PER_DAY = 1_440
 
 /** `08:00-18:00`, `mon-fri`, `mon-fri 08:00-18:00`, `sat,sun 22:00-06:00`. */

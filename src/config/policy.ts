@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { NAME } from './name.ts'
 import { buildDecision, decisionKeys } from './policy-decision.ts'
 import { buildPools, poolsSchema } from './policy-pools.ts'
 import type { PeekConfig, PolicyConfig, PolicyMatch, PolicyRule } from './policy-types.ts'
@@ -29,9 +30,6 @@ interface Pieces {
   readonly value: typeof value
   readonly values: typeof values
 }
-
-const NAME_ERROR = 'a name of at most 32 letters, digits, ".", "_" and "-"'
-const NAME = z.string({ error: 'a name' }).regex(/^[A-Za-z0-9][\w.-]{0,31}$/, { error: NAME_ERROR })
 
 /** The key `policy`. */
 export function policySchema({ value, values }: Pieces) {

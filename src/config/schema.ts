@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { Family } from '../net/address.ts'
 import { dnsSchema } from './dns.ts'
+import { NAME } from './name.ts'
 import { policySchema } from './policy.ts'
 import type { BackendChoice, Intercept, OnDown, Source, WorkerCount } from './types.ts'
 import {
@@ -77,11 +78,6 @@ const MATCH = {
 }
 const EXCLUDE = z.strictObject(MATCH, { error: 'a map with interfaces, sources, destinations, ports or the like' })
 
-const NAME = z
-  .string({ error: 'a name' })
-  .regex(/^[A-Za-z0-9][\w.-]{0,31}$/, { error: 'a name of at most 32 letters, digits, ".", "_" and "-"' })
-  .optional()
-
 const TIMEOUTS = z.strictObject(
   {
     connect: value(DURATION).optional().describe('How long a dial may take.'),
@@ -96,7 +92,7 @@ const TIMEOUTS = z.strictObject(
 
 const LISTENER = z.strictObject(
   {
-    name: NAME.describe('In flow lines and rule comments; listener-1 and so on when left out.'),
+    name: NAME.optional().describe('In flow lines and rule comments; listener-1 and so on when left out.'),
     intercept: value<Intercept, Intercept>(INTERCEPT)
       .optional()
       .describe('tproxy (the default), redirect, dnat or mark; or none: clients dial the listener itself.'),
@@ -127,7 +123,7 @@ const LISTENER = z.strictObject(
 
 const FORWARD = z.strictObject(
   {
-    name: NAME.describe('In messages and rule comments; forward-1 and so on when left out.'),
+    name: NAME.optional().describe('In messages and rule comments; forward-1 and so on when left out.'),
     protocols: values(PROTOCOL, 1).describe('tcp (the default), udp, or both.'),
     ...MATCH,
     exclude: EXCLUDE.optional(),

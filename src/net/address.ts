@@ -49,6 +49,11 @@ export function formatEndpoint(endpoint: Endpoint): string {
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
 }
 
+/** `10.0.0.1:80`; the address alone where there is no port. */
+export function endpointText(endpoint: Endpoint): string {
+  return endpoint.port === 0 ? endpoint.address : formatEndpoint(endpoint)
+}
+
 export function sameEndpoint(a: Endpoint, b: Endpoint): boolean {
   return a.port === b.port && a.address === b.address
 }

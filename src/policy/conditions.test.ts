@@ -1,21 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import type { PolicyMatch } from '../config/policy-types.ts'
 import { conditionsOf } from './conditions.ts'
 import type { FlowFacts } from './facts.ts'
+import { EVERY_FLOW } from './match.fixture.ts'
 
-const NONE: PolicyMatch = {
-  listeners: [],
-  sources: [],
-  destinations: [],
-  ports: [],
-  protocols: [],
-  detected: [],
-  hosts: [],
-  lists: [],
-  times: [],
-}
 const ELSEWHERE = Array.from({ length: 20 }, (_, i) => `n${i}.elsewhere.test`)
 
 test('a few hosts are asked as many are', () => {
@@ -33,7 +22,7 @@ test('a few hosts are asked as many are', () => {
         at: new Date(0),
       }
       const answer = (asked: readonly string[]) =>
-        conditionsOf({ ...NONE, hosts: asked }, () => assert.fail())[0]!.ask(facts)
+        conditionsOf({ ...EVERY_FLOW, hosts: asked }, () => assert.fail())[0]!.ask(facts)
       assert.equal(answer(hosts), answer([...hosts, ...ELSEWHERE]))
     }),
     { numRuns: 500 },

@@ -1,3 +1,4 @@
+import { formatMoment } from '../config/moment.ts'
 import type { PolicyMatch } from '../config/policy-types.ts'
 import { matchesPattern, type NameEntry, parseNameEntry } from '../net/name-entry.ts'
 import { type NameSet, NameSetBuilder } from '../net/name-set.ts'
@@ -81,15 +82,9 @@ function timeCondition({ times }: PolicyMatch): Condition[] {
     {
       text: `times ${times.map(({ text }) => text).join(', ')}`,
       ask: ({ at }) => answer(times.some((window) => isWithin(window, at))),
-      found: ({ at }) => `${DAYS[at.getDay()]} ${twoDigits(at.getHours())}:${twoDigits(at.getMinutes())}`,
+      found: ({ at }) => formatMoment(at),
     },
   ]
-}
-
-const DAYS = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat']
-
-function twoDigits(value: number): string {
-  return `${value}`.padStart(2, '0')
 }
 
 function detectedCondition({ detected }: PolicyMatch): Condition[] {

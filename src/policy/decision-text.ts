@@ -1,6 +1,6 @@
 import { formatDuration } from '../config/duration.ts'
 import type { Decision, Onward, Via } from '../config/policy-types.ts'
-import { formatEndpoint } from '../net/address.ts'
+import { endpointText, formatEndpoint } from '../net/address.ts'
 
 /** In the words of the config: `forward`, `forward to 10.0.4.9:8080 with source proxy`, `reject by forbidden`, `bypass for 1h`. */
 export function formatDecision(decision: Decision): string {
@@ -23,7 +23,7 @@ function viaText(via: Via): string {
 
 function targetText(to: NonNullable<Onward['to']>): string {
   if ('pool' in to) return `pool:${to.pool}`
-  return to.port === 0 ? to.address : formatEndpoint(to)
+  return endpointText(to)
 }
 
 /** The name of the rule that decided, for people. */

@@ -6,6 +6,7 @@ import type { Protocol } from '../config/types.ts'
 import { networkOf, type Prefix } from '../net/prefix.ts'
 import { conditionsOf } from './conditions.ts'
 import type { FlowFacts } from './facts.ts'
+import { EVERY_FLOW } from './match.fixture.ts'
 import { RuleIndex } from './rule-index.ts'
 
 const ADDRESSES = ['10.0.3.1', '10.0.3.9', '10.9.0.1', '192.0.2.7', 'fd00::1', 'fd00:8::1', '2001:db8::9']
@@ -79,21 +80,10 @@ test('no rule that might match is left out, and they come in their order', () =>
 })
 
 test('of many rules that ask for a name, an address or a port, few are left', () => {
-  const none: PolicyMatch = {
-    listeners: [],
-    sources: [],
-    destinations: [],
-    ports: [],
-    protocols: [],
-    detected: [],
-    hosts: [],
-    lists: [],
-    times: [],
-  }
   const all = Array.from({ length: 3_000 }, (_, i): PolicyMatch => {
-    if (i % 3 === 0) return { ...none, hosts: [`h${i}.example`] }
-    if (i % 3 === 1) return { ...none, ports: [{ from: 10_000 + i, to: 10_000 + i }] }
-    return { ...none, sources: [{ family: 4, address: `10.${i >> 8}.${i & 255}.0`, length: 24 }] }
+    if (i % 3 === 0) return { ...EVERY_FLOW, hosts: [`h${i}.example`] }
+    if (i % 3 === 1) return { ...EVERY_FLOW, ports: [{ from: 10_000 + i, to: 10_000 + i }] }
+    return { ...EVERY_FLOW, sources: [{ family: 4, address: `10.${i >> 8}.${i & 255}.0`, length: 24 }] }
   })
   const of: FlowFacts = {
     listener: 'web',

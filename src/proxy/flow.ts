@@ -41,7 +41,7 @@ export function runFlow(
   const refusal = refusalOf(flow, context)
   if (refusal !== undefined) flow.resetClient(refusal)
   else if (app !== undefined) void serveStream(flow, app, context).then((reason) => flow.close(reason))
-  else flow.decide() // then dial(), and onDialled() relays, until onRelayEnd()
+  else flow.decide() // then dial(), and onOpened() relays, until onRelayEnd()
 }
 
 function openFlow(

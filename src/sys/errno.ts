@@ -28,6 +28,7 @@ export const ENOMEM = constants.errno.ENOMEM
 export const ETIMEDOUT = constants.errno.ETIMEDOUT
 export const EINPROGRESS = constants.errno.EINPROGRESS
 export const ENOPROTOOPT = constants.errno.ENOPROTOOPT
+export const EOPNOTSUPP = constants.errno.EOPNOTSUPP
 export const ENETDOWN = constants.errno.ENETDOWN
 
 /** `EADDRINUSE` for 98; `errno 999` for a number that has no name. */

@@ -1,4 +1,5 @@
 import type { Endpoint } from '../net/address.ts'
+import { EINVAL, EOPNOTSUPP } from './errno.ts'
 import { FixedMemory } from './fixed-memory.ts'
 import { type SocketOption, setOption } from './options.ts'
 import type { Ring } from './ring.ts'
@@ -18,8 +19,6 @@ export function prepareSocket(fd: number, options: readonly SocketOption[], bind
 
 /** Before Linux 6.11 rings can do less, and would be asked in vain. */
 let ringIsAble = true
-const EOPNOTSUPP = 95
-const EINVAL = 22
 
 const sockaddr = new FixedMemory(SOCKADDR_BYTES)
 

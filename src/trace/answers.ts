@@ -1,6 +1,6 @@
 import type { ListenerConfig } from '../config/types.ts'
 import type { Asked } from '../doctor/ways.ts'
-import { type Endpoint, formatEndpoint, parseAddress } from '../net/address.ts'
+import { endpointText, parseAddress } from '../net/address.ts'
 import { isUntouched } from '../ruleset/interception.ts'
 import type { Plan } from '../ruleset/plan.ts'
 import { localMark } from '../ruleset/policy-routing.ts'
@@ -59,9 +59,4 @@ export function dialled({ to }: ListenerConfig, flow: Flow): { text: string; add
   const host = to?.host ?? flow.destination.address
   const address = parseAddress(host)
   return { text: address === undefined ? `${host}:${port || '*'}` : endpointText({ address, port }), address }
-}
-
-/** `10.0.4.2:80`; without a port where there is none. */
-export function endpointText(endpoint: Endpoint): string {
-  return endpoint.port === 0 ? endpoint.address : formatEndpoint(endpoint)
 }

@@ -1,5 +1,5 @@
 import type { ForwardConfig, Protocol } from '../config/types.ts'
-import { type Family, formatEndpoint } from '../net/address.ts'
+import { endpointText, type Family, formatEndpoint } from '../net/address.ts'
 import { formatPortRange } from '../net/ports.ts'
 import { type Interception, isUntouched } from '../ruleset/interception.ts'
 import { chainPrefix } from '../ruleset/iptables-text.ts'
@@ -98,7 +98,7 @@ export function takingVerdict({ listener, to, toPorts, path }: Interception): st
 
 /** As `listen` has it: port 0 keeps the packet's own. */
 export function forwardVerdict({ to }: ForwardConfig): string {
-  return `dnat to ${to.port === 0 ? to.address : formatEndpoint(to)}`
+  return `dnat to ${endpointText(to)}`
 }
 
 /** The planned rules with that comment in that chain, of one family, as their program takes them. */

@@ -1,10 +1,10 @@
 import type { ListenerConfig, Source } from '../config/types.ts'
-import { familyOf, formatEndpoint } from '../net/address.ts'
+import { endpointText, familyOf, formatEndpoint } from '../net/address.ts'
 import { formatPrefix } from '../net/prefix.ts'
 import { type Interception, isUntouched } from '../ruleset/interception.ts'
 import type { Plan } from '../ruleset/plan.ts'
 import { hex, localMark } from '../ruleset/policy-routing.ts'
-import { type Answers, dialled, endpointText } from './answers.ts'
+import { type Answers, dialled } from './answers.ts'
 import type { Decision } from './decide.ts'
 import type { Flow } from './flow.ts'
 import {

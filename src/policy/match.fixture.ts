@@ -1,0 +1,14 @@
+import type { PolicyMatch } from '../config/policy-types.ts'
+
+/** Matches every flow. */
+export const EVERY_FLOW: PolicyMatch = {
+  listeners: [],
+  sources: [],
+  destinations: [],
+  ports: [],
+  protocols: [],
+  detected: [],
+  hosts: [],
+  lists: [],
+  times: [],
+}
