@@ -4,6 +4,7 @@ import { buildDns, type DnsInput, familyOfServers } from './dns.ts'
 import { chooseEndpoints } from './listening.ts'
 import { buildMatch, checkProcessMatch, type MatchInput, withoutAllPorts } from './match.ts'
 import { missing, type Report } from './problem.ts'
+import { buildTimeouts, type TimeoutsInput } from './timeouts.ts'
 import type { Intercept, ListenerConfig, OnDown, Path, Protocol, Source } from './types.ts'
 import type { ListenValue, Target } from './values.ts'
 
@@ -21,10 +22,7 @@ export interface ListenerInput extends MatchInput {
   readonly to?: Target | undefined
   readonly onDown?: OnDown | undefined
   readonly fastOpen?: boolean | undefined
-  /** Milliseconds; 0 switches a timeout off. */
-  readonly timeouts?:
-    | Partial<Record<'connect' | 'idle' | 'halfClose' | 'deadPeer' | 'session' | 'query', number>>
-    | undefined
+  readonly timeouts?: TimeoutsInput | undefined
   readonly dns?: DnsInput | undefined
 }
 
@@ -60,7 +58,6 @@ export function buildListener(input: ListenerInput, context: BuildContext): List
   }
   const listen = chooseEndpoints(input, intercept, families, index, report)
   const match = buildMatch(input.dns === undefined ? input : { ...input, ports: input.ports ?? DNS_PORTS })
-  const { connect, idle, halfClose, deadPeer, session, query } = input.timeouts ?? {}
   return {
     name: input.name ?? `listener-${index + 1}`,
     intercept,
@@ -75,14 +72,7 @@ export function buildListener(input: ListenerInput, context: BuildContext): List
     to: input.to,
     onDown: input.onDown ?? 'open',
     fastOpen: input.fastOpen ?? false,
-    timeouts: {
-      connectMs: connect ?? DEFAULT_TIMEOUTS.connectMs,
-      idleMs: idle ?? DEFAULT_TIMEOUTS.idleMs,
-      halfCloseMs: halfClose ?? DEFAULT_TIMEOUTS.halfCloseMs,
-      deadPeerMs: deadPeer ?? DEFAULT_TIMEOUTS.deadPeerMs,
-      sessionIdleMs: session ?? DEFAULT_TIMEOUTS.sessionIdleMs,
-      queryIdleMs: query ?? DEFAULT_TIMEOUTS.queryIdleMs,
-    },
+    timeouts: { ...DEFAULT_TIMEOUTS, ...buildTimeouts(input.timeouts ?? {}) },
     dns: buildDns(input.dns, { hasTo: input.to !== undefined, source, families, report }),
   }
 }

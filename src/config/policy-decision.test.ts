@@ -84,4 +84,47 @@ test('mark and dscp', () => {
   const ours = decisionOf({ then: 'forward', mark: markMask & -markMask })
   assert.match(String(ours), /has bits of markMask .* Limpid's own/)
 })
+test('limits: new flows, bytes, or both', () => {
+  const limit = (written: Written['limit']) => {
+    const found = decisionOf({ then: 'forward', limit: written })
+    return typeof found === 'object' && 'limit' in found ? found.limit : found
+  }
+  const bytes = { perSecond: 10_000_000, burst: 10_000_000 }
+  const newFlows = { intervalMs: 100, burst: 10 }
+  assert.deepEqual(limit({ newFlows: '10/s' }), { per: 'client', newFlows, bytes: undefined })
+  assert.deepEqual(limit({ bytes: '10M/s', per: 'rule' }), { per: 'rule', newFlows: undefined, bytes })
+  assert.deepEqual(limit({ newFlows: '10/s', bytes: '80Mbit/s' }), { per: 'client', newFlows, bytes })
+  assert.deepEqual(limit({ bytes: '2k/s', burstBytes: '1.5M' }), {
+    per: 'client',
+    newFlows: undefined,
+    bytes: { perSecond: 2_000, burst: 1_500_000 },
+  })
+  assert.match(String(limit({})), /·\.limit\.newFlows: expected "newFlows": or "bytes": a limit has one or both/)
+  assert.match(String(limit({ bytes: '10M/s', burst: 5 })), /"burst" has no meaning without "newFlows"/)
+  assert.match(String(limit({ newFlows: '1/s', burstBytes: '1M' })), /"burstBytes" has no meaning without "bytes"/)
+  assert.match(
+    String(limit({ bytes: '100M/s', burstBytes: '1M' })),
+    /expected at least 2000000 bytes: what comes in 20 ms/,
+  )
+  assert.match(String(limit({ bytes: '1M/s', burstBytes: '64k' })), /expected a number of bytes from 100k to 100G/)
+  for (const wrong of ['0/s', '10', '10M', '999/s', '101G/s', '10m/s', '10MB/s', '10Mb/s', '-1M/s', '10M/h', '1e6/s']) {
+    assert.match(String(limit({ bytes: wrong })), /·\.limit\.bytes: expected bytes or bits a second from 1k\/s/, wrong)
+  }
+  assert.match(String(limit({ bytes: '10MB/s' })), /M is a million bytes, Mbit a million bits/)
+})
+
+test('timeouts: those that are given', () => {
+  assert.deepEqual(decisionOf({ then: 'forward', timeouts: { idle: '5s', session: 'off' } }), {
+    kind: 'forward',
+    to: undefined,
+    source: undefined,
+    timeouts: { idleMs: 5_000, sessionIdleMs: 0 },
+  })
+  assert.match(
+    String(decisionOf({ then: 'reject', timeouts: { idle: '5s' } })),
+    /"timeouts" has no meaning with then reject/,
+  )
+  assert.match(String(decisionOf({ then: 'forward', timeouts: { idle: 5 } })), /·\.timeouts\.idle: expected a duration/)
+  assert.match(String(decisionOf({ then: 'forward', timeouts: { idel: '5s' } as object })), /unknown key "idel"/)
+})
 // biome-ignore-end lint/suspicious/noThenProperty: as above

@@ -1,16 +1,16 @@
-import { z } from 'zod'
+import type { z } from 'zod'
 import { type Endpoint, familyOf, isNeverForeign } from '../net/address.ts'
-import type { Decision, Onward, PoolConfig, RateLimit, Rejection } from './policy-types.ts'
-import { DSCP, MARK, PER, POLICY_TARGET, POLICY_THEN, type PolicyThen, RATE, REJECTION } from './policy-values.ts'
+import { buildLimit, limitSchema } from './policy-limit.ts'
+import type { Decision, Onward, PoolConfig, Rejection } from './policy-types.ts'
+import { DSCP, MARK, POLICY_TARGET, POLICY_THEN, type PolicyThen, REJECTION } from './policy-values.ts'
 import { buildVia, viaSchema } from './policy-via.ts'
 import type { Report } from './problem.ts'
 import type { value as parsed } from './schema.ts'
+import { buildTimeouts, timeoutsSchema } from './timeouts.ts'
 import type { Source } from './types.ts'
 import { DURATION, SOURCE } from './values.ts'
 
 const DEFAULT_BYPASS_MS = 3_600_000
-const MAX_BURST = 1_000_000
-const BURST_ERROR = `a number of flows from 1 to ${MAX_BURST}`
 
 /** The keys of a decision: of a rule, of `otherwise`, and of what a hook returns. */
 export function decisionKeys(pieces: { readonly value: typeof parsed }) {
@@ -33,25 +33,12 @@ export function decisionKeys(pieces: { readonly value: typeof parsed }) {
     dscp: value(DSCP)
       .optional()
       .describe('With `then: forward` or `via`: DSCP of packets to the upstream: 0 to 63, or ef, af41, cs1 and so on.'),
-    limit: z
-      .strictObject(
-        {
-          newFlows: value(RATE).describe('New flows and sessions for a time: 10/s, 600/m, 5000/h.'),
-          per: value<RateLimit['per'], RateLimit['per']>(PER)
-            .optional()
-            .describe('client (the default; of IPv6 its /64), or rule: all clients together.'),
-          burst: z
-            .number({ error: BURST_ERROR })
-            .int({ error: BURST_ERROR })
-            .min(1, { error: BURST_ERROR })
-            .max(MAX_BURST, { error: BURST_ERROR })
-            .optional()
-            .describe('How many at once; as many as in a second when left out.'),
-        },
-        { error: 'a map with newFlows, per or burst' },
-      )
+    limit: limitSchema(pieces)
       .optional()
-      .describe('With `then: forward` or `via`: what is more is reset.'),
+      .describe('With `then: forward` or `via`: more flows are reset, more bytes have to wait, datagrams are dropped.'),
+    timeouts: timeoutsSchema(pieces)
+      .optional()
+      .describe('With `then: forward` or `via`: those of the listener hold where nothing else is said.'),
     by: value<Rejection, Rejection>(REJECTION)
       .optional()
       .describe('With `then: reject`: reset (the default), drop, or forbidden: HTTP 403.'),
@@ -76,6 +63,7 @@ const BELONGS: Readonly<Partial<Record<keyof DecisionInput, readonly Decision['k
   mark: ONWARD,
   dscp: ONWARD,
   limit: ONWARD,
+  timeouts: ONWARD,
   via: ['via'],
   by: ['reject'],
   for: ['bypass'],
@@ -107,7 +95,7 @@ export function buildDecision(input: DecisionInput, path: Path, context: Decisio
 }
 
 function buildOnward(input: DecisionInput, path: Path, context: DecisionContext): Onward {
-  const { to, source, mark, dscp, limit } = input
+  const { to, source, mark, dscp, limit, timeouts } = input
   const { markMask, report } = context
   const isAsked = input.via?.socks5 !== undefined || input.via?.connect !== undefined // then we do not dial there
   if (to !== undefined && !isAsked) checkDialled(input, serversOf(to, path, context), [...path, 'to'], report)
@@ -120,12 +108,9 @@ function buildOnward(input: DecisionInput, path: Path, context: DecisionContext)
     source,
     ...(mark === undefined ? {} : { mark }),
     ...(dscp === undefined ? {} : { dscp }),
-    ...(limit === undefined ? {} : { limit: buildLimit(limit) }),
+    ...(limit === undefined ? {} : { limit: buildLimit(limit, [...path, 'limit'], report) }),
+    ...(timeouts === undefined ? {} : { timeouts: buildTimeouts(timeouts) }),
   }
-}
-
-function buildLimit({ newFlows, per, burst }: NonNullable<DecisionInput['limit']>): RateLimit {
-  return { intervalMs: newFlows, per: per ?? 'client', burst: burst ?? Math.max(1, Math.ceil(1_000 / newFlows)) }
 }
 
 function serversOf(to: NonNullable<Onward['to']>, path: Path, { pools, report }: DecisionContext): readonly Endpoint[] {

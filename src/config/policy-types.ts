@@ -1,7 +1,7 @@
 import type { Endpoint } from '../net/address.ts'
 import type { PortRange } from '../net/ports.ts'
 import type { Prefix } from '../net/prefix.ts'
-import type { Protocol, Source } from './types.ts'
+import type { Protocol, Source, Timeouts } from './types.ts'
 
 /** What the first bytes of a flow are; `unknown`: none of these, or the client waits for the server to speak first. */
 export type DetectedProtocol = 'tls' | 'http1' | 'http2' | 'ssh' | 'socks' | 'quic' | 'unknown'
@@ -67,14 +67,26 @@ export interface PoolConfig {
   readonly healthMs: number
 }
 
-/** Of what a rule lets through, how much. */
+/** Of what a rule lets through, how much. One or both of `newFlows` and `bytes`. */
 export interface RateLimit {
+  /** Whether each client may have that, or all together. An IPv6 client is its /64. */
+  readonly per: 'client' | 'rule'
+  readonly newFlows: FlowRate | undefined
+  readonly bytes: ByteRate | undefined
+}
+
+export interface FlowRate {
   /** A flow or session each so many milliseconds. */
   readonly intervalMs: number
   /** How many at once, after a time without any. */
   readonly burst: number
-  /** Whether each client may have that, or all together. An IPv6 client is its /64. */
-  readonly per: 'client' | 'rule'
+}
+
+/** Of payload, in each direction. */
+export interface ByteRate {
+  readonly perSecond: number
+  /** How many bytes at once, after a time without any. */
+  readonly burst: number
 }
 
 /** How the upstream of a flow that goes on is opened. Undefined: as the listener says. */
@@ -86,8 +98,10 @@ export interface Onward {
   readonly mark?: number | undefined
   /** Of our packets towards the upstream: 0–63 (RFC 2474 §3). */
   readonly dscp?: number | undefined
-  /** Flows beyond it are turned away. */
+  /** Flows beyond it are turned away, bytes have to wait, datagrams are dropped. */
   readonly limit?: RateLimit | undefined
+  /** In place of the listener's. */
+  readonly timeouts?: Partial<Timeouts> | undefined
 }
 
 export type Decision =

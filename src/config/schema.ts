@@ -3,6 +3,7 @@ import type { Family } from '../net/address.ts'
 import { dnsSchema } from './dns.ts'
 import { NAME } from './name.ts'
 import { policySchema } from './policy.ts'
+import { timeoutsSchema } from './timeouts.ts'
 import type { BackendChoice, Intercept, OnDown, Source, WorkerCount } from './types.ts'
 import {
   BACKEND,
@@ -78,18 +79,6 @@ const MATCH = {
 }
 const EXCLUDE = z.strictObject(MATCH, { error: 'a map with interfaces, sources, destinations, ports or the like' })
 
-const TIMEOUTS = z.strictObject(
-  {
-    connect: value(DURATION).optional().describe('How long a dial may take.'),
-    idle: value(DURATION).optional().describe('How long a flow may move no byte.'),
-    halfClose: value(DURATION).optional().describe('The same, once one direction is closed.'),
-    deadPeer: value(DURATION).optional().describe('How long a silent peer is believed alive.'),
-    session: value(DURATION).optional().describe('How long a UDP session may move no datagram.'),
-    query: value(DURATION).optional().describe('The same for ports with one answer to one question, such as DNS.'),
-  },
-  { error: 'a map of timeouts' },
-)
-
 const LISTENER = z.strictObject(
   {
     name: NAME.optional().describe('In flow lines and rule comments; listener-1 and so on when left out.'),
@@ -113,7 +102,7 @@ const LISTENER = z.strictObject(
       .optional()
       .describe('If Limpid dies, traffic passes by (open) or stays dropped (closed); a clean stop lets it pass.'),
     fastOpen: flag.describe('TCP Fast Open on both sides.'),
-    timeouts: TIMEOUTS.optional(),
+    timeouts: timeoutsSchema({ value }).optional(),
     dns: dnsSchema({ value, values, integer })
       .optional()
       .describe('What it takes is DNS: port 53 by udp and tcp, where `ports` and `protocols` say nothing else.'),

@@ -1,5 +1,6 @@
 import type { ProgramConfig } from '../apps/define-config.ts'
-import type { Decision, PolicyConfig } from '../config/policy-types.ts'
+import type { Decision, PolicyConfig, RateLimit } from '../config/policy-types.ts'
+import { LEAST_BURST_BYTES } from '../config/rate-values.ts'
 import type { Limits } from '../config/types.ts'
 
 /** What one of `workers` processes serves: the same, within its share of the limits. Functions cannot be sent: it loads the program itself. */
@@ -21,8 +22,22 @@ export function workerPolicy(policy: PolicyConfig, workers: number): PolicyConfi
 
 function decisionShare(decision: Decision, workers: number): Decision {
   if (!('limit' in decision) || decision.limit === undefined) return decision
-  const { intervalMs, burst, per } = decision.limit
-  return { ...decision, limit: { per, intervalMs: intervalMs * workers, burst: clientShare(burst, workers) } }
+  return { ...decision, limit: limitShare(decision.limit, workers) }
+}
+
+/** Of bytes exactly its share: however a client's flows are spread, all workers together let no more through. */
+function limitShare({ per, newFlows, bytes }: RateLimit, workers: number): RateLimit {
+  return {
+    per,
+    newFlows: newFlows && {
+      intervalMs: newFlows.intervalMs * workers,
+      burst: clientShare(newFlows.burst, workers),
+    },
+    bytes: bytes && {
+      perSecond: bytes.perSecond / workers,
+      burst: Math.max(LEAST_BURST_BYTES, bytes.burst / workers),
+    },
+  }
 }
 
 function shareOf(limits: Limits, workers: number): Limits {

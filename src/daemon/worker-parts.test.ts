@@ -37,12 +37,18 @@ test('workers divide the limits between them; together they never allow less', (
   )
 })
 
-test('workers divide the new flows that a rule lets through', () => {
+test('workers divide the new flows and the bytes that a rule lets through', () => {
   const config = forwarderConfig({ address: '127.0.0.1', port: 1 })
-  const limit = { intervalMs: 100, burst: 10, per: 'client' } as const
+  const limit = {
+    per: 'client',
+    newFlows: { intervalMs: 100, burst: 10 },
+    bytes: { perSecond: 2_000_000, burst: 200_000 },
+  } as const
   const otherwise = { kind: 'forward', to: undefined, source: undefined, limit } as const
   const share = workerConfig({ ...config, policy: { ...config.policy, otherwise } }, 4).policy.otherwise
-  assert.deepEqual(share, { ...otherwise, limit: { intervalMs: 400, burst: 9, per: 'client' } }) // 10 / 4 + 4 √(10 / 4)
+  const newFlows = { intervalMs: 400, burst: 9 } // 10 / 4 + 4 √(10 / 4)
+  const bytes = { perSecond: 500_000, burst: 100_000 } // the least that there may be
+  assert.deepEqual(share, { ...otherwise, limit: { per: 'client', newFlows, bytes } })
 })
 
 test('counters of several proxies are added up, whatever they have counted; gauges go with their proxy', async () => {

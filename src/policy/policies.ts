@@ -1,4 +1,5 @@
 import type { PolicyConfig } from '../config/policy-types.ts'
+import type { Timeouts } from '../config/types.ts'
 import { LoadedPolicy } from './loaded-policy.ts'
 import type { Policy } from './policy.ts'
 import { Shadow, type ShadowCounts } from './shadow.ts'
@@ -47,6 +48,14 @@ export class Policies {
   /** The servers that rules of the live policy share flows among. */
   get pools(): PolicyConfig['pools'] {
     return this.#live.config.pools
+  }
+
+  /** The timeouts that rules of the live policy have of their own. */
+  get timeouts(): readonly Partial<Timeouts>[] {
+    const { rules, otherwise } = this.#live.config
+    return [...rules.map(({ decision }) => decision), otherwise].flatMap((decision) =>
+      'timeouts' in decision && decision.timeouts !== undefined ? [decision.timeouts] : [],
+    )
   }
 
   async close(): Promise<void> {

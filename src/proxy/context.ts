@@ -5,6 +5,7 @@ import type { Shadow } from '../policy/shadow.ts'
 import type { RelayResources } from '../relay/resources.ts'
 import type { OwnAddresses } from '../sys/own-addresses.ts'
 import type { Budget } from './budget.ts'
+import type { ByteRates } from './byte-rates.ts'
 import type { DialCounters } from './dial.ts'
 import type { Flow } from './flow.ts'
 import type { FlowHooks } from './flow-hooks.ts'
@@ -39,6 +40,8 @@ export interface ProxyContext {
   readonly pools: Pools
   /** What its rules have let through lately. */
   readonly rates: RateLimits
+  /** What its flows share of their limits of bytes. */
+  readonly byteRates: ByteRates
   /** All names by which a client knows a server, for the policy. */
   namesOf(clientAddress: string, serverAddress: string): readonly string[]
   /** A decision was to bypass: the kernel may forward to this destination by itself. */

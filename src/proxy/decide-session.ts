@@ -1,16 +1,18 @@
-import type { Source } from '../config/types.ts'
+import type { Source, Timeouts } from '../config/types.ts'
 import type { QuicHello } from '../inspect/quic-initial.ts'
 import { type Endpoint, formatEndpoint } from '../net/address.ts'
 import type { Finding, FlowFacts } from '../policy/facts.ts'
 import type { Decided } from '../policy/policy.ts'
 import type { ShadowDifference } from '../policy/shadow.ts'
 import { ECONNREFUSED } from '../sys/errno.ts'
+import type { ByteShare } from './byte-rates.ts'
 import { tellClient } from './client-errors.ts'
 import { destinationOf } from './destination.ts'
 import type { DropReason } from './drops.ts'
 import type { PoolPlace } from './pool.ts'
 import type { SessionStart } from './session-start.ts'
 import { compareSession } from './shadowing.ts'
+import { timeoutsOf } from './timeouts.ts'
 import type { UdpContext } from './udp-context.ts'
 
 /** What the policy makes of a session, and what it was told of the first datagrams. */
@@ -25,6 +27,9 @@ export interface SessionDecision {
   readonly dscp: number | undefined
   /** In a pool, to be left when the session ends, or is none. */
   readonly place: PoolPlace | undefined
+  readonly timeouts: Timeouts
+  /** Of what the rule lets through in a time, to be left likewise. */
+  readonly share: ByteShare | undefined
   readonly finding: Finding | undefined
   /** Where a rule asks about first bytes: it goes on looking, since a client may begin another connection within the session. */
   readonly quic: QuicHello | undefined
@@ -47,6 +52,8 @@ export function decideSession(start: SessionStart, context: UdpContext): Session
     mark: 0,
     dscp: undefined,
     place: undefined,
+    timeouts: listener.timeouts,
+    share: undefined,
     finding: undefined,
     quic: undefined,
     before: [],
@@ -107,7 +114,9 @@ function applied(
     return 'dial-failed'
   }
   const { endpoint, place } = destination
-  return { ...undisputed, rule, upstream: endpoint, source, mark, dscp, place }
+  const timeouts = timeoutsOf(start.listener, decision.timeouts)
+  const share = proxy.byteRates.enter(rule, limit, start.client.address, performance.now())
+  return { ...undisputed, rule, upstream: endpoint, source, mark, dscp, place, timeouts, share }
 }
 
 function factsOf(

@@ -13,6 +13,8 @@ export const DROP_REASONS = [
   'hello-timeout',
   /** A rule's limit of new flows was reached. */
   'policy-limit',
+  /** A rule's limit of bytes was reached. */
+  'policy-rate',
   /** All sessions are in use, and each moved a datagram a moment ago. */
   'session-limit',
   /** The same for the sessions of this client. */

@@ -1,5 +1,5 @@
-import type { Decision } from '../config/policy-types.ts'
-import type { ListenerConfig } from '../config/types.ts'
+import type { Decision, Onward } from '../config/policy-types.ts'
+import type { ListenerConfig, Timeouts } from '../config/types.ts'
 import { type Endpoint, sameEndpoint } from '../net/address.ts'
 import type { Finding, FlowFacts } from '../policy/facts.ts'
 import { RELAY_EVENTS, type RelayOwner, TcpRelay } from '../relay/tcp.ts'
@@ -11,6 +11,7 @@ import { type Parties, refusalOf } from './admission.ts'
 import type { StreamApp } from './app.ts'
 import { serveStream } from './app-stream.ts'
 import { type Arrival, arrivalOf } from './arrival.ts'
+import type { ByteShare } from './byte-rates.ts'
 import type { ProxyContext } from './context.ts'
 import { Deciding, type FinalDecision } from './deciding.ts'
 import { withPort } from './destination.ts'
@@ -22,6 +23,7 @@ import { type CloseReason, type FlowRecord, type PolicyReason, REFUSALS, type So
 import { Shadowing } from './shadowing.ts'
 import { type DialSource, dialSource } from './source.ts'
 import { type Target, upstreamOf } from './target.ts'
+import { timeoutsOf } from './timeouts.ts'
 
 /**
  * One flow's life. Takes the accepted socket; it is closed on every path, and the record is told exactly once.
@@ -102,6 +104,9 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
   /** Until the relay takes over. */
   #opening: Opening | undefined
   place: PoolPlace | undefined
+  timeouts: Timeouts
+  /** Of what its rule lets through in a time. */
+  #share: ByteShare | undefined
   #relay: TcpRelay | undefined
   /** Epoll's reports about the client until the relay takes over: edge-triggered, they do not come again. */
   #clientEvents = 0
@@ -131,6 +136,7 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
     this.client = clientAddr
     this.reached = reached
     this.originalDst = originalDst
+    this.timeouts = listener.timeouts
     this.upstream = listener.dns?.upstreams[0] ?? upstreamOf(originalDst, target) // the app may take another of them
     this.#acceptedAt = performance.now()
     this.watch = context.resources.loop.take(fd, RELAY_EVENTS, this)
@@ -188,6 +194,7 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
       return
     }
     this.#way = decision
+    this.#obey(decision, rule)
     if (this.#isWithin(decision, rule)) this.dial()
     else this.resetClient('policy-limit')
   }
@@ -195,6 +202,15 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
   #isWithin({ limit }: Way, rule: string | undefined): boolean {
     const { rates, resources } = this.#context
     return limit === undefined || rates.admits(rule, limit, this.client.address, resources.loop.now)
+  }
+
+  /** Its patience and its pace are those of the rule that decided last. */
+  #obey({ timeouts, limit }: Onward, rule: string | undefined): void {
+    this.timeouts = timeoutsOf(this.listener, timeouts)
+    const share = this.#context.byteRates.enter(rule, limit, this.client.address, performance.now())
+    this.#share?.leave()
+    this.#share = share
+    if (this.#relay !== undefined) this.#relay.slowTo(share)
   }
 
   onTurnedAway(why: PeekRefusal | 'hook-failed', finding?: Finding): void {
@@ -213,8 +229,12 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
     this.#finding = facts.finding
     if (decision === this.#way) this.#relay?.passClient()
     else if (!this.#isAsDialled(decision)) this.#endLate('policy')
-    else if (decision.kind === 'forward' && !this.#isWithin(decision, rule)) this.#endLate('policy-limit')
-    else this.#relay?.passClient()
+    else if (decision.kind !== 'forward') this.#relay?.passClient()
+    else if (!this.#isWithin(decision, rule)) this.#endLate('policy-limit')
+    else {
+      this.#obey(decision, rule)
+      this.#relay?.passClient()
+    }
   }
 
   /** `isSilent`: it is decided anew when the client says something. */
@@ -272,6 +292,7 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
     this.#shadowing?.look(this.watch.fd, first)
     this.#dialMs = performance.now() - this.#acceptedAt
     this.#relay = new TcpRelay(this.watch, upstream, this.#context.resources, this, first)
+    if (this.#share !== undefined) this.#relay.slowTo(this.#share)
     if (this.#late !== undefined) {
       this.#relay.holdClient((events) => this.#late?.onEvents(events))
       this.#late.lookOn(this.watch.fd)
@@ -284,11 +305,13 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
   sweep(now: number): void {
     const relay = this.#relay
     if (relay === undefined) return // a dial has its own timer
-    const { timeouts } = this.listener
-    relay.expire(now, timeouts)
+    relay.expire(now, this.timeouts)
     if (this.#watchesPeer || relay.ended || now - this.#acceptedAt < WATCH_PEER_AFTER_MS) return
-    this.#watchesPeer = true // the client's socket has it from its listener
-    if (timeouts.deadPeerMs > 0) setKeepalive(relay.upstreamFd, timeouts.deadPeerMs)
+    this.#watchesPeer = true
+    const { deadPeerMs } = this.timeouts
+    if (deadPeerMs > 0) setKeepalive(relay.upstreamFd, deadPeerMs)
+    // else the client's socket has it from its listener
+    if (deadPeerMs !== this.listener.timeouts.deadPeerMs) setKeepalive(this.watch.fd, deadPeerMs)
   }
 
   /** Ends the flow now, with a reset to both peers. */
@@ -324,6 +347,7 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
     const context = this.#context
     this.#shadowing?.end(this.#relay?.bytesClientToUpstream === 0)
     this.place?.leave()
+    this.#share?.leave()
     context.flows.delete(this)
     countClient(context.flowsByClient, this.client.address, -1)
     context.onFlowEnd(this.#record(reason))

@@ -20,7 +20,10 @@ export function openSession(wanted: SessionStart, context: UdpContext): UdpSessi
   const decided = decideSession(wanted, context)
   if (typeof decided === 'string') return decided
   const session = openDecided(wanted, decided, context)
-  if (typeof session === 'string') decided.place?.leave()
+  if (typeof session === 'string') {
+    decided.place?.leave()
+    decided.share?.leave()
+  }
   return session
 }
 

@@ -1,5 +1,6 @@
 import { DEFAULT_TIMEOUTS } from '../config/defaults.ts'
 import type { Onward, Via } from '../config/policy-types.ts'
+import type { Timeouts } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import { RELAY_EVENTS } from '../relay/tcp.ts'
 import { errnoName, SyscallError } from '../sys/errno.ts'
@@ -25,6 +26,7 @@ export interface Opened extends Parties {
   /** The client's socket. */
   readonly watch: Watch
   readonly isStopping: boolean
+  readonly timeouts: Timeouts
   /** What the client says first must stay in its socket. */
   readonly isHeld: boolean
   /** The name for which the client dials, where one is known. */
@@ -68,7 +70,10 @@ export class Opening implements DialOwner, ViaOwner {
     }
     this.#flow.place = destination.place
     const { isHeld, listener, watch } = this.#flow
-    if (listener.fastOpen && !isHeld && this.#way.via === undefined) this.#first = readFirstBytes(watch.fd)
+    const { via, limit } = this.#way
+    // no byte passes by the relay, where it would have to wait for its turn
+    if (listener.fastOpen && !isHeld && via === undefined && limit?.bytes === undefined)
+      this.#first = readFirstBytes(watch.fd)
     this.#goTo(destination.endpoint)
   }
 
@@ -88,13 +93,13 @@ export class Opening implements DialOwner, ViaOwner {
   }
 
   #dial(): void {
-    const { listener, source, upstream } = this.#flow
+    const { source, timeouts, upstream } = this.#flow
     const { mark, ports, counters, resources } = this.#context
     const options = {
       source,
       mark: mark | (this.#way.mark ?? 0),
       dscp: this.#way.dscp,
-      connectMs: listener.timeouts.connectMs,
+      connectMs: timeouts.connectMs,
       deadPeerMs: 0, // most flows end before a peer could be missed: Flow.sweep() sets it on those that do not
       first: this.#first,
       ports,
@@ -128,9 +133,9 @@ export class Opening implements DialOwner, ViaOwner {
 
   /** What is said before the client's bytes. */
   #speak(upstream: Watch, events: number, via: Via): void {
-    const { client, originalDst, host, listener } = this.#flow
+    const { client, originalDst, host, timeouts } = this.#flow
     const conversation = conversationFor(via, { client, originalDst, destination: this.#destination, host })
-    const timeoutMs = listener.timeouts.connectMs || DEFAULT_TIMEOUTS.connectMs
+    const timeoutMs = timeouts.connectMs || DEFAULT_TIMEOUTS.connectMs
     const { loop } = this.#context.resources
     const handshake = new ViaHandshake(upstream, events, conversation, timeoutMs, loop, this)
     this.#underWay = handshake

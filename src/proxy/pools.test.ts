@@ -140,7 +140,9 @@ test('another policy keeps what is known of a pool that stays, and lets go of on
 
 test('more new flows than a rule lets through are reset', async () => {
   await using a = await named('a')
-  await using pool = await startPool([a.address], { limit: { intervalMs: 3_600_000, burst: 2, per: 'client' } })
+  await using pool = await startPool([a.address], {
+    limit: { per: 'client', newFlows: { intervalMs: 3_600_000, burst: 2 }, bytes: undefined },
+  })
   const answers = [await pool.ask(), await pool.ask(), await pool.ask()]
   assert.deepEqual(
     answers.map(({ answer }) => answer),

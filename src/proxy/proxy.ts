@@ -15,6 +15,7 @@ import { closeFd } from '../sys/socket.ts'
 import type { App, Apps } from './app.ts'
 import { type BoundSockets, bindSockets, closeSockets, markOf } from './bound-sockets.ts'
 import { MAX_WAITING_BYTES, PIPE_BYTES, planBudget } from './budget.ts'
+import { ByteRates } from './byte-rates.ts'
 import type { ProxyContext } from './context.ts'
 import type { DialCounters } from './dial.ts'
 import { type DropReason, newDatagramCounters } from './drops.ts'
@@ -27,11 +28,10 @@ import { RateLimits } from './rate-limits.ts'
 import type { CloseReason, FlowRecord } from './record.ts'
 import { SourcePorts } from './source-ports.ts'
 import { resolveTarget, type Target } from './target.ts'
+import { sweepInterval } from './timeouts.ts'
 import { UdpSessions } from './udp-sessions.ts'
 
 const IDLE_PIPES = 32
-const MIN_SWEEP_MS = 25
-const MAX_SWEEP_MS = 1_000
 const CLOSE_MS = 1_000
 
 /** Counters since the proxy was made, and gauges of this moment. */
@@ -95,6 +95,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   #policies: Policies | undefined
   readonly #shadowCounts = new ShadowCounts()
   #sweep: NodeJS.Timeout | undefined
+  #sweepMs = Number.POSITIVE_INFINITY
   #listening = false
   #closed = false
   #flowsTotal = 0
@@ -134,6 +135,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       hooks: apps.hooks && new FlowHooks(apps.hooks, config.rules.markMask, (line) => this.emit('note', line)),
       pools: new Pools({ loop: eventLoop, ports, mark, note: (line) => this.emit('note', line) }),
       rates: new RateLimits(),
+      byteRates: new ByteRates(eventLoop),
       namesOf: (client, server) => this.namesOf(client, server),
       onBypass: (destination, forMs) => this.emit('bypass', destination, forMs),
       tellsFlows: () => this.listenerCount('flow') > 0,
@@ -143,11 +145,9 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   }
 
   #makeUdp({ listeners, rules }: Config): UdpSessions {
-    const shortest = (pick: (timeouts: Timeouts) => number): number =>
-      Math.min(...listeners.map(({ timeouts }) => pick(timeouts)).filter((ms) => ms > 0))
     return new UdpSessions(this.#context, {
       replyMark: this.#context.mark === 0 ? 0 : rules.interceptMark,
-      shortestIdleMs: { query: shortest((one) => one.queryIdleMs), stream: shortest((one) => one.sessionIdleMs) },
+      listeners,
       nextId: () => ++this.#flowsTotal,
       note: (line) => this.emit('note', line),
     })
@@ -178,7 +178,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       this.stopAccepting()
       throw error
     }
-    this.#sweep = setInterval(() => this.#expireFlows(), sweepInterval(this.#config.listeners))
+    this.#sweepEvery(Math.min(this.#sweepMs, sweepInterval(this.#config.listeners.map(({ timeouts }) => timeouts))))
     return this.#context.listening
   }
 
@@ -204,7 +204,23 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     this.#policies = policies
     this.#context.pools.use(policies.pools)
     this.#context.rates.clear()
+    this.#expect(policies.timeouts)
     await former?.close()
+  }
+
+  /** Flows with these timeouts may begin, while those with others go on. */
+  #expect(timeouts: readonly Partial<Timeouts>[]): void {
+    this.#udp?.expect(timeouts)
+    const sweepMs = sweepInterval(timeouts)
+    if (sweepMs >= this.#sweepMs) return
+    if (this.#sweep === undefined) this.#sweepMs = sweepMs
+    else this.#sweepEvery(sweepMs)
+  }
+
+  #sweepEvery(ms: number): void {
+    clearInterval(this.#sweep)
+    this.#sweepMs = ms
+    this.#sweep = setInterval(() => this.#expireFlows(), ms)
   }
 
   /** Stops listening at once; connections that wait in the backlog are reset by the kernel. */
@@ -336,10 +352,4 @@ function oneFlowEnds(proxy: TransparentProxy, deadlineAt: number): Promise<void>
     const timer = setTimeout(done, Math.max(0, deadlineAt - performance.now()))
     proxy.on('flow', done)
   })
-}
-
-/** A quarter of the shortest timeout, so that none is exceeded by more than that. */
-function sweepInterval(listeners: readonly ListenerConfig[]): number {
-  const timeouts = listeners.flatMap(({ timeouts }) => [timeouts.idleMs, timeouts.halfCloseMs]).filter((ms) => ms > 0)
-  return Math.max(MIN_SWEEP_MS, Math.min(MAX_SWEEP_MS, ...timeouts.map((ms) => ms / 4)))
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { RateLimits } from './rate-limits.ts'
 
-const PER_CLIENT = { intervalMs: 100, burst: 3, per: 'client' } as const
+const PER_CLIENT = { per: 'client', newFlows: { intervalMs: 100, burst: 3 }, bytes: undefined } as const
 
 test('a burst, then one for each interval, and each client for itself', () => {
   const limits = new RateLimits()
@@ -42,7 +42,7 @@ test('addresses of one /64 are one client', () => {
 
 test('with more clients than are remembered those of long ago are forgotten, not the busy one', () => {
   const limits = new RateLimits()
-  const once = { ...PER_CLIENT, burst: 1, intervalMs: 1e9 }
+  const once = { ...PER_CLIENT, newFlows: { burst: 1, intervalMs: 1e9 } }
   const busy = '192.0.2.1'
   assert.equal(limits.admits('a', once, busy, 0), true)
   assert.equal(limits.admits('a', once, '10.0.0.0', 0), true)

@@ -1,4 +1,4 @@
-import type { RateLimit } from '../config/policy-types.ts'
+import type { FlowRate, RateLimit } from '../config/policy-types.ts'
 import { addressBytes, familyOf } from '../net/address.ts'
 import { Allowance } from '../relay/allowance.ts'
 
@@ -13,11 +13,11 @@ export class RateLimits {
 
   /** Whether a flow may go on, which is counted then. `rule`: its name; undefined: none matched. `now`: monotonic milliseconds. */
   admits(rule: string | undefined, limit: RateLimit, clientAddress: string, now: number): boolean {
-    const name = rule ?? ''
+    const { newFlows, per } = limit
+    if (newFlows === undefined) return true
+    const key = rateKey(rule, per, clientAddress)
     const allowance =
-      limit.per === 'rule'
-        ? (this.#ofRules.get(name) ?? begin(this.#ofRules, name, limit))
-        : this.#ofClient(`${name} ${clientOf(clientAddress)}`, limit)
+      per === 'rule' ? (this.#ofRules.get(key) ?? begin(this.#ofRules, key, newFlows)) : this.#ofClient(key, newFlows)
     if (allowance.waitMs(now) > 0) return false
     allowance.take(now)
     return true
@@ -29,7 +29,7 @@ export class RateLimits {
     this.#ofClients.clear()
   }
 
-  #ofClient(key: string, limit: RateLimit): Allowance {
+  #ofClient(key: string, limit: FlowRate): Allowance {
     const clients = this.#ofClients
     const known = clients.get(key)
     if (known !== undefined) {
@@ -42,10 +42,15 @@ export class RateLimits {
   }
 }
 
-function begin(allowances: Map<string, Allowance>, key: string, { burst, intervalMs }: RateLimit): Allowance {
+function begin(allowances: Map<string, Allowance>, key: string, { burst, intervalMs }: FlowRate): Allowance {
   const allowance = new Allowance(burst, intervalMs)
   allowances.set(key, allowance)
   return allowance
+}
+
+/** Who shares a limit. `rule`: its name; undefined: none matched. */
+export function rateKey(rule: string | undefined, per: RateLimit['per'], clientAddress: string): string {
+  return per === 'rule' ? (rule ?? '') : `${rule ?? ''} ${clientOf(clientAddress)}`
 }
 
 /** A host with IPv6 has as many addresses as it likes in its /64 (RFC 8981). */

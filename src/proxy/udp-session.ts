@@ -1,8 +1,9 @@
-import type { ListenerConfig } from '../config/types.ts'
+import type { ListenerConfig, Timeouts } from '../config/types.ts'
 import { looksLikeQuicInitial, type QuicHello } from '../inspect/quic-initial.ts'
 import { type Endpoint, type Family, familyOf, formatEndpoint } from '../net/address.ts'
 import type { Finding } from '../policy/facts.ts'
 import type { ShadowDifference } from '../policy/shadow.ts'
+import type { ByteBucket } from '../relay/byte-bucket.ts'
 import type { Outlet, Sockaddr } from '../relay/outbox.ts'
 import { SessionEntry } from '../relay/session-table.ts'
 import { EAGAIN, ECONNREFUSED, EMSGSIZE, errnoName } from '../sys/errno.ts'
@@ -12,8 +13,10 @@ import { canSendSegments, pathMtu, setReceiveBuffer, takeSocketError } from '../
 import { SOCKADDR_WORDS, sockaddrWords } from '../sys/sockaddr.ts'
 import { localEndpoint, transmit } from '../sys/socket.ts'
 import type { AppSession, DatagramApp } from './app.ts'
+import type { ByteShare } from './byte-rates.ts'
 import { tellClient } from './client-errors.ts'
 import { type ClientSide, ClientSocket, STREAM_BUFFER_BYTES } from './client-socket.ts'
+import { datagramsIn, trimToRate } from './datagram-rate.ts'
 import { mayGoOn, type SessionDecision } from './decide-session.ts'
 import type { DropReason } from './drops.ts'
 import { Overflow } from './overflow.ts'
@@ -48,6 +51,8 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   readonly source: SourceUsed
   readonly #dscp: number | undefined
   readonly #place: PoolPlace | undefined
+  readonly #timeouts: Timeouts
+  readonly #share: ByteShare | undefined
   fd: number
   readonly family: Family
   segments: boolean
@@ -100,6 +105,8 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     this.#quic = decided.quic
     this.#dscp = decided.dscp
     this.#place = decided.place
+    this.#timeouts = decided.timeouts
+    this.#share = decided.share
     this.source = dialled.source
     this.fd = dialled.fd
     this.family = familyOf(start.upstream.address)
@@ -119,6 +126,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   /** A datagram of the client, or a train of them, is on its way to the upstream. */
   sendUp(slot: number): void {
     const { arena, outbox, counters, table, proxy } = this.#context
+    if (this.#share !== undefined && !this.#isWithin(this.#share.clientToUpstream, slot)) return
     const bytes = arena.length[slot]!
     if (this.#quic !== undefined && !this.#mayPass(this.#quic, arena.datagramsOf(slot))) return
     if (this.#app !== undefined && !this.#app.onSend(this, arena.bytesOf(slot))) {
@@ -140,12 +148,24 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
 
   /** A datagram that was held back until the session was decided. */
   sendHeld(datagram: Uint8Array): void {
+    const bytes = datagram.length
+    if (this.#share !== undefined && this.#share.clientToUpstream.takeWhole(bytes, bytes) < bytes) {
+      this.#drop('policy-rate', 1)
+      return
+    }
     this.#datagramsUp++
     this.#bytesUp += datagram.length
     this.#lastBytes = datagram.length
     const sent = transmit(this.fd, datagram, datagram.length)
     if (sent >= 0) this.#context.counters.datagramsClientToUpstream++
     else this.onLost(-1, -sent, 1)
+  }
+
+  /** Drops what of a slot is beyond the rate; false when nothing is left. */
+  #isWithin(bucket: ByteBucket, slot: number): boolean {
+    const dropped = trimToRate(bucket, this.#context.arena, slot)
+    if (dropped.datagrams > 0) this.#drop('policy-rate', dropped.datagrams)
+    return !dropped.all
   }
 
   /** Within a session a client may begin another connection, with another name. False: the session is over. */
@@ -202,11 +222,12 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
 
   #sendDown(slot: number): void {
     const { arena, outbox, counters, table, proxy } = this.#context
-    const datagrams = datagramsIn(arena.length[slot]!, arena.segment[slot]!)
     if (!this.#isFromUpstream(slot)) {
-      this.#drop('stranger', datagrams)
+      this.#drop('stranger', datagramsIn(arena.length[slot]!, arena.segment[slot]!))
       return
     }
+    if (this.#share !== undefined && !this.#isWithin(this.#share.upstreamToClient, slot)) return
+    const datagrams = datagramsIn(arena.length[slot]!, arena.segment[slot]!)
     if (this.#app !== undefined) {
       const kept = this.#app.onReceive(this, arena.bytesOf(slot))
       if (kept < 0) {
@@ -246,7 +267,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
 
   /** How long it may be idle, in milliseconds; 0: for ever. */
   get idleMs(): number {
-    const { sessionIdleMs, queryIdleMs } = this.listener.timeouts
+    const { sessionIdleMs, queryIdleMs } = this.#timeouts
     return this.idleClass !== 'stream' && QUERY_PORTS.has(this.originalDst.port) ? queryIdleMs : sessionIdleMs
   }
 
@@ -322,6 +343,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     replies.release(this.#replyBy)
     this.#app?.onSessionEnd(this)
     this.#place?.leave()
+    this.#share?.leave()
     proxy.onFlowEnd(this.#record(reason, sourceAddr))
   }
 
@@ -358,10 +380,6 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
 }
 
 const ECN = 0x3 // RFC 3168 §5
-
-function datagramsIn(bytes: number, segment: number): number {
-  return segment > 0 ? Math.ceil(bytes / segment) : 1
-}
 
 /** Both ends of a session's socket, where it has the client's port. */
 export function endsOf({ client, upstream }: Pick<UdpSession, 'client' | 'upstream'>): string {

@@ -1,4 +1,4 @@
-import type { ListenerConfig } from '../config/types.ts'
+import type { ListenerConfig, Timeouts } from '../config/types.ts'
 import { Allowance } from '../relay/allowance.ts'
 import { Outbox } from '../relay/outbox.ts'
 import { IDLE_CLASSES, SessionTable } from '../relay/session-table.ts'
@@ -13,6 +13,7 @@ import type { ProxyContext } from './context.ts'
 import { type DatagramCounters, dropReasonOf, newDatagramCounters } from './drops.ts'
 import { type ReplySocket, ReplySockets } from './reply-sockets.ts'
 import type { Target } from './target.ts'
+import { shortestOf } from './timeouts.ts'
 import type { UdpContext } from './udp-context.ts'
 import { UdpListener } from './udp-listener.ts'
 import type { UdpSession } from './udp-session.ts'
@@ -28,9 +29,14 @@ const QUIET_MS = 200
 const LONGEST_QUIET_WAIT_MS = 2_000
 const LOOK_EVERY_MS = 20
 
+/** The shortest times that sessions may be idle: on ports with one answer to a question, and on others. Infinity: for ever. */
+interface ShortestIdle {
+  readonly query: number
+  readonly stream: number
+}
+
 export interface UdpSessionsOptions {
-  /** The shortest times that sessions may be idle: on ports with one answer to a question, and on others. 0: for ever. */
-  readonly shortestIdleMs: { readonly query: number; readonly stream: number }
+  readonly listeners: readonly { readonly timeouts: Timeouts }[]
   /** fwmark of reply sockets; 0 for none. */
   readonly replyMark: number
   /** Ids are shared with TCP flows. */
@@ -44,11 +50,11 @@ export class UdpSessions {
   readonly #listeners: UdpListener[] = []
   #conntrack: Conntrack | undefined
   #sweep: NodeJS.Timeout | undefined
-  readonly #shortestIdleMs: UdpSessionsOptions['shortestIdleMs']
+  #shortestIdleMs: ShortestIdle
   #stopping = false
 
   constructor(proxy: ProxyContext, options: UdpSessionsOptions) {
-    this.#shortestIdleMs = options.shortestIdleMs
+    this.#shortestIdleMs = shortestIdle(options.listeners.map(({ timeouts }) => timeouts))
     const arena = new DatagramArena()
     const outbox = new Outbox(arena, proxy.resources.loop)
     const counters = newDatagramCounters()
@@ -102,6 +108,15 @@ export class UdpSessions {
     const conntrack = isRewritten ? this.#conntrack : undefined
     this.#listeners.push(new UdpListener(fd, listener, target, app, conntrack, this.#context))
     this.#sweep ??= setInterval(() => this.#expire(), SWEEP_MS)
+  }
+
+  /** There are sessions with these from now on, too. */
+  expect(timeouts: readonly Partial<Timeouts>[]): void {
+    const { query, stream } = shortestIdle(timeouts)
+    this.#shortestIdleMs = {
+      query: Math.min(query, this.#shortestIdleMs.query),
+      stream: Math.min(stream, this.#shortestIdleMs.stream),
+    }
   }
 
   /** As they are now: full buffers are asked what they have cost. */
@@ -159,7 +174,7 @@ export class UdpSessions {
     const { table, replies, undecided } = this.#context
     const { query, stream } = this.#shortestIdleMs
     for (const idleClass of IDLE_CLASSES) {
-      const shortest = idleClass === 'stream' ? stream : Math.min(query || stream, stream || query)
+      const shortest = idleClass === 'stream' ? stream : Math.min(query, stream)
       table.oldestFirst(idleClass, (session) => {
         const idleMs = now - session.activeAt
         if (idleMs < shortest) return false
@@ -182,6 +197,10 @@ export class UdpSessions {
     }
     this.#context.counters.errorsFromClient++
   }
+}
+
+function shortestIdle(timeouts: readonly Partial<Timeouts>[]): ShortestIdle {
+  return { query: shortestOf(timeouts, 'queryIdleMs'), stream: shortestOf(timeouts, 'sessionIdleMs') }
 }
 
 /** Asks once, so that a missing capability is told at the start. @throws SyscallError LIMPID_CAPABILITY */

@@ -3,7 +3,9 @@ import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, type Event
 import { takeSocketError } from '../sys/options.ts'
 import type { Pipe } from '../sys/pipes.ts'
 import { type FirstBytes, finishWriting, receive, spliceBytes, transmit } from '../sys/socket.ts'
+import type { ByteBucket } from './byte-bucket.ts'
 import type { Messenger } from './message-batch.ts'
+import { Pace } from './pace.ts'
 import { lossOf, otherPeer, type Peer, type RelayReason } from './reasons.ts'
 import type { RelayResources } from './resources.ts'
 
@@ -66,6 +68,8 @@ export class Direction implements EventTarget, Messenger {
   #pumping = false
   /** Nothing is read before somebody has looked at it. */
   #guard: ((events: number) => void) | undefined
+  /** Undefined: it reads what there is. */
+  #pace: Pace | undefined
   /** The FIN was passed on: nothing more goes this way. */
   finished = false
   /** Bytes taken from the sender. */
@@ -94,7 +98,7 @@ export class Direction implements EventTarget, Messenger {
     if (failed || (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) !== 0) {
       this.#onReadable(!failed && (events & EPOLLRDHUP) !== 0, failed)
     }
-    if (failed && !this.#relay.ended) this.#onError()
+    if (failed && !this.#relay.ended && !this.isPaced) this.#onError()
     if (!this.#relay.ended) this.#guard?.(events)
   }
 
@@ -108,14 +112,27 @@ export class Direction implements EventTarget, Messenger {
     if (!this.#relay.ended && this.#readable) this.#pump()
   }
 
+  /** From now on it reads no more than `bucket` has; undefined: what there is. */
+  slowTo(bucket: ByteBucket | undefined): void {
+    const waited = this.isPaced
+    this.#pace?.leave()
+    this.#pace = bucket && new Pace(bucket, () => this.#resume())
+    if (waited) this.#pump()
+  }
+
+  /** It has something to read, and waits for its turn. */
+  get isPaced(): boolean {
+    return this.#pace?.waits === true
+  }
+
   /** The sender has bytes, a FIN (`finSeen`) or an error (`failed`) for us. */
   #onReadable(finSeen: boolean, failed: boolean): void {
     this.#readable = true
     if (finSeen) this.#finSeen = true
-    if (this.#guard !== undefined) return
+    if (this.#guard !== undefined || this.isPaced) return
     if (this.#piped > 0 || this.#waiting !== undefined || this.#resumes || this.#pumping || this.#together) return
     if (failed || this.#urgent) this.#pump()
-    else if (this.#splicing) this.#resumeUnhurried()
+    else if (this.#splicing || this.#pace !== undefined) this.#resumeUnhurried()
     else this.#moveTogether()
   }
 
@@ -142,15 +159,16 @@ export class Direction implements EventTarget, Messenger {
   /** The sender is dead: passes on the bytes it had sent before, as far as the receiver takes them now. No FIN. */
   passRest(): void {
     while (this.#flush()) {
-      const count = receive(this.from, copyBuffer, COPY_BYTES)
+      const count = receive(this.from, copyBuffer, this.#room(COPY_BYTES))
       if (count <= 0) return
-      this.bytes += count
+      this.#count(count)
       if (transmit(this.to, copyBuffer, count) < count) return
     }
   }
 
   /** Gives back what the direction holds. Called once, when the relay ends. */
   release(): void {
+    this.#pace?.leave()
     if (this.#pipe !== undefined) {
       if (this.#piped > 0) this.#relay.resources.pipes.discard(this.#pipe)
       else this.#relay.resources.pipes.give(this.#pipe)
@@ -180,8 +198,13 @@ export class Direction implements EventTarget, Messenger {
         this.#resumeLater()
         return
       }
-      if (this.#splicing) this.#spliceIn()
-      else this.#copy()
+      const room = this.#room(Number.MAX_SAFE_INTEGER)
+      if (room === 0) {
+        this.#returnPipe()
+        return
+      }
+      if (this.#splicing) this.#spliceIn(room)
+      else this.#copy(Math.min(room, COPY_BYTES))
       if (this.#relay.ended) return
     }
   }
@@ -221,13 +244,23 @@ export class Direction implements EventTarget, Messenger {
     else this.#pump()
   }
 
-  #copy(): void {
-    const count = receive(this.from, copyBuffer, COPY_BYTES)
+  /** How much may be read, of `most`; 0: it goes on when it is its turn. */
+  #room(most: number): number {
+    return this.#pace === undefined ? most : this.#pace.room(most)
+  }
+
+  #count(bytes: number): void {
+    this.bytes += bytes
+    this.#pace?.spend(bytes)
+  }
+
+  #copy(room: number): void {
+    const count = receive(this.from, copyBuffer, room)
     if (count <= 0) {
       this.#endOfInput(count)
       return
     }
-    this.#note(count, COPY_BYTES)
+    this.#note(count, room)
     const sent = transmit(this.to, copyBuffer, count, this.#eof)
     if (sent === count) return
     if (sent >= 0 || sent === -EAGAIN || sent === -EINTR) this.#setWaiting(copyBuffer.slice(Math.max(0, sent), count))
@@ -236,7 +269,7 @@ export class Direction implements EventTarget, Messenger {
 
   /** Notes that a read took `count` bytes where `room` were possible. */
   #note(count: number, room: number): void {
-    this.bytes += count
+    this.#count(count)
     this.#relay.lastActiveAt = this.#relay.resources.loop.now
     if (count < room && !this.#urgent) {
       // a short read has drained the socket (epoll(7)), and nothing comes after a FIN
@@ -249,13 +282,13 @@ export class Direction implements EventTarget, Messenger {
     }
   }
 
-  #spliceIn(): void {
+  #spliceIn(room: number): void {
     this.#pipe ??= this.#relay.resources.pipes.take()
     if (this.#pipe === undefined) {
       this.#stopSplicing()
       return
     }
-    const count = spliceBytes(this.from, this.#pipe.writeFd, this.#pipe.capacity)
+    const count = spliceBytes(this.from, this.#pipe.writeFd, Math.min(room, this.#pipe.capacity))
     if (count === 0) {
       this.#stopSplicing() // a FIN, or an urgent mark with a FIN behind it (tcp_read_sock, net/ipv4/tcp.c): recv knows
       return
@@ -265,7 +298,7 @@ export class Direction implements EventTarget, Messenger {
       return
     }
     this.#piped = count
-    this.bytes += count
+    this.#count(count)
     this.#relay.lastActiveAt = this.#relay.resources.loop.now
     if (count >= SMALL_SPLICE_BYTES) this.#inARow = 0
     else if (++this.#inARow >= SMALL_SPLICES_TO_COPY) this.#stopSplicing()

@@ -2,6 +2,7 @@ import type { Watch } from '../sys/loop.ts'
 import { EPOLLET, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP } from '../sys/loop.ts'
 import { peerSilenceMs, setResetOnClose, unacknowledgedBytes } from '../sys/options.ts'
 import type { FirstBytes } from '../sys/socket.ts'
+import type { ByteBucket } from './byte-bucket.ts'
 import { Direction, type DirectionOwner } from './direction.ts'
 import type { RelayReason } from './reasons.ts'
 import type { RelayResources } from './resources.ts'
@@ -13,6 +14,11 @@ export interface RelayTimeouts {
   readonly idleMs: number
   readonly halfCloseMs: number
   readonly deadPeerMs: number
+}
+
+export interface RelayBuckets {
+  readonly clientToUpstream: ByteBucket
+  readonly upstreamToClient: ByteBucket
 }
 
 /** How often within `deadPeerMs` the peers are looked at: two system calls each time. */
@@ -73,6 +79,12 @@ export class TcpRelay implements DirectionOwner {
     this.#clientToUpstream.passOn()
   }
 
+  /** From now on each direction reads no more than its bucket has; undefined: what there is. */
+  slowTo(buckets: RelayBuckets | undefined): void {
+    this.#clientToUpstream.slowTo(buckets?.clientToUpstream)
+    if (!this.ended) this.#upstreamToClient.slowTo(buckets?.upstreamToClient)
+  }
+
   get upstreamFd(): number {
     return this.#upstream.fd
   }
@@ -108,8 +120,12 @@ export class TcpRelay implements DirectionOwner {
     }
   }
 
-  /** A slow receiver still takes what lies in our socket's buffer: nothing is read or written meanwhile. */
+  /**
+   * A slow receiver still takes what lies in our socket's buffer: nothing is read or written meanwhile. Nor is it while a direction
+   * waits for its turn.
+   */
   #isDraining(now: number): boolean {
+    if (this.#clientToUpstream.isPaced || this.#upstreamToClient.isPaced) return true
     const unacknowledged = unacknowledgedBytes(this.#client.fd) + unacknowledgedBytes(this.#upstream.fd)
     const isDraining = unacknowledged > 0 && unacknowledged !== this.#unacknowledged
     this.#unacknowledged = unacknowledged

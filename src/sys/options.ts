@@ -160,6 +160,10 @@ const MAX_KEEPALIVE_SECONDS = 32_767 // MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL, 
  * at idle connections: for bytes on their way see peerSilenceMs().
  */
 export function setKeepalive(fd: number, deadPeerMs: number): void {
+  if (deadPeerMs === 0) {
+    setNumber(fd, SOL_SOCKET, SO_KEEPALIVE, 0, 'SO_KEEPALIVE')
+    return
+  }
   const seconds = Math.floor(deadPeerMs / 1000)
   const interval = clampSeconds(Math.floor(seconds / (KEEPALIVE_PROBES * 2)))
   setNumber(fd, SOL_SOCKET, SO_KEEPALIVE, 1, 'SO_KEEPALIVE')
