@@ -14,9 +14,9 @@ export function createProxy(config: ProgramConfig, learnt = new LearntNames()): 
   return new TransparentProxy(config, {
     hooks: config.hooks,
     names: learnt,
-    appOf: (listener) => {
+    appOf: (listener, questions) => {
       const { dns, source, to } = listener
-      return dns === undefined ? undefined : new DnsApp({ dns, source, to }, { learnt })
+      return dns === undefined ? undefined : new DnsApp({ dns, source, to }, { learnt, questions })
     },
   })
 }

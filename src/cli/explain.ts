@@ -32,7 +32,7 @@ export function configure(command: Command, invocation: Invocation): void {
       '--host <name>',
       'whom its first bytes are for: SNI or Host; of TLS (UDP: QUIC), unless --detected says otherwise',
     )
-    .option('--detected <protocol>', 'what its first bytes are: tls, http1, http2, ssh, socks, quic or unknown')
+    .option('--detected <protocol>', 'what its first bytes are: tls, http1, http2, ssh, socks, quic, dns or unknown')
     .option('--learnt <name...>', 'a name by which the client knows the destination, from DNS')
     .option('--at <moment>', 'when: 10:30, mon 10:30 or 2026-01-05T10:30 (now)')
     .option('--json', 'as JSON')

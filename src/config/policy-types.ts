@@ -4,7 +4,7 @@ import type { Prefix } from '../net/prefix.ts'
 import type { Protocol, Source, Timeouts } from './types.ts'
 
 /** What the first bytes of a flow are; `unknown`: none of these, or the client waits for the server to speak first. */
-export type DetectedProtocol = 'tls' | 'http1' | 'http2' | 'ssh' | 'socks' | 'quic' | 'unknown'
+export type DetectedProtocol = 'tls' | 'http1' | 'http2' | 'ssh' | 'socks' | 'quic' | 'dns' | 'unknown'
 
 /** A part of each week, in this host's local time. */
 export interface TimeWindow {
@@ -34,9 +34,9 @@ export interface PolicyMatch {
 
 /**
  * How a flow is turned away. `reset`: RST, or ICMP port unreachable for UDP; `drop`: the client hears nothing; `forbidden`: an HTTP client
- * gets a page with status 403, others a reset.
+ * gets a page with status 403, others a reset. `refused`, `nxdomain`: a DNS question gets that answer, others a reset.
  */
-export type Rejection = 'reset' | 'drop' | 'forbidden'
+export type Rejection = 'reset' | 'drop' | 'forbidden' | 'refused' | 'nxdomain'
 
 /** A user and password of a proxy, of 255 bytes at the most each (RFC 1929 §2). */
 export interface Credentials {

@@ -6,11 +6,20 @@ import { nearest } from './nearest.ts'
 import type { Balance, Decision, DetectedProtocol, Onward, RateLimit, Rejection, TimeWindow } from './policy-types.ts'
 import { oneOf, type ValueKind } from './values.ts'
 
-export const DETECTED: ValueKind<DetectedProtocol> = oneOf(['tls', 'http1', 'http2', 'ssh', 'socks', 'quic', 'unknown'])
+export const DETECTED: ValueKind<DetectedProtocol> = oneOf([
+  'tls',
+  'http1',
+  'http2',
+  'ssh',
+  'socks',
+  'quic',
+  'dns',
+  'unknown',
+])
 /** What a rule makes of a flow. */
 export type PolicyThen = Decision['kind']
 export const POLICY_THEN: ValueKind<PolicyThen> = oneOf(['forward', 'via', 'reject', 'bypass'])
-export const REJECTION: ValueKind<Rejection> = oneOf(['reset', 'drop', 'forbidden'])
+export const REJECTION: ValueKind<Rejection> = oneOf(['reset', 'drop', 'forbidden', 'refused', 'nxdomain'])
 
 /** In the form in which it was written. */
 export const NAME_ENTRY: ValueKind<string> = {

@@ -42,7 +42,9 @@ export function policySchema({ value, values }: Pieces) {
       destinations: values(PREFIX).describe('Original destinations: addresses or prefixes.'),
       ports: values(PORTS).describe('Original destination ports.'),
       protocols: values(PROTOCOL).describe('tcp, udp, or both when left out.'),
-      detected: values(DETECTED).describe('What the first bytes are: tls, http1, http2, ssh, socks, quic or unknown.'),
+      detected: values(DETECTED).describe(
+        'What the first bytes are: tls, http1, http2, ssh, socks, quic, dns or unknown.',
+      ),
       hosts: values(NAME_ENTRY).describe('SNI or Host, or a name that the client learnt by DNS.'),
       lists: z
         .array(NAME, { error: 'a list of names of lists' })

@@ -76,13 +76,28 @@ export function expandName(bytes: Uint8Array, at: number, end: number, out: Uint
  * `\DDD` (RFC 1035 §5.1), so the text is one safe word.
  */
 export function nameText(wire: Uint8Array, at = 0): string {
+  let written = 0
+  for (let next = at; next < wire.length && wire[next] !== 0; next += wire[next]! + 1) {
+    if (written + 1 + wire[next]! > MAX_NAME_BYTES) return escapedText(wire, at)
+    if (written > 0) text[written++] = DOT
+    const end = Math.min(next + wire[next]!, wire.length - 1)
+    for (let i = next + 1; i <= end; i++) {
+      const plain = PLAIN_TEXT[wire[i]!]!
+      if (plain === 0) return escapedText(wire, at)
+      text[written++] = plain
+    }
+  }
+  return written === 0 ? '.' : text.latin1Slice(0, written)
+}
+
+function escapedText(wire: Uint8Array, at: number): string {
   const labels: string[] = []
   for (let next = at; next < wire.length && wire[next] !== 0; next += wire[next]! + 1) {
     let label = ''
     for (const byte of wire.subarray(next + 1, next + 1 + wire[next]!)) label += BYTE_TEXT[byte]
     labels.push(label)
   }
-  return labels.length === 0 ? '.' : labels.join('.')
+  return labels.join('.')
 }
 
 const BYTE_TEXT = Array.from({ length: 256 }, (_, byte) => {
@@ -98,3 +113,9 @@ export function nameBytes(text: string): Uint8Array | undefined {
   const wire = Buffer.from(`${labels.map((label) => String.fromCharCode(label.length) + label).join('')}\0`, 'latin1')
   return wire.length > MAX_NAME_BYTES ? undefined : wire.map((byte) => LOWER_CASE[byte]!)
 }
+
+/** What a byte is written as where that is one byte; else 0. */
+const PLAIN_TEXT = Uint8Array.from(BYTE_TEXT, (text) => (text.length === 1 ? text.charCodeAt(0) : 0))
+const DOT = 0x2e
+/** Node's own, without the checks of toString(): every question that rules are asked about has a text. */
+const text = Buffer.alloc(MAX_NAME_BYTES) as Buffer & { latin1Slice(start: number, end: number): string }

@@ -59,7 +59,11 @@ function listenersFor({ protocol, listener }: AskedFlow, { listeners }: Asked): 
 export function explainFlow(asked: AskedFlow, policy: Policy, config: Asked): Explanation {
   const { protocol, client, originalDst, learntNames, at } = asked
   const takes = listenersFor(asked, config)
-  const { finding, notes } = findingOf(asked, policy)
+  const isDns = takes.length > 0 && takes.every(({ dns }) => dns !== undefined)
+  const { finding, notes } = findingOf(
+    isDns && asked.host !== undefined ? { ...asked, detected: 'dns' } : asked,
+    policy,
+  )
   const facts: FlowFacts = {
     listener: asked.listener ?? takes[0]?.name ?? '-',
     protocol,
@@ -70,8 +74,8 @@ export function explainFlow(asked: AskedFlow, policy: Policy, config: Asked): Ex
     at,
   }
   const accounts = policy.explain(facts)
-  const isDns = takes.length > 0 && takes.every(({ dns }) => dns !== undefined)
-  const told = isDns ? [`listener ${facts.listener} answers it as DNS: the policy is not asked`] : []
+  const isNameless = isDns && asked.host === undefined
+  const told = isNameless ? [`listener ${facts.listener} decides each question by itself: say the name by --host`] : []
   return { facts, accounts, outcomes: accounts.filter(({ answer }) => answer !== 'no'), notes: [...notes, ...told] }
 }
 

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import type { ListenerConfig } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { ReadyHooks } from './hooks.ts'
+import type { Questions } from './questions.ts'
 import type { SourceUsed } from './record.ts'
 
 /** A datagram of a client, before there is a session for it. `bytes` is only valid during the call, and may be changed in place. */
@@ -66,8 +67,8 @@ export interface NameSource {
 export interface Apps {
   readonly hooks?: ReadyHooks | undefined
   readonly names?: NameSource
-  /** Undefined: the listener's flows are relayed as they are. */
-  appOf(listener: ListenerConfig): App | undefined
+  /** Undefined: the listener's flows are relayed as they are. `questions`: whom the app asks about what its clients ask. */
+  appOf(listener: ListenerConfig, questions: Questions): App | undefined
 }
 
 /** Handles the flows of a listener instead of passing them on as they are. */

@@ -24,6 +24,7 @@ import { FlowHooks, type HookStats, NO_HOOK_STATS } from './flow-hooks.ts'
 import { TcpListener } from './listener.ts'
 import type { PoolServerStats } from './pool.ts'
 import { Pools } from './pools.ts'
+import { Questions } from './questions.ts'
 import { RateLimits } from './rate-limits.ts'
 import type { CloseReason, FlowRecord } from './record.ts'
 import { SourcePorts } from './source-ports.ts'
@@ -108,10 +109,6 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     this.#config = config
     if (!config.ioUring) eventLoop.refuseRing()
     this.#apps = apps
-    for (const listener of config.listeners) {
-      const app = apps.appOf(listener)
-      if (app !== undefined) this.#appOf.set(listener, app)
-    }
     const serves = (protocol: Protocol) => config.listeners.some(({ protocols }) => protocols.includes(protocol))
     const served = { tcp: serves('tcp'), udp: serves('udp') }
     const budget = planBudget(config.limits, descriptorLimit(), served)
@@ -140,6 +137,10 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       onBypass: (destination, forMs) => this.emit('bypass', destination, forMs),
       tellsFlows: () => this.listenerCount('flow') > 0,
       onFlowEnd: (record) => this.#onFlowEnd(record),
+    }
+    for (const listener of config.listeners) {
+      const app = apps.appOf(listener, new Questions(listener.name, this.#context))
+      if (app !== undefined) this.#appOf.set(listener, app)
     }
     if (served.udp) this.#udp = this.#makeUdp(config)
   }

@@ -1,10 +1,11 @@
-import type { DnsConfig, ListenerConfig } from '../../config/types.ts'
-import { type DnsQuery, emptyQuery, HEADER_BYTES, RCODE } from '../../inspect/dns.ts'
+import type { DnsConfig, ListenerConfig, Protocol } from '../../config/types.ts'
+import { type DnsQuery, emptyQuery, HEADER_BYTES, isOtherOpcode, RCODE } from '../../inspect/dns.ts'
 import type { DnsAnswer } from '../../inspect/dns-answer.ts'
 import { nameText } from '../../inspect/dns-name.ts'
-import { NO_RECORDS, writeAnswer } from '../../inspect/dns-write.ts'
+import { NO_RECORDS, writeAnswer, writeBareAnswer } from '../../inspect/dns-write.ts'
 import type { Endpoint, Family } from '../../net/address.ts'
 import { familyOf } from '../../net/address.ts'
+import { type Asker, GO_ON, type QuestionDecision, type Questions } from '../../proxy/questions.ts'
 import { AnswerCache, writeCached } from './cache.ts'
 import type { CannedAnswer } from './canned.ts'
 import type { DnsCounters } from './counters.ts'
@@ -12,19 +13,20 @@ import { type LearntNames, lessonOf, newLesson } from './learnt.ts'
 import type { PendingQuery } from './pending.ts'
 import { questionKey } from './question-key.ts'
 import { DnsRules, type ReadyRule } from './rules.ts'
-import { KnownUpstreams, type Upstreams } from './upstreams.ts'
-
-/** Who asks, and whom. May be computed when it is asked for. */
-export interface Asker {
-  readonly client: Endpoint
-  readonly originalDst: Endpoint
-}
+import { KnownUpstreams, oneServer, type Upstreams } from './upstreams.ts'
 
 export type DnsListener = Pick<ListenerConfig, 'source' | 'to'> & { readonly dns: DnsConfig }
 
 /** What Answers.ask() returns beside a length. */
 export const FORWARD = 0
 export const DROP = -1
+/** Not by a rule of the listener's. */
+export const DROP_BY_POLICY = -2
+
+export interface AnswersDeps {
+  readonly learnt: LearntNames | undefined
+  readonly questions: Questions | undefined
+}
 
 /** Rules and cache: what can be answered here, by UDP and TCP alike. */
 export class Answers {
@@ -33,19 +35,22 @@ export class Answers {
   readonly known = new KnownUpstreams()
   readonly cache: AnswerCache | undefined
   readonly learnt: LearntNames | undefined
+  readonly #questions: Questions | undefined
   readonly #rules: DnsRules
   readonly #upstreams: Upstreams | undefined
   readonly #counters: DnsCounters
   readonly #isOneServer: boolean
   readonly #isPerClient: boolean
   readonly #isAnyFamily: boolean
-  /** Of the query that was asked last: its key, and the rule that took it. */
+  /** Of the query that was asked last: its key, the server that the policy has for it, and the rule that took it. */
   key = ''
+  server: Endpoint | undefined
   rule: ReadyRule | undefined
 
-  constructor({ dns, source, to }: DnsListener, counters: DnsCounters, learnt: LearntNames | undefined) {
+  constructor({ dns, source, to }: DnsListener, counters: DnsCounters, { learnt, questions }: AnswersDeps) {
     this.cache = dns.cache && new AnswerCache(dns.cache)
     this.learnt = learnt
+    this.#questions = questions
     this.#counters = counters
     this.#rules = new DnsRules(dns.rules, (endpoints) => this.known.group(endpoints))
     this.#upstreams = dns.upstreams.length === 0 ? undefined : this.known.group(dns.upstreams)
@@ -59,16 +64,45 @@ export class Answers {
     return questionKey(
       message,
       this.query,
-      this.#isOneServer ? undefined : asker.originalDst, // a server may lie to those who ask it, and to nobody else
+      // a server may lie to those who ask it, and to nobody else
+      this.server ?? (this.#isOneServer ? undefined : asker.originalDst),
       this.#isPerClient ? asker.client.address : undefined, // who knows the port can forge answers: to itself alone then
     )
   }
 
+  /** What the policy says of `query`, whose bytes are `message`; with an opcode other than QUERY it has no name. */
+  decide(message: Uint8Array, asker: Asker, transport: Protocol): QuestionDecision {
+    const questions = this.#questions
+    if (questions?.isOpen !== true) return GO_ON
+    return questions.decide(asker, transport, isOtherOpcode(message) ? undefined : nameText(message, HEADER_BYTES))
+  }
+
   /**
-   * Answers `query`, whose bytes are `message`, into `out`, truncated above `limit`: returns the length, FORWARD or DROP.
-   * The cache comes first: it has only what rules let go on.
+   * Does what was decided about `query`, whose bytes are `message`. What is answered here is written to `out`, truncated above `limit`.
+   * Returns the length, FORWARD, DROP or DROP_BY_POLICY.
    */
-  ask(message: Uint8Array, asker: Asker, nowMs: number, out: Uint8Array, limit: number): number {
+  act(
+    decision: QuestionDecision,
+    message: Uint8Array,
+    asker: Asker,
+    nowMs: number,
+    out: Uint8Array,
+    limit: number,
+  ): number {
+    this.rule = undefined
+    this.server = decision.kind === 'forward' ? decision.to : undefined
+    const isOther = isOtherOpcode(message)
+    if (decision.kind === 'forward') return isOther ? FORWARD : this.#ask(message, asker, nowMs, out, limit)
+    this.#counters.ruled++
+    if (decision.kind === 'reject' && decision.by === 'drop') return DROP_BY_POLICY
+    const rcode = decision.kind === 'failed' ? RCODE.servFail : POLICY_RCODES[decision.by]
+    return isOther
+      ? writeBareAnswer(message, rcode, out)
+      : writeAnswer(message, this.query, rcode, NO_RECORDS, out, limit)
+  }
+
+  /** The cache comes first: it has only what rules let go on. */
+  #ask(message: Uint8Array, asker: Asker, nowMs: number, out: Uint8Array, limit: number): number {
     const { query } = this
     const key = this.keyOf(message, asker)
     this.key = key
@@ -109,9 +143,9 @@ export class Answers {
     return this.#rules.find(key, this.query.nameEnd, this.query.qtype)
   }
 
-  /** The servers that queries under `rule` go to; undefined: the one that was asked, or the listener's. */
-  upstreamsOf(rule: ReadyRule | undefined): Upstreams | undefined {
-    return rule?.upstreams ?? this.#upstreams
+  /** The servers that the query goes to that was asked last; undefined: the one that was asked, or the listener's. */
+  get upstreams(): Upstreams | undefined {
+    return this.server === undefined ? (this.rule?.upstreams ?? this.#upstreams) : oneServer(this.server)
   }
 
   /** The family that a server must have for this client; undefined: any. */
@@ -127,4 +161,5 @@ export class Answers {
   }
 }
 
+const POLICY_RCODES = { refused: RCODE.refused, nxdomain: RCODE.nxDomain, drop: RCODE.refused } as const
 const RULE_RCODES = { nxdomain: RCODE.nxDomain, refuse: RCODE.refused, answer: RCODE.noError } as const

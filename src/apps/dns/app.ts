@@ -1,4 +1,5 @@
 import type { App, DatagramApp, StreamApp } from '../../proxy/app.ts'
+import type { Questions } from '../../proxy/questions.ts'
 import { Answers, type DnsListener } from './answers.ts'
 import { coarseClock } from './clock.ts'
 import { dnsCounters } from './counters.ts'
@@ -9,6 +10,8 @@ import { DnsStream } from './stream.ts'
 export interface DnsAppOptions {
   /** Where the names that clients learn are noted; left out: nowhere, which saves some time for each answer. */
   readonly learnt?: LearntNames | undefined
+  /** Who decides questions before the app's own rules do; left out: nobody. */
+  readonly questions?: Questions | undefined
   /** Monotonic milliseconds. */
   readonly now?: () => number
 }
@@ -20,8 +23,8 @@ export class DnsApp implements App {
   readonly #counters = dnsCounters()
   readonly #answers: Answers
 
-  constructor(listener: DnsListener, { learnt, now = coarseClock() }: DnsAppOptions = {}) {
-    this.#answers = new Answers(listener, this.#counters, learnt)
+  constructor(listener: DnsListener, { learnt, questions, now = coarseClock() }: DnsAppOptions = {}) {
+    this.#answers = new Answers(listener, this.#counters, { learnt, questions })
     this.datagrams = new DnsDatagrams(this.#answers, this.#counters, now)
     this.streams = {
       serve: (client, flow) =>

@@ -4,6 +4,7 @@ import { DNS_FAULTS, type DnsFault } from '../../inspect/dns.ts'
 export const DNS_DROP_REASONS = [
   ...DNS_FAULTS.map((fault) => `dns-${fault}` as const),
   'dns-rule',
+  'dns-policy',
   'dns-no-upstream',
 ] as const
 export type DnsDropReason = (typeof DNS_DROP_REASONS)[number]
@@ -13,7 +14,7 @@ export interface DnsCounters {
   queries: number
   cacheHits: number
   cacheStored: number
-  /** Answered, refused or dropped by a rule. */
+  /** Answered, refused or dropped by a rule: the listener's or the policy's. */
   ruled: number
   forwarded: number
   answers: number

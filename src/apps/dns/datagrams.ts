@@ -3,7 +3,8 @@ import { type DnsAnswer, emptyAnswer, isBareError, readAnswer } from '../../insp
 import { OWN_UDP_BYTES, truncateInPlace } from '../../inspect/dns-write.ts'
 import type { Endpoint } from '../../net/address.ts'
 import type { AppSession, ClientDatagram, DatagramApp, DatagramDecision } from '../../proxy/app.ts'
-import { type Answers, DROP, FORWARD } from './answers.ts'
+import type { QuestionDecision } from '../../proxy/questions.ts'
+import { type Answers, DROP, DROP_BY_POLICY, FORWARD } from './answers.ts'
 import { type DnsCounters, type DnsDropReason, DROPS, FAULT_REASONS } from './counters.ts'
 import { LargeAnswers } from './large-answers.ts'
 import { PendingQueries, type PendingQuery } from './pending.ts'
@@ -39,16 +40,18 @@ export class DnsDatagrams implements DatagramApp {
     const { bytes } = datagram
     const answers = this.#answers
     this.#counters.queries++
-    if (isOtherOpcode(bytes)) {
-      answers.rule = undefined
-      return this.#forward(datagram)
-    }
-    const fault = readQuery(bytes, answers.query)
+    const fault = isOtherOpcode(bytes) ? undefined : readQuery(bytes, answers.query)
     if (fault !== undefined) return this.#drop(FAULT_REASONS[fault])
+    return this.#act(answers.decide(bytes, datagram, 'udp'), datagram, bytes)
+  }
+
+  #act(decision: QuestionDecision, datagram: ClientDatagram, bytes: Uint8Array): DatagramDecision {
+    const answers = this.#answers
     const limit = Math.min(answers.query.udpBytes, OWN_UDP_BYTES)
-    let length = answers.ask(bytes, datagram, this.#now(), this.#out, limit)
+    let length = answers.act(decision, bytes, datagram, this.#now(), this.#out, limit)
     if (length === FORWARD) return this.#forward(datagram)
     if (length === DROP) return this.#drop('dns-rule')
+    if (length === DROP_BY_POLICY) return this.#drop('dns-policy')
     if (length > PLAIN_UDP_BYTES && !this.#large.mayGo(datagram.client.address, this.#now()))
       length = this.#cutDown(length)
     this.#reply.bytes = this.#views[length] ??= this.#out.subarray(0, length)
@@ -68,7 +71,7 @@ export class DnsDatagrams implements DatagramApp {
   }
 
   #forward(datagram: ClientDatagram): DatagramDecision {
-    const upstreams = this.#answers.upstreamsOf(this.#answers.rule)
+    const upstreams = this.#answers.upstreams
     this.#counters.forwarded++
     if (upstreams === undefined) return FORWARD_ANY
     const to = upstreams.pick(this.#now(), this.#answers.familyFor(datagram.client))

@@ -3,7 +3,8 @@ import { HEADER_BYTES, isOtherOpcode, put16, RCODE, readQuery, TYPE, u16 } from 
 import { type DnsAnswer, emptyAnswer, isBareError, readAnswer } from '../../inspect/dns-answer.ts'
 import { NO_RECORDS, writeAnswer, writeBareAnswer } from '../../inspect/dns-write.ts'
 import { type Endpoint, formatEndpoint } from '../../net/address.ts'
-import { type Answers, type Asker, DROP, FORWARD } from './answers.ts'
+import type { Asker, QuestionDecision } from '../../proxy/questions.ts'
+import { type Answers, DROP, DROP_BY_POLICY, FORWARD } from './answers.ts'
 import type { DnsCounters } from './counters.ts'
 import { framed, MessageFrames } from './frames.ts'
 import { keyFits } from './question-key.ts'
@@ -128,21 +129,28 @@ export class DnsStream {
       this.#client.destroy()
       return
     }
-    if (isOtherOpcode(message)) {
-      this.#ask({ ...this.#pending(message, ''), upstreams: this.#answers.upstreamsOf(undefined) })
-      return
-    }
-    if (readQuery(message, query) !== undefined) {
+    if (!isOtherOpcode(message) && readQuery(message, query) !== undefined) {
       this.#counters.streamsMalformed++
       this.#send(out.subarray(0, writeBareAnswer(message, RCODE.formErr, out)))
       return
     }
-    const length = this.#answers.ask(message, this.#asker, this.#now(), out, MAX_MESSAGE_BYTES)
+    this.#act(this.#answers.decide(message, this.#asker, 'tcp'), message)
+  }
+
+  #act(decision: QuestionDecision, message: Buffer): void {
+    const answers = this.#answers
+    const length = answers.act(decision, message, this.#asker, this.#now(), out, MAX_MESSAGE_BYTES)
     if (length === DROP) this.#counters.dropped['dns-rule']++
+    else if (length === DROP_BY_POLICY) this.#counters.dropped['dns-policy']++
     else if (length !== FORWARD) this.#send(out.subarray(0, length))
     else {
-      const upstreams = this.#answers.upstreamsOf(this.#answers.rule)
-      this.#ask({ ...this.#pending(message, this.#answers.key), upstreams, shared: !query.extra })
+      const { upstreams } = answers
+      const isOther = isOtherOpcode(message)
+      this.#ask({
+        ...this.#pending(message, isOther ? '' : answers.key),
+        upstreams,
+        shared: !isOther && !answers.query.extra,
+      })
     }
   }
 

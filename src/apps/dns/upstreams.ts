@@ -54,6 +54,11 @@ export class Upstreams {
   }
 }
 
+/** A server that is no configured one, and of which nothing is remembered. */
+export function oneServer(endpoint: Endpoint): Upstreams {
+  return new Upstreams([{ endpoint, family: familyOf(endpoint.address), waitsSinceMs: -1, avoidedUntilMs: 0 }])
+}
+
 /** For some seconds, after which it is tried again. */
 export function avoid(upstream: Upstream, nowMs: number): void {
   upstream.avoidedUntilMs = nowMs + AVOIDED_MS
