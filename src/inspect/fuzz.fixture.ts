@@ -1,21 +1,37 @@
 import assert from 'node:assert/strict'
 import { isDeepStrictEqual } from 'node:util'
+import { type Cost, costOf, heldBytes, leastCost } from './fuzz-cost.fixture.ts'
 import type { Probed } from './probe.ts'
 
 /** A parser under fuzz. */
-export interface FuzzSubject {
+export interface FuzzSubject<Answer = unknown> {
   readonly name: string
   /** Good inputs, from which the others are made. */
   readonly samples: readonly Uint8Array[]
-  /** What the parser makes of it, in a word or two; throws when it breaks a promise. Must not change the bytes. */
-  read(bytes: Uint8Array): string
+  /** The parser alone, as the product asks it: what is timed and weighed. */
+  parse(bytes: Uint8Array): Answer
+  /** The most bytes that one parse may allocate, whatever the input. */
+  readonly mostBytes: number
+  /** What the parser made of it, in a word or two; throws when it broke a promise. Must not change the bytes. */
+  read(bytes: Uint8Array, answer: Answer): string
+}
+
+/** What a subject says of one input. */
+export function outcomeOf<Answer>(subject: FuzzSubject<Answer>, bytes: Uint8Array): string {
+  return subject.read(bytes, subject.parse(bytes))
 }
 
 export interface FuzzReport {
   readonly outcomes: ReadonlyMap<string, number>
-  /** The longest of all reads, each with its checks: milliseconds of wall clock, the best of several times for the same input. */
-  readonly slowestMs: number
-  readonly slowest: Uint8Array
+  /** The most that any parse took: of the same input, the least of many times. */
+  readonly slowest: Extreme
+  readonly heaviest: Extreme
+  /** What the heap held more at the end than after a tenth: a leak would grow with the inputs. */
+  readonly keptBytes: number
+}
+
+export interface Extreme extends Cost {
+  readonly input: Uint8Array
 }
 
 export type RandomNumbers = (below: number) => number
@@ -60,7 +76,6 @@ const TOKENS = [
   ...['\r\nHost: b.example', '\r\nTransfer-Encoding: chunked', '\r\nContent-Length: 5', 'chunked', 'UNKNOWN', 'TCP6 '],
 ].map((text) => Buffer.from(text, 'latin1'))
 const WARM_UP = 3_000 // inputs before those that are timed: until the code is compiled
-const AGAIN = 5 // times that a slow input is read anew: the machine may have been busy
 
 /** One of the samples with up to five changes. */
 export function mutatedSample(
@@ -115,44 +130,42 @@ export function fuzz(subject: FuzzSubject, count: number, seed: number): FuzzRep
 function readMutated(subject: FuzzSubject, count: number, seed: number): FuzzReport {
   const random = randomNumbers(seed)
   const outcomes = new Map<string, number>()
-  let slowestMs = 0
-  let slowest: Uint8Array = new Uint8Array()
+  let slowest: Extreme = { ms: 0, bytes: 0, input: new Uint8Array() }
+  let heaviest = slowest
+  let heldAtFirst = 0
   for (let i = 0; i < count; i++) {
-    const bytes = mutatedSample(subject.samples, random)
-    const before = bytes.slice()
+    if (i === Math.floor(count / 10)) heldAtFirst = heldBytes()
+    const input = mutatedSample(subject.samples, random)
+    const bytes = input.slice()
+    let answer: unknown
+    const parse = (): void => {
+      answer = subject.parse(bytes)
+    }
     try {
-      const startedAt = performance.now()
-      const outcome = subject.read(bytes)
-      const ms = performance.now() - startedAt
+      let cost = costOf(parse)
+      if (!(cost.ms <= slowest.ms && cost.bytes <= heaviest.bytes)) cost = leastCost(parse, cost)
+      if (cost.ms > slowest.ms) slowest = { ...cost, input }
+      if (cost.bytes > heaviest.bytes) heaviest = { ...cost, input }
+      const outcome = subject.read(bytes, answer)
       outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1)
-      assert.ok(Buffer.compare(bytes, before) === 0, 'the bytes were changed')
-      if (ms <= slowestMs) continue
-      const bestMs = Math.min(ms, bestOfMs(subject, bytes))
-      if (bestMs > slowestMs) [slowestMs, slowest] = [bestMs, before]
+      assert.ok(Buffer.compare(bytes, input) === 0, 'the bytes were changed')
     } catch (cause) {
-      const hex = Buffer.from(before).toString('hex')
+      const hex = Buffer.from(input).toString('hex')
       throw new Error(`${subject.name}: input ${i} of seed ${seed}: ${hex}`, { cause })
     }
   }
-  return { outcomes, slowestMs, slowest }
-}
-
-function bestOfMs(subject: FuzzSubject, bytes: Uint8Array): number {
-  let best = Number.POSITIVE_INFINITY
-  for (let i = 0; i < AGAIN; i++) {
-    const startedAt = performance.now()
-    subject.read(bytes)
-    best = Math.min(best, performance.now() - startedAt)
-  }
-  return best
+  return { outcomes, slowest, heaviest, keptBytes: heldBytes() - heldAtFirst }
 }
 
 /**
- * What a probe answers to `bytes`. Throws when it answers otherwise to some of them: with fewer bytes it may say `more`, and if it says
+ * What a probe answered to `bytes`. Throws when it answers otherwise to some of them: with fewer bytes it may say `more`, and if it says
  * anything else, then the same as with all.
  */
-export function probeOutcome<Finding>(probe: (bytes: Uint8Array) => Probed<Finding>, bytes: Uint8Array): string {
-  const answer = probe(bytes)
+export function probeOutcome<Finding>(
+  probe: (bytes: Uint8Array) => Probed<Finding>,
+  bytes: Uint8Array,
+  answer: Probed<Finding> = probe(bytes),
+): string {
   if (answer.kind === 'more')
     assert.ok(answer.atLeast > bytes.length, `asks for ${answer.atLeast} of ${bytes.length} bytes`)
   for (const length of [0, 1, bytes.length >> 2, bytes.length >> 1, bytes.length - 7, bytes.length - 1]) {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type FuzzSubject, fuzz, mutatedSample, probeOutcome, randomNumbers } from './fuzz.fixture.ts'
+import { HANG_MS } from './fuzz-cost.fixture.ts'
 import { fuzzSubjects } from './fuzz-subjects.fixture.ts'
 import { match, more, NO } from './probe.ts'
 
@@ -8,10 +9,11 @@ const COUNT = 20_000 // npm run fuzz has more of them
 const SEED = 20_260
 
 for (const subject of fuzzSubjects()) {
-  test(`${subject.name}: whatever the bytes, it neither throws nor takes long, and never takes back what it said`, () => {
-    const { outcomes, slowestMs } = fuzz(subject, COUNT, SEED)
+  test(`${subject.name}: whatever the bytes, it neither throws nor takes long or much, and never takes back what it said`, () => {
+    const { outcomes, slowest, heaviest } = fuzz(subject, COUNT, SEED)
     assert.ok(outcomes.size > 3, `outcomes: ${[...outcomes.keys()].join(', ')}`)
-    assert.ok(slowestMs < 20, `${slowestMs} ms`) // a hang, on any machine
+    assert.ok(slowest.ms < 5 * HANG_MS, `${slowest.ms} ms`) // whatever else the machine does
+    assert.ok(heaviest.bytes < subject.mostBytes, `${heaviest.bytes} bytes`)
   })
 }
 
@@ -20,6 +22,8 @@ test('a throw is told with its seed and input, and the same seed makes the same 
   const throwing: FuzzSubject = {
     name: 'x',
     samples,
+    parse: (bytes) => bytes[0],
+    mostBytes: 1_000,
     read: (bytes) => {
       if (bytes[0] !== 1) throw new Error('ouch')
       return 'one'

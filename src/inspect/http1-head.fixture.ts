@@ -59,21 +59,22 @@ export const CAPTURED = {
   chromium: head('GET /q?x=|{} HTTP/1.1', 'Host: www.example.org', ...CHROMIUM),
 } as const
 
-export const subject: FuzzSubject = {
+export const subject: FuzzSubject<ReturnType<typeof probeHttp1>> = {
   name: 'http1',
   samples: [
     ...Object.values(CAPTURED),
     head('GET / HTTP/1.1', 'Host: [2001:db8::1]:8080'),
     head('OPTIONS * HTTP/1.1', 'Host:'),
   ],
-  read(bytes) {
-    const answer = probeHttp1(bytes)
+  parse: probeHttp1,
+  mostBytes: 262_144, // 16 for each byte that it looks at
+  read(bytes, answer) {
     if (answer.kind === 'match') {
       const { host, address, port, target, version } = answer.finding
       assert.ok(host === undefined || (canonicalHost(host) === host && address === undefined))
       assert.ok(port === undefined || (port > 0 && port < 65_536))
       assert.match(`${target} ${version}`, /^[!-~]+ 1\.\d$/)
     }
-    return probeOutcome(probeHttp1, bytes)
+    return probeOutcome(probeHttp1, bytes, answer)
   },
 }

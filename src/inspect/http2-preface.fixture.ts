@@ -37,7 +37,7 @@ export function connection(...frames: readonly Uint8Array[]): Uint8Array {
   return Uint8Array.from(Buffer.concat([fromHex(PREFACE), frame(4, 0, 0, new Uint8Array()), ...frames]))
 }
 
-export const subject: FuzzSubject = {
+export const subject: FuzzSubject<ReturnType<typeof probeHttp2>> = {
   name: 'http2',
   samples: [
     ...Object.values(CAPTURED),
@@ -48,12 +48,13 @@ export const subject: FuzzSubject = {
     ),
     connection(frame(1, 5, 1, fromHex('3fe11f8286844109612e6578616d706c65', '40016101624001630164bebf'))), // the dynamic table
   ],
-  read(bytes) {
-    const answer = probeHttp2(bytes)
+  parse: probeHttp2,
+  mostBytes: 262_144, // 16 for each byte that it looks at
+  read(bytes, answer) {
     if (answer.kind === 'match') {
       const { host, address } = answer.finding
       assert.ok(host === undefined || (canonicalHost(host) === host && address === undefined))
     }
-    return probeOutcome(probeHttp2, bytes)
+    return probeOutcome(probeHttp2, bytes, answer)
   },
 }

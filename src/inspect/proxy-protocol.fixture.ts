@@ -16,7 +16,7 @@ export const CAPTURED = {
 
 const FLOW = { client: { address: '2001:db8::1', port: 4000 }, originalDst: { address: '2001:db8::2', port: 443 } }
 
-export const subject: FuzzSubject = {
+export const subject: FuzzSubject<ReturnType<typeof probeProxyProtocol>> = {
   name: 'proxy-protocol',
   samples: [
     ...Object.values(CAPTURED),
@@ -25,13 +25,14 @@ export const subject: FuzzSubject = {
     proxyV2Local(),
     Uint8Array.from(Buffer.from('PROXY UNKNOWN\r\n')),
   ],
-  read(bytes) {
-    const answer = probeProxyProtocol(bytes)
+  parse: probeProxyProtocol,
+  mostBytes: 131_072,
+  read(bytes, answer) {
     if (answer.kind === 'match') {
       const { length, client, originalDst, tlvs } = answer.finding
       assert.ok(length <= bytes.length && (client === undefined) === (originalDst === undefined))
       assert.ok(tlvs.reduce((sum, { value }) => sum + 3 + value.length, 0) < length)
     }
-    return probeOutcome(probeProxyProtocol, bytes)
+    return probeOutcome(probeProxyProtocol, bytes, answer)
   },
 }

@@ -14,5 +14,7 @@ export const SOCKS4 = fromHex('04010050cb0071076d6500')
 export const subject: FuzzSubject = {
   name: 'socks',
   samples: [...Object.values(CAPTURED), SOCKS4, fromHex('0501000420010db80000000000000000000000010050')],
+  parse: (bytes) => [probeSocks(bytes), probeSocks5Request(bytes)],
+  mostBytes: 32_768,
   read: (bytes) => `${probeOutcome(probeSocks, bytes)}, request: ${probeOutcome(probeSocks5Request, bytes)}`,
 }

@@ -7,8 +7,10 @@ export const BANNERS: readonly Uint8Array[] = [
   'SSH-1.99-client\n',
 ].map((text) => Uint8Array.from(Buffer.from(text)))
 
-export const subject: FuzzSubject = {
+export const subject: FuzzSubject<ReturnType<typeof probeSsh>> = {
   name: 'ssh',
   samples: BANNERS,
-  read: (bytes) => probeOutcome(probeSsh, bytes),
+  parse: probeSsh,
+  mostBytes: 8_192,
+  read: (bytes, answer) => probeOutcome(probeSsh, bytes, answer),
 }

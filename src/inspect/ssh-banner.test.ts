@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { BANNERS } from './ssh-banner.fixture.ts'
 import { probeSsh } from './ssh-banner.ts'
+import { inspectStream } from './stream.ts'
 
 const probe = (text: string): ReturnType<typeof probeSsh> => probeSsh(Buffer.from(text, 'latin1'))
 
@@ -51,4 +52,10 @@ test('random bytes never throw', () => {
       (bytes) => void probeSsh(Buffer.concat([Buffer.from('SSH-'), bytes])),
     ),
   )
+})
+
+test('a banner that an HTTP server could take for a request is refused', () => {
+  const bytes = Buffer.from('SSH-2.0-x / HTTP/1.1\r\nHost: www.example.org\r\n\r\n')
+  assert.equal(probeSsh(bytes).kind, 'malformed')
+  assert.equal(inspectStream(bytes).kind, 'malformed')
 })

@@ -14,8 +14,15 @@ export interface SshBanner {
 const PREFIX = Buffer.from('SSH-')
 const MAX_BYTES = 255 // with CR and LF, RFC 4253 §4.2
 const LF = 0x0a
+/** A banner that an HTTP server could take for a request, `SSH-2.0-x / HTTP/1.1`: no client's comments end so. */
+const REQUEST_LINE = /HTTP\/\d\.\d$/
 // The software has no `-` in RFC 4253; clients do send one (JSCH-0.1.54), and no reader ends the name there.
 const BANNER = /^SSH-(\d+\.\d+)-([\x21-\x7e]+)(?: ([\x20-\x7e]*))?\r?$/
+
+/** Whether these are an SSH client's bytes, and nobody else's. */
+export function beginsAsSsh(bytes: Uint8Array): boolean {
+  return PREFIX.equals(bytes.subarray(0, PREFIX.length))
+}
 
 /**
  * Reads a client's identification string (RFC 4253 §4.2); a client sends nothing before it. LF alone may end it, as servers have it
@@ -32,5 +39,6 @@ export function probeSsh(bytes: Uint8Array): Probed<SshBanner> {
   const parts = BANNER.exec(latin1(shown, 0, end))
   if (parts === null) return malformed('banner is not version and software')
   const [, version = '', software = '', comments] = parts
+  if (comments !== undefined && REQUEST_LINE.test(comments)) return malformed('banner is a request, too')
   return match({ protocol: 'ssh', version, software, comments })
 }

@@ -3,7 +3,7 @@ import { probeHttp1 } from './http1-head.ts'
 import { probeHttp2 } from './http2-preface.ts'
 import { match, more, NO, type Probed } from './probe.ts'
 import { probeSocks } from './socks.ts'
-import { probeSsh } from './ssh-banner.ts'
+import { beginsAsSsh, probeSsh } from './ssh-banner.ts'
 import { probeTls } from './tls-client-hello.ts'
 
 /** What the first bytes of a stream are, and whom they are for. */
@@ -17,11 +17,11 @@ export interface StreamFinding {
 
 type Probe = (bytes: Uint8Array) => Probed<StreamFinding>
 
-/** No two of them match the same bytes. */
+/** No two of them match the same bytes, nor does one call malformed what another matches. */
 const PROBES: readonly Probe[] = [
   (bytes) => named(probeTls(bytes), ({ serverName, alpn }) => ({ protocol: 'tls', host: serverName, alpn })),
   (bytes) => named(probeHttp2(bytes), ({ host }) => ({ protocol: 'http2', host })),
-  (bytes) => named(probeHttp1(bytes), ({ host }) => ({ protocol: 'http1', host })),
+  (bytes) => (beginsAsSsh(bytes) ? NO : named(probeHttp1(bytes), ({ host }) => ({ protocol: 'http1', host }))), // a method may be `SSH-2.0-x`
   (bytes) => named(probeSsh(bytes), () => ({ protocol: 'ssh', host: undefined })),
   (bytes) => named(probeSocks(bytes), () => ({ protocol: 'socks', host: undefined })),
 ]

@@ -137,8 +137,9 @@ export const subject = {
     ...Object.values(CAPTURES),
     inRecords(messageOf(CAPTURES.chromium), [1, 1, 1, 1, 500]),
   ] as readonly Uint8Array[],
-  read(bytes: Uint8Array): string {
-    const answer = probeTls(bytes)
+  parse: probeTls,
+  mostBytes: 262_144, // 16 for each byte that it looks at
+  read(bytes: Uint8Array, answer: ReturnType<typeof probeTls>): string {
     const early = probeTls(bytes.subarray(0, bytes.length >> 1))
     if (early.kind !== 'more' && early.kind !== answer.kind) throw new Error(`${early.kind} became ${answer.kind}`)
     const alone = readClientHello(bytes.subarray(5), 'quic')
