@@ -4,7 +4,7 @@ import { runExchange } from './exchange.ts'
 import { RESPONSE_BYTES } from './http-responder.ts'
 import type { Latency } from './latencies.ts'
 import { HTTP_PORT } from './ports.ts'
-import { type Case, costIn, type Figure, rateIn, type Sample, type Subject } from './suite.ts'
+import { type Case, costIn, type Figure, latencyIn, rateIn, type Sample, type Subject } from './suite.ts'
 import { runWrk } from './wrk.ts'
 
 const KEPT = 64
@@ -23,15 +23,6 @@ export const RECORDS: Case = {
 const MESSAGE_BYTES = 128
 /** What differs by less is the same: a thousandth of a millisecond. */
 const LEAST_MS = 0.001
-
-function latencyIn(unit: string, of: (latency: Latency) => number): Figure {
-  return {
-    unit: `ms ${unit}`,
-    better: 'less',
-    isCompared: false,
-    of: ({ latency }) => (latency === undefined ? undefined : of(latency)),
-  }
-}
 
 /** What is on top of the latency that the kernel alone has in the same round. */
 function addedIn(unit: string, of: (latency: Latency) => number): Figure {

@@ -31,6 +31,8 @@ export const GOALS: readonly Goal[] = [
   { case: 'connections', unit: 'connections/s', ...ONE, bound: NEW },
   { case: 'latency', unit: 'ms p99 added', ...ONE, bound: { most: 1 } },
   { case: 'idle-memory', unit: 'bytes/flow', ...ONE, bound: { most: 0.5 } },
+  { case: 'sni', unit: 'connections/s', ...ONE, bound: { least: 1 } },
+  { case: 'sni', unit: 'connections/s', ours: 'limpid', theirs: 'nginx', bound: { least: 1 } },
   { case: 'workers-bulk-64', unit: 'Gbit/s', ...TWO, bound: BULK },
   { case: 'workers-bulk-64', unit: 'CPU s/GB', ...TWO, bound: CPU },
   { case: 'workers-keep-alive', unit: 'requests/s', ...TWO, bound: KEPT },

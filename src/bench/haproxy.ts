@@ -12,6 +12,9 @@ export interface HaproxyJob {
   readonly threads: number
   /** Such as `splice-auto`. */
   readonly options: readonly string[]
+  /** More lines of the frontend, and backends besides the one for original destinations. */
+  readonly frontend?: readonly string[]
+  readonly backends?: readonly string[]
   /** What `limpid rules install` is told. */
   readonly interception: readonly string[]
 }
@@ -22,7 +25,7 @@ export async function noHaproxy(): Promise<string | undefined> {
 }
 
 /** The same job: the client's address towards the server, no log; flows that outlast the benchmark. */
-function config({ threads, options }: HaproxyJob): string {
+function config({ threads, options, frontend = [], backends = [] }: HaproxyJob): string {
   return `global
   nbthread ${threads}
   maxconn ${IDLE_FLOWS + 64}
@@ -34,11 +37,11 @@ defaults
   timeout server 1h
 ${options.map((option) => `  option ${option}\n`).join('')}frontend intercepted
   bind ${LISTENER.address}:${LISTENER.port} transparent backlog 4096
-  default_backend original
+${frontend.map((line) => `  ${line}\n`).join('')}  default_backend original
 backend original
   option transparent
   source 0.0.0.0 usesrc clientip
-`
+${backends.join('')}`
 }
 
 /** HAProxy behind the very rules that Limpid installs for itself. */

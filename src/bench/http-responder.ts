@@ -11,7 +11,9 @@ const WANTS_CLOSE = 'Connection: close'
 
 const request = Buffer.alloc(REQUEST_BYTES)
 
-/** Bytes of a response, with and without `Connection: close`. */
+/** A response, with and without `Connection: close`. */
+export const RESPONSE = { keep: KEEP, close: CLOSE } as const
+/** Its bytes. */
 export const RESPONSE_BYTES = { keep: KEEP.length, close: CLOSE.length } as const
 
 function responseWith(header: string): Buffer {

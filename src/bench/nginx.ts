@@ -16,13 +16,19 @@ export async function noNginx(): Promise<string | undefined> {
   return 'nginx with its stream module (Debian: nginx, libnginx-mod-stream)'
 }
 
+/** One port whose flows are routed by the name in their ClientHello. */
+export interface NginxNames {
+  readonly map: string
+  readonly pass: string
+}
+
 /** The same job: one process, the client's address towards the server, no log; flows that outlast the benchmark. */
-function config(protocol: 'tcp' | 'udp', ports: readonly number[]): string {
+function config(protocol: 'tcp' | 'udp', ports: readonly number[], names: NginxNames | undefined): string {
   const listen = protocol === 'udp' ? 'udp rcvbuf=8m' : 'backlog=4096'
   const servers = ports.map(
     (port) => `  server {
     listen ${PROXY}:${port} ${listen};
-    proxy_pass ${SERVER}:${port};
+    ${names === undefined ? `proxy_pass ${SERVER}:${port}` : `ssl_preread on;\n    proxy_pass ${names.pass}`};
   }
 `,
   )
@@ -40,7 +46,7 @@ events {
 stream {
   proxy_bind $remote_addr transparent;
   proxy_timeout 1h;
-${servers.join('')}}
+${names?.map ?? ''}${servers.join('')}}
 `
 }
 
@@ -59,8 +65,12 @@ export async function raiseNginx(
   topology: Topology,
   protocol: 'tcp' | 'udp',
   ports: readonly number[],
+  names?: NginxNames,
 ): Promise<Subject> {
-  const file = writeRunFile(`nginx-${protocol}.conf`, config(protocol, ports))
+  const file = writeRunFile(
+    `nginx-${protocol}${names === undefined ? '' : '-names'}.conf`,
+    config(protocol, ports, names),
+  )
   const pid = await startPeer(topology, { program: 'nginx', args: ['-c', file], protocol, port: ports[0]! })
   await topology.x.run('nft', ['-f', '-'], { input: RULES })
   await topology.x.run('ip', ['-batch', '-'], { input: ROUTING })

@@ -84,6 +84,15 @@ export function costIn(unit: string): Figure {
   return { unit, better: 'less', isCompared: true, of: ({ cost }) => cost }
 }
 
+export function latencyIn(unit: string, of: (latency: Latency) => number, isCompared = false): Figure {
+  return {
+    unit: `ms ${unit}`,
+    better: 'less',
+    isCompared,
+    of: ({ latency }) => (latency === undefined ? undefined : of(latency)),
+  }
+}
+
 /** The cost in microseconds turned round: what one CPU second of the proxy moves. */
 export function perCpuSecond(unit: string): Figure {
   return { unit, better: 'more', isCompared: true, of: ({ cost }) => (cost === undefined ? undefined : 1e6 / cost) }

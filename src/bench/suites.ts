@@ -1,6 +1,8 @@
 import { DNS_CASES } from './dns-cases.ts'
 import { DNS_SUBJECTS } from './dns-subjects.ts'
 import { MEMORY_CASES } from './memory-cases.ts'
+import { SNI_CASES } from './sni-cases.ts'
+import { SNI_SUBJECTS } from './sni-subjects.ts'
 import { KERNEL, type SubjectKind, type Suite } from './suite.ts'
 import { BYPASS_CASES, TCP_CASES, WORKERS_CASES } from './tcp-cases.ts'
 import { BYPASS_SUBJECTS, limpid, MEMORY_SUBJECTS, TCP_SUBJECTS, WORKERS_SUBJECTS } from './tcp-subjects.ts'
@@ -36,6 +38,15 @@ export const SUITES: readonly Suite[] = [
     subjects: BYPASS_SUBJECTS,
     comparisons: [['limpid-bypass', KERNEL]],
     cases: BYPASS_CASES,
+  },
+  {
+    name: 'policy',
+    subjects: SNI_SUBJECTS,
+    comparisons: [
+      ['limpid', 'haproxy'],
+      ['limpid', 'nginx'],
+    ],
+    cases: SNI_CASES,
   },
   {
     name: 'udp',

@@ -3,7 +3,7 @@ import type { Host } from '../lab/host.ts'
 import { writeRunFile } from './on-topology.ts'
 
 /** Runs once, after the load: wrk's own report rounds. A script that has only done() costs nothing before. */
-const SCRIPT_TEXT = `done = function(summary, latency, requests)
+const SUMMARY_SCRIPT = `done = function(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
     '\\nsummary {"requests":%d,"bytes":%d,"seconds":%f,"errors":%d,"p50Ms":%f,"p99Ms":%f}\\n',
@@ -13,6 +13,21 @@ const SCRIPT_TEXT = `done = function(summary, latency, requests)
 end
 `
 const SUMMARY = /^summary (\{.*\})$/m
+
+/** Says these in turn, whatever they are. What it is asked for first is not sent: wrk looks whether that is HTTP. */
+function requestScript(requests: readonly Uint8Array[]): string {
+  const literals = requests.map(
+    (bytes) => `"${[...bytes].map((byte) => `\\${String(byte).padStart(3, '0')}`).join('')}"`,
+  )
+  return `local all = { ${literals.join(', ')} }
+local turn = -1
+request = function()
+  turn = turn + 1
+  if turn == 0 then return 'GET / HTTP/1.1\\r\\n\\r\\n' end
+  return all[turn % #all + 1]
+end
+`
+}
 
 /** What one run of wrk did. */
 export interface WrkSummary {
@@ -31,6 +46,8 @@ export interface WrkLoad {
   readonly seconds: number
   /** One connection for each request. */
   readonly close: boolean
+  /** What is sent in place of HTTP requests; the answer has to be a response of HTTP all the same. */
+  readonly requests?: readonly Uint8Array[]
   /** Bytes of each response, headers and all. */
   readonly responseBytes: number
 }
@@ -40,7 +57,10 @@ export interface WrkLoad {
  * @throws LimpidError LIMPID_LAB when a request failed, or the bytes received are not those of the responses counted.
  */
 export async function runWrk(host: Host, load: WrkLoad): Promise<WrkSummary> {
-  const script = writeRunFile('summary.lua', SCRIPT_TEXT)
+  const script = writeRunFile(
+    'summary.lua',
+    SUMMARY_SCRIPT + (load.requests === undefined ? '' : requestScript(load.requests)),
+  )
   const header = load.close ? ['-H', 'Connection: close'] : []
   const args = ['-t', '1', '-c', String(load.connections), '-d', `${load.seconds}s`, '-s', script, ...header, load.url]
   return checkedSummary(await host.run('wrk', args), load)
