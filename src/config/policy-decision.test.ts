@@ -125,6 +125,9 @@ test('timeouts: those that are given', () => {
     /"timeouts" has no meaning with then reject/,
   )
   assert.match(String(decisionOf({ then: 'forward', timeouts: { idle: 5 } })), /·\.timeouts\.idle: expected a duration/)
-  assert.match(String(decisionOf({ then: 'forward', timeouts: { idel: '5s' } as object })), /unknown key "idel"/)
+  assert.match(
+    String(decisionOf({ then: 'forward', timeouts: { idel: '5s' } as object })),
+    /·\.timeouts\.idel: expected a known key/,
+  )
 })
 // biome-ignore-end lint/suspicious/noThenProperty: as above

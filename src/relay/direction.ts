@@ -70,6 +70,8 @@ export class Direction implements EventTarget, Messenger {
   #guard: ((events: number) => void) | undefined
   /** Undefined: it reads what there is. */
   #pace: Pace | undefined
+  /** The sender is dead, which is told when it has had its turns. */
+  #failed = false
   /** The FIN was passed on: nothing more goes this way. */
   finished = false
   /** Bytes taken from the sender. */
@@ -98,7 +100,7 @@ export class Direction implements EventTarget, Messenger {
     if (failed || (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) !== 0) {
       this.#onReadable(!failed && (events & EPOLLRDHUP) !== 0, failed)
     }
-    if (failed && !this.#relay.ended && !this.isPaced) this.#onError()
+    if (failed) this.#onFailed()
     if (!this.#relay.ended) this.#guard?.(events)
   }
 
@@ -116,7 +118,7 @@ export class Direction implements EventTarget, Messenger {
   slowTo(bucket: ByteBucket | undefined): void {
     const waited = this.isPaced
     this.#pace?.leave()
-    this.#pace = bucket && new Pace(bucket, () => this.#resume())
+    this.#pace = bucket && new Pace(bucket, () => this.#onTurn())
     if (waited) this.#pump()
   }
 
@@ -150,8 +152,10 @@ export class Direction implements EventTarget, Messenger {
     this.#readable = true
   }
 
-  /** The sender's socket reports an error that no read has brought to light yet. */
-  #onError(): void {
+  /** The sender's socket reports an error that no read has brought to light yet; what came before it goes on in its turns. */
+  #onFailed(): void {
+    this.#failed = this.isPaced
+    if (this.#failed || this.#relay.ended) return
     const errno = takeSocketError(this.from)
     if (errno !== 0) this.#fail(errno, this.#sender)
   }
@@ -372,6 +376,11 @@ export class Direction implements EventTarget, Messenger {
   #resumeUnhurried(): void {
     this.#resumes = true
     this.#relay.resources.loop.unhurried(() => this.#resume())
+  }
+
+  #onTurn(): void {
+    this.#resume()
+    if (this.#failed) this.#onFailed()
   }
 
   #resume(): void {
