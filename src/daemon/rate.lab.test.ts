@@ -78,7 +78,7 @@ function answer(socket: Socket): void {
     const [size, stays] = asked.toString().split(' ')
     socket.resume()
     await sendPattern(socket, 1, Number(size))
-    if (stays === undefined) socket.end()
+    if (stays !== 'stays') socket.end()
   })
 }
 
