@@ -36,8 +36,12 @@ function limitText({ newFlows, bytes, per }: RateLimit): string {
 }
 
 function flowRateText(intervalMs: number): string {
-  const [unit, ms] = FLOW_UNITS.find(([, ms]) => ms >= intervalMs) ?? FLOW_UNITS.at(-1)!
+  const [unit, ms] = FLOW_UNITS.find(([, ms]) => isWhole(ms / intervalMs)) ?? FLOW_UNITS.at(-1)!
   return `${Math.round(ms / intervalMs)} flows/${unit}`
+}
+
+function isWhole(count: number): boolean {
+  return count > 0.5 && Math.abs(count - Math.round(count)) < 1e-6
 }
 
 const FLOW_UNITS = [

@@ -4,10 +4,10 @@ import { takeSocketError } from '../sys/options.ts'
 import type { Pipe } from '../sys/pipes.ts'
 import { type FirstBytes, finishWriting, receive, spliceBytes, transmit } from '../sys/socket.ts'
 import type { ByteBucket } from './byte-bucket.ts'
+import type { DirectionOwner } from './direction-owner.ts'
 import type { Messenger } from './message-batch.ts'
 import { Pace } from './pace.ts'
-import { lossOf, otherPeer, type Peer, type RelayReason } from './reasons.ts'
-import type { RelayResources } from './resources.ts'
+import { lossOf, otherPeer, type Peer } from './reasons.ts'
 
 /** The most that one read takes: what a socket delivers in one go at gigabit rates, and the size of a default pipe. */
 const COPY_BYTES = 65_536
@@ -23,19 +23,6 @@ const BYTES_BETWEEN_EVENTS = 262_144
 
 /** Every relay of the thread reads into this one; what cannot be written at once is copied out of it. */
 const copyBuffer = new Uint8Array(COPY_BYTES)
-
-/** What a direction tells the relay that it is part of. */
-export interface DirectionOwner {
-  readonly resources: RelayResources
-  readonly ended: boolean
-  /** When a byte was last moved, in the loop's monotonic milliseconds. */
-  lastActiveAt: number
-  /** Has every direction finished, so that nothing is left but to close? */
-  isLastDirection(): boolean
-  /** The FIN was passed on. */
-  onDirectionFinished(): void
-  end(reason: RelayReason): void
-}
 
 /**
  * One direction of a relay, and the target of its sender's events: what that socket can take comes from the opposite direction. Edge-triggered: `#readable` remembers that the sender may have bytes for us which we have

@@ -3,7 +3,8 @@ import { EPOLLET, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP } from '../sys/loop.ts
 import { peerSilenceMs, setResetOnClose, unacknowledgedBytes } from '../sys/options.ts'
 import type { FirstBytes } from '../sys/socket.ts'
 import type { ByteBucket } from './byte-bucket.ts'
-import { Direction, type DirectionOwner } from './direction.ts'
+import { Direction } from './direction.ts'
+import type { DirectionOwner } from './direction-owner.ts'
 import type { RelayReason } from './reasons.ts'
 import type { RelayResources } from './resources.ts'
 
