@@ -3,12 +3,13 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, before, beforeEach, test } from 'node:test'
+import { after, before, test } from 'node:test'
 import { DatagramPeer } from '../lab/datagram.fixture.ts'
 import { LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { ADDRESSES, raiseTopology, type Topology } from '../lab/topology.ts'
 import { type LabServer, patternHash, receiveAll, sendPattern, serve, sleep, until } from '../lab/traffic.fixture.ts'
+import type { CloseReason, FlowRecord } from '../proxy/record.ts'
 
 await enterNamespaces()
 
@@ -17,7 +18,7 @@ const OTHER_CLIENT = '10.0.3.2'
 const RATE = 2_000_000
 const BURST = 100_000
 /** Of the rate, at the least: how well a busy machine keeps up is not what this is about. */
-const LEAST = 0.5
+const LEAST = 0.4
 const folder = mkdtempSync(join(tmpdir(), 'limpid-rate-'))
 const file = join(folder, 'limpid.yaml')
 const servers: LabServer[] = []
@@ -46,32 +47,39 @@ before(async () => {
   lab = await raiseTopology()
   await lab.y.run('ip', ['address', 'add', `${OTHER_CLIENT}/24`, 'dev', 'y-x'])
   // who says SIZE gets so many bytes and a FIN, who says `SIZE stays` no FIN
-  for (const port of [80, 81, 82, 83, 85]) servers.push(await serve(lab.z, { address: z, port }, answer))
+  servers.push(await serve(lab.z, { address: z, port: 85 }, (socket) => socket.end(Buffer.alloc(12_000_000))))
+  for (const port of [80, 81, 82, 83]) servers.push(await serve(lab.z, { address: z, port }, answer))
   writeFileSync(file, JSON.stringify(CONFIG))
   chmodSync(folder, 0o755)
   chmodSync(file, 0o644)
   limpid = await LimpidProcess.start(lab.x, ['run', '-c', file])
-  assert.deepEqual(await download(85, 1_000).done, { bytes: 1_000, sha256: patternHash(1, 1_000), failure: undefined })
+  assert.equal((await download(83, 1_000).done).sha256, patternHash(1, 1_000))
   await limpid.nextRecord()
   descriptors = limpid.descriptors()
 })
 
 after(async () => {
   await sleep(50)
-  const { pipesOpen, flowsOpen } = await limpid.stats()
-  const left = limpid.descriptors()
+  const { flowsOpen } = await limpid.stats()
   const code = await limpid.stop()
   for (const server of servers) await server[Symbol.asyncDispose]()
   await lab.close()
   rmSync(folder, { recursive: true })
   assert.deepEqual([code, flowsOpen], [0, 0], limpid.stderr)
-  assert.ok(left <= descriptors + 2 * pipesOpen, `${left} descriptors, ${descriptors} before`)
 })
 
-beforeEach(async () => {
-  await sleep(20)
-  limpid.skipRecords()
-})
+/** The record of the flow whose client got so many bytes. */
+async function recordOf(bytes: number): Promise<FlowRecord> {
+  const isIt = ({ bytesUpstreamToClient }: FlowRecord) => bytesUpstreamToClient === bytes
+  await until(() => limpid.records.some(isIt), `record of ${bytes} bytes`)
+  return limpid.records.find(isIt)!
+}
+
+async function recordBy(reason: CloseReason): Promise<FlowRecord> {
+  const isIt = (record: FlowRecord) => record.reason === reason
+  await until(() => limpid.records.some(isIt), `record of ${reason}`)
+  return limpid.records.find(isIt)!
+}
 
 function answer(socket: Socket): void {
   socket.once('data', async (asked: Buffer) => {
@@ -105,10 +113,10 @@ test('a download never has more than burst and rate, has most of it, and arrives
     const { bytes, ms } = limited.progress
     if (bytes > BURST + (RATE * ms) / 1_000) most.push(`${bytes} bytes after ${ms} ms`)
   })
-  const free = await download(85, 6_000_000).done
+  // as fast it would take 6 s
+  assert.equal((await download(85, 12_000_000).done).bytes, 12_000_000)
   const freeMs = performance.now() - beganAt
-  assert.deepEqual([free.sha256, free.failure], [patternHash(1, 6_000_000), undefined])
-  assert.ok(freeMs < 2_800, `${freeMs} ms`)
+  assert.ok(freeMs < 5_000, `${freeMs} ms`)
   assert.deepEqual(await limited.done, { bytes: size, sha256: patternHash(1, size), failure: undefined })
   const { ms } = limited.progress
   assert.deepEqual(most, [])
@@ -171,18 +179,24 @@ test('a flow that waits for its turn is not idle; when its server resets, what c
   const { progress, done } = download(82, 104_000)
   assert.equal((await done).bytes, 104_000)
   assert.ok(progress.ms >= 400, `${progress.ms} ms`)
-  assert.equal((await limpid.nextRecord()).reason, 'closed')
+  assert.equal((await recordOf(104_000)).reason, 'closed')
 
   const other = lab.y.connect({ address: z, port: 82 }, { from: { address: OTHER_CLIENT, port: 0 } }).resume()
   other.on('error', () => {})
   other.write('106000 stays')
-  await until(() => servers[2]!.connections.size === 1, 'a connection')
+  await until(() => servers[3]!.connections.size === 1, 'a connection')
   await sleep(150) // for all to be acknowledged by Limpid
-  const [cutting] = servers[2]!.connections as Set<Socket>
+  const [cutting] = servers[3]!.connections as Set<Socket>
   cutting!.resetAndDestroy()
-  const record = await limpid.nextRecord()
-  assert.deepEqual([record.reason, record.bytesUpstreamToClient], ['upstream-reset', 106_000])
+  const record = await recordOf(106_000)
+  assert.equal(record.reason, 'upstream-reset')
   assert.ok(record.durationMs >= 550, `${record.durationMs} ms`)
+  other.destroy()
+
+  // these were all that use TCP
+  while ((await limpid.stats()).flowsOpen > 0) await sleep(20)
+  const left = limpid.descriptors() - 2 * (await limpid.stats()).pipesOpen
+  assert.ok(left <= descriptors, `${left} descriptors, ${descriptors} before`)
 })
 
 test('datagrams beyond the rate are dropped and counted, those within it arrive', async () => {
@@ -209,15 +223,15 @@ test('datagrams beyond the rate are dropped and counted, those within it arrive'
 test("a rule's timeouts end a flow and a session before the listener's would", async () => {
   const client = lab.y.connect({ address: z, port: 83 }).resume()
   client.on('error', () => {})
-  const flow = await limpid.nextRecord(5_000)
+  const flow = await recordBy('idle-timeout')
   client.destroy()
-  assert.deepEqual([flow.rule, flow.reason], ['short', 'idle-timeout'])
+  assert.equal(flow.rule, 'short')
   assert.ok(flow.durationMs >= 300 && flow.durationMs < 2_000, `${flow.durationMs} ms`)
   await using server = await DatagramPeer.echo(lab.z, { address: z, port: 83 })
   await using peer = await DatagramPeer.open(lab.y, { address: y, port: 0 }, { address: z, port: 83 })
   peer.send('x')
   assert.ok(await peer.hears(1))
-  const session = await limpid.nextRecord(5_000)
-  assert.deepEqual([session.rule, session.reason, server.heard.length], ['short', 'session-idle', 1])
+  const session = await recordBy('session-idle')
+  assert.deepEqual([session.rule, server.heard.length], ['short', 1])
   assert.ok(session.durationMs >= 300 && session.durationMs < 2_000, `${session.durationMs} ms`)
 })
