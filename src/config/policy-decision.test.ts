@@ -99,7 +99,7 @@ test('limits: new flows, bytes, or both', () => {
     newFlows: undefined,
     bytes: { perSecond: 2_000, burst: 1_500_000 },
   })
-  assert.match(String(limit({})), /·\.limit\.newFlows: expected "newFlows": or "bytes": a limit has one or both/)
+  assert.match(String(limit({})), /·\.limit\.newFlows: expected "newFlows": a limit needs it, or "bytes", or both/)
   assert.match(String(limit({ bytes: '10M/s', burst: 5 })), /"burst" has no meaning without "newFlows"/)
   assert.match(String(limit({ newFlows: '1/s', burstBytes: '1M' })), /"burstBytes" has no meaning without "bytes"/)
   assert.match(

@@ -48,7 +48,7 @@ export function buildLimit(input: LimitInput, path: readonly (string | number)[]
   belongs('burst', 'newFlows')
   belongs('burstBytes', 'bytes')
   if (newFlows === undefined && bytes === undefined) {
-    const { path: at, ...problem } = missing('newFlows', 'or "bytes": a limit has one or both')
+    const { path: at, ...problem } = missing('newFlows', 'a limit needs it, or "bytes", or both')
     report({ ...problem, path: [...path, ...at] })
   }
   return {
