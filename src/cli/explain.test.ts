@@ -100,6 +100,31 @@ test('what a rule asks about and nobody says is asked for, with exit code 2', ()
   assert.match(explain('10.0.4.2:80', '--listener', 'web').stderr, /expected a listener for tcp: all, found "web"/)
 })
 
+test('explain is told the interface and the MAC; an interface must be said where a rule asks, a MAC may be unknown', () => {
+  const file = join(folder, 'links.yaml')
+  writeFileSync(
+    file,
+    `policy:
+  rules:
+    - { name: guests, interfaces: [eth1, br*], then: reject }
+    - { name: printer, macs: 02-00-00-00-00-AB, then: reject, by: drop }
+`,
+  )
+  const asked = (...args: string[]) => limpid('explain', '10.0.3.1', '10.0.4.2:80', '-c', file, ...args)
+  assert.match(asked().stderr, /expected an interface: rule guests asks about it/)
+  assert.match(asked('--interface', 'br0').stdout, /tcp 10\.0\.3\.1 by br0 →.*decided {2}reject by reset, by guests/s)
+  const eth0 = asked('--interface', 'eth0').stdout
+  assert.match(eth0, /guests {5}no {7}interfaces eth1,br\*: found eth0$/m)
+  assert.match(eth0, /printer {4}no {7}macs 02:00:00:00:00:ab: found no MAC known$/m)
+  assert.match(asked('--interface', 'eth0', '--mac', '02:00:00:00:00:ab').stdout, /reject by drop, by printer/)
+  assert.match(asked('--mac', 'ab').stderr, /--mac: expected a MAC address such as 02:00:00:00:00:01/)
+  writeFileSync(
+    table,
+    '- { client: 10.0.3.1, dst: 10.0.4.2:80, interface: eth0, mac: 02:00:00:00:00:ab, expect: reject by drop }',
+  )
+  assert.equal(limpid('policy', 'test', table, '-c', file).stdout, '1 of 1 flows are decided as expected\n')
+})
+
 test('policy test is silent about flows that are decided as expected', () => {
   writeFileSync(
     table,

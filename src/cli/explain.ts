@@ -1,8 +1,9 @@
 import { type Command, Option } from 'commander'
 import { flagValue, usageError } from '../config/flags.ts'
 import { MOMENT, momentFrom } from '../config/moment.ts'
-import { CLIENT_ADDRESS, DETECTED, FLOW_DESTINATION, HOST_NAME } from '../config/policy-values.ts'
+import { CLIENT_ADDRESS, DETECTED, FLOW_DESTINATION, HOST_NAME, MAC } from '../config/policy-values.ts'
 import type { Protocol } from '../config/types.ts'
+import { INTERFACE } from '../config/values.ts'
 import { type AskedFlow, explainFlow, missingOf } from '../policy/asked-flow.ts'
 import { LoadedPolicy } from '../policy/loaded-policy.ts'
 import { configFile, loadConfig } from './config-file.ts'
@@ -14,6 +15,8 @@ interface ExplainFlags {
   config?: string
   protocol: Protocol
   listener?: string
+  interface?: string
+  mac?: string
   host?: string
   detected?: string
   learnt?: string[]
@@ -28,6 +31,8 @@ export function configure(command: Command, invocation: Invocation): void {
     .option('-c, --config <file>', 'limpid.yaml; without it the usual places are searched')
     .addOption(new Option('--protocol <protocol>', 'tcp or udp').choices(['tcp', 'udp']).default('tcp'))
     .option('--listener <name>', 'the listener that takes it (the first one for that protocol)')
+    .option('--interface <name>', 'the interface that it comes in by')
+    .option('--mac <mac>', 'the MAC address of the client, as the neighbour table has it')
     .option(
       '--host <name>',
       'whom its first bytes are for: SNI or Host; of TLS (UDP: QUIC), unless --detected says otherwise',
@@ -62,6 +67,8 @@ function askedFlow(client: string, destination: string, flags: ExplainFlags): As
     originalDst: flagValue('DESTINATION', FLOW_DESTINATION, destination),
     protocol: flags.protocol,
     listener: flags.listener,
+    interface: flagValue('--interface', INTERFACE, flags.interface),
+    mac: flagValue('--mac', MAC, flags.mac),
     host: flagValue('--host', HOST_NAME, flags.host),
     detected: flagValue('--detected', DETECTED, flags.detected),
     learntNames: (flags.learnt ?? []).map((name) => flagValue('--learnt', HOST_NAME, name)),

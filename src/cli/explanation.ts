@@ -36,11 +36,13 @@ export function outcomesText(outcomes: readonly RuleAccount[]): string {
     .join('; or ')
 }
 
-function flowText({ listener, protocol, client, originalDst, finding, learntNames, at }: FlowFacts): string {
+function flowText({ listener, protocol, client, originalDst, link, finding, learntNames, at }: FlowFacts): string {
   const host = finding?.host === undefined ? '' : ` for ${finding.host}`
   const learnt = learntNames.length === 0 ? '' : `, known as ${learntNames.join(', ')}`
   const said = finding === undefined ? 'first bytes not known' : `${finding.protocol}${host}`
-  return `${protocol} ${client.address} → ${endpointText(originalDst)}, listener ${listener}, ${said}${learnt}, ${formatMoment(at)}`
+  const by = link?.interface === undefined ? '' : ` by ${link.interface}`
+  const mac = link?.mac === undefined ? '' : ` (${link.mac})`
+  return `${protocol} ${client.address}${mac}${by} → ${endpointText(originalDst)}, listener ${listener}, ${said}${learnt}, ${formatMoment(at)}`
 }
 
 /** What `--json` prints: its keys stay, and what is not known is null. */
@@ -58,6 +60,8 @@ export function explanationJson(asked: AskedFlow, { facts, accounts, outcomes, n
       originalDst: { address: originalDst.address, port: originalDst.port || null },
       protocol,
       listener,
+      interface: asked.interface ?? null,
+      mac: asked.mac ?? null,
       detected: finding?.protocol ?? null,
       host: finding?.host ?? null,
       learntNames,

@@ -3,11 +3,11 @@ import type { Endpoint } from '../net/address.ts'
 import { issueProblems } from './issues.ts'
 import { MOMENT, type Moment } from './moment.ts'
 import type { DetectedProtocol } from './policy-types.ts'
-import { CLIENT_ADDRESS, DETECTED, FLOW_DESTINATION, HOST_NAME } from './policy-values.ts'
+import { CLIENT_ADDRESS, DETECTED, FLOW_DESTINATION, HOST_NAME, MAC } from './policy-values.ts'
 import { type ConfigSource, MAX_PROBLEMS, type Problem } from './problem.ts'
 import { value, values } from './schema.ts'
 import type { Protocol } from './types.ts'
-import { PROTOCOL } from './values.ts'
+import { INTERFACE, PROTOCOL } from './values.ts'
 import { readYaml } from './yaml-source.ts'
 
 const MAX_FLOWS = 20_000
@@ -20,6 +20,8 @@ export interface ExpectedFlow {
   readonly dst: Endpoint
   readonly protocol: Protocol
   readonly listener: string | undefined
+  readonly interface: string | undefined
+  readonly mac: string | undefined
   readonly host: string | undefined
   readonly detected: DetectedProtocol | undefined
   readonly learnt: readonly string[]
@@ -38,6 +40,8 @@ const FLOW = z.strictObject(
     dst: value(FLOW_DESTINATION),
     protocol: value(PROTOCOL).optional(),
     listener: NAME.optional(),
+    interface: value(INTERFACE).optional(),
+    mac: value(MAC).optional(),
     host: value(HOST_NAME).optional(),
     detected: value(DETECTED).optional(),
     learnt: values(HOST_NAME),
@@ -72,9 +76,11 @@ export function parseFlowTable(text: string, fileName: string): FlowTable {
     throw source.error(problems)
   }
   return {
-    flows: parsed.data.map(({ protocol = 'tcp', listener, host, detected, learnt = [], at, rule, ...rest }) => {
-      return { ...rest, protocol, listener, host, detected, learnt, at, rule }
-    }),
+    flows: parsed.data.map(
+      ({ protocol = 'tcp', listener, interface: by, mac, host, detected, learnt = [], at, rule, ...rest }) => {
+        return { ...rest, protocol, listener, interface: by, mac, host, detected, learnt, at, rule }
+      },
+    ),
     placed: (index, message) => source.error([{ path: [index], message }]).problems[0]!,
   }
 }

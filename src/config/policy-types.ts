@@ -24,6 +24,10 @@ export interface PolicyMatch {
   readonly destinations: readonly Prefix[]
   readonly ports: readonly PortRange[]
   readonly protocols: readonly Protocol[]
+  /** Names of interfaces by which clients come: `eth0`, or `br*`. */
+  readonly interfaces: readonly string[]
+  /** Of clients on a link of ours: `02:00:00:00:00:01`. */
+  readonly macs: readonly string[]
   readonly detected: readonly DetectedProtocol[]
   /** Entries of a list of names: `www.example.org`, `.example.org` (itself and all below), `*.example.org`, `ads*.example.org`. */
   readonly hosts: readonly string[]

@@ -69,6 +69,15 @@ export const POLICY_TARGET: ValueKind<NonNullable<Onward['to']>> = {
 export const BALANCE: ValueKind<Balance> = oneOf(['round-robin', 'least-flows', 'client-hash'])
 export const PER: ValueKind<RateLimit['per']> = oneOf(['client', 'rule'])
 
+/** Lower case, with colons. */
+export const MAC: ValueKind<string> = {
+  expected: 'a MAC address such as 02:00:00:00:00:01',
+  parse: (text) => {
+    const isMac = /^[\da-f]{2}([:-])[\da-f]{2}(?:\1[\da-f]{2}){4}$/i.test(text)
+    return isMac ? text.toLowerCase().replaceAll('-', ':') : undefined
+  },
+}
+
 const RATE_UNITS = { s: 1_000, m: 60_000, h: 3_600_000 } as const
 
 /** `10/s`, `600/m`, `5000/h`: milliseconds for each. */

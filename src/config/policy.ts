@@ -3,10 +3,10 @@ import { NAME } from './name.ts'
 import { buildDecision, decisionKeys } from './policy-decision.ts'
 import { buildPools, poolsSchema } from './policy-pools.ts'
 import type { PeekConfig, PolicyConfig, PolicyMatch, PolicyRule } from './policy-types.ts'
-import { DETECTED, NAME_ENTRY, TIMES } from './policy-values.ts'
+import { DETECTED, MAC, NAME_ENTRY, TIMES } from './policy-values.ts'
 import { missing, type Report } from './problem.ts'
 import type { value, values } from './schema.ts'
-import { DURATION, PORTS, PREFIX, PROTOCOL } from './values.ts'
+import { DURATION, INTERFACE, PORTS, PREFIX, PROTOCOL } from './values.ts'
 
 const MAX_RULES = 20_000
 const MAX_LISTS = 256
@@ -45,6 +45,8 @@ export function policySchema({ value, values }: Pieces) {
       detected: values(DETECTED).describe(
         'What the first bytes are: tls, http1, http2, ssh, socks, quic, dns or unknown.',
       ),
+      interfaces: values(INTERFACE).describe('Interfaces by which clients come: eth0, or br*.'),
+      macs: values(MAC).describe('MAC addresses of clients on a link of ours, as the neighbour table has them.'),
       hosts: values(NAME_ENTRY).describe('SNI or Host, or a name that the client learnt by DNS.'),
       lists: z
         .array(NAME, { error: 'a list of names of lists' })
@@ -153,6 +155,8 @@ function buildRule(input: RuleInput, index: number, lists: readonly string[], co
     destinations: input.destinations ?? [],
     ports: input.ports?.flat() ?? [],
     protocols: input.protocols ?? [],
+    interfaces: input.interfaces ?? [],
+    macs: input.macs ?? [],
     detected: input.detected ?? [],
     hosts: input.hosts ?? [],
     lists: input.lists ?? [],
@@ -165,7 +169,10 @@ function buildRule(input: RuleInput, index: number, lists: readonly string[], co
   return { name: input.name ?? `rule-${index + 1}`, match, decision }
 }
 
-const CONDITIONS = ['listeners', 'sources', 'ports', 'protocols', 'detected', 'hosts', 'lists', 'times'] as const
+const CONDITIONS = [
+  ...(['listeners', 'sources', 'ports', 'protocols', 'interfaces', 'macs'] as const),
+  ...(['detected', 'hosts', 'lists', 'times'] as const),
+]
 
 /** The kernel knows destinations alone: what else a rule asked would not be asked of the flows after the first. */
 function checkBypass(input: RuleInput, path: readonly (string | number)[], report: Report): void {

@@ -11,6 +11,10 @@ export interface AskedFlow {
   readonly originalDst: Endpoint
   readonly protocol: Protocol
   readonly listener: string | undefined
+  /** By which it comes in. */
+  readonly interface: string | undefined
+  /** Lower case, with colons; undefined: none is known. */
+  readonly mac: string | undefined
   /** Canonical. */
   readonly host: string | undefined
   readonly detected: DetectedProtocol | undefined
@@ -43,6 +47,10 @@ export function missingOf(asked: AskedFlow, config: Asked): string | undefined {
     const names = config.listeners.filter(({ protocols }) => protocols.includes(asked.protocol)).map(({ name }) => name)
     return `expected a listener for ${asked.protocol}${names.length > 0 ? `: ${names.join(', ')}` : ''}, found "${asked.listener}"`
   }
+  const byInterface = rules.find(({ match }) => match.interfaces.length > 0)
+  if (asked.interface === undefined && byInterface !== undefined) {
+    return `expected an interface: rule ${byInterface.name} asks about it`
+  }
   const byListener = rules.find(({ match }) => match.listeners.length > 0)
   if (asked.listener !== undefined || byListener === undefined || takes.length === 1) return undefined
   return `expected a listener: rule ${byListener.name} asks about it`
@@ -69,6 +77,7 @@ export function explainFlow(asked: AskedFlow, policy: Policy, config: Asked): Ex
     protocol,
     client: { address: client, port: 0 },
     originalDst,
+    link: { interface: asked.interface, mac: asked.mac },
     finding,
     learntNames,
     at,

@@ -29,7 +29,9 @@ export function conditionsOf(match: PolicyMatch, listOf: ListOf): Condition[] {
     ...portCondition(match),
     ...prefixCondition('sources', match.sources, (facts) => facts.client.address),
     ...prefixCondition('destinations', match.destinations, (facts) => facts.originalDst.address),
+    ...interfaceCondition(match),
     ...timeCondition(match),
+    ...macCondition(match),
     ...detectedCondition(match),
     ...hostCondition(match),
     ...listCondition(match, listOf),
@@ -83,6 +85,32 @@ function timeCondition({ times }: PolicyMatch): Condition[] {
       text: `times ${times.map(({ text }) => text).join(', ')}`,
       ask: ({ at }) => answer(times.some((window) => isWithin(window, at))),
       found: ({ at }) => formatMoment(at),
+    },
+  ]
+}
+
+function interfaceCondition({ interfaces }: PolicyMatch): Condition[] {
+  if (interfaces.length === 0) return []
+  const matches = (name: string) =>
+    interfaces.some((one) => (one.endsWith('*') ? name.startsWith(one.slice(0, -1)) : name === one))
+  return [
+    {
+      text: `interfaces ${shortened(interfaces)}`,
+      ask: ({ link }) => answer(link?.interface !== undefined && matches(link.interface)),
+      found: ({ link }) => link?.interface ?? 'no interface known',
+    },
+  ]
+}
+
+/** Of a client whose MAC is not known it is not so. */
+function macCondition({ macs }: PolicyMatch): Condition[] {
+  if (macs.length === 0) return []
+  const wanted = new Set(macs)
+  return [
+    {
+      text: `macs ${shortened(macs)}`,
+      ask: ({ link }) => answer(link?.mac !== undefined && wanted.has(link.mac)),
+      found: ({ link }) => link?.mac ?? 'no MAC known',
     },
   ]
 }

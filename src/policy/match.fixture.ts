@@ -7,6 +7,8 @@ export const EVERY_FLOW: PolicyMatch = {
   destinations: [],
   ports: [],
   protocols: [],
+  interfaces: [],
+  macs: [],
   detected: [],
   hosts: [],
   lists: [],

@@ -58,6 +58,11 @@ export class Policies {
     )
   }
 
+  /** Whether either asks by which link flows come. */
+  get asksLink(): boolean {
+    return this.#live.policy.asksLink || this.shadow?.policy.asksLink === true
+  }
+
   async close(): Promise<void> {
     await this.#live.close()
     await this.#candidate?.close()

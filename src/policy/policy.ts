@@ -33,6 +33,8 @@ const INSPECT: Decided = { kind: 'inspect' }
 /** The rules of a config, made ready to be asked. The first that matches decides. It never changes; a reload makes another. */
 export class Policy {
   readonly peek: PeekConfig
+  /** Whether a rule asks by which link a flow came. */
+  readonly asksLink: boolean
   readonly #rules: readonly CompiledRule[]
   readonly #index: RuleIndex
   readonly #otherwise: Decidedly
@@ -40,6 +42,7 @@ export class Policy {
   /** `listOf`: asked each time, since lists change under a policy. */
   constructor(config: PolicyConfig, listOf: ListOf) {
     this.peek = config.peek
+    this.asksLink = config.rules.some(({ match }) => match.interfaces.length > 0 || match.macs.length > 0)
     this.#rules = config.rules.map(({ name, match, decision }) => ({
       decided: { kind: 'decided', rule: name, decision },
       conditions: conditionsOf(match, listOf),

@@ -11,6 +11,7 @@ import { RuleIndex } from './rule-index.ts'
 
 const ADDRESSES = ['10.0.3.1', '10.0.3.9', '10.9.0.1', '192.0.2.7', 'fd00::1', 'fd00:8::1', '2001:db8::9']
 const NAMES = ['a.example', 'www.a.example', 'x.www.a.example', 'b.example', 'example']
+const MACS = ['02:00:00:00:00:01', '02:00:00:00:00:02']
 const HOSTS = [...NAMES, '.a.example', '*.a.example', '.example', 'w*.example', '*www*']
 
 const address = fc.constantFrom(...ADDRESSES)
@@ -31,6 +32,8 @@ const matches: fc.Arbitrary<PolicyMatch> = fc.record({
   destinations: few(prefix),
   ports: few(ports),
   protocols: few(fc.constantFrom<Protocol>('tcp', 'udp')),
+  interfaces: few(fc.constantFrom('eth0', 'eth1', 'br0', 'br*', 'e*')),
+  macs: few(fc.constantFrom(...MACS)),
   detected: fc.constant([]),
   hosts: few(fc.constantFrom(...HOSTS)),
   lists: fc.constant([]),
@@ -41,6 +44,13 @@ const facts: fc.Arbitrary<FlowFacts> = fc.record({
   protocol: fc.constantFrom<Protocol>('tcp', 'udp'),
   client: fc.record({ address, port }),
   originalDst: fc.record({ address, port }),
+  link: fc.option(
+    fc.record({
+      interface: fc.option(fc.constantFrom('eth0', 'eth1', 'br0', 'br1'), { nil: undefined }),
+      mac: fc.option(fc.constantFrom(...MACS), { nil: undefined }),
+    }),
+    { nil: undefined },
+  ),
   finding: fc.option(
     fc.record({
       protocol: fc.constant('tls' as const),
@@ -79,8 +89,10 @@ test('no rule that might match is left out, and they come in their order', () =>
   )
 })
 
-test('of many rules that ask for a name, an address or a port, few are left', () => {
+test('of many rules that ask for a name, an address, a port or a link, few are left', () => {
   const all = Array.from({ length: 3_000 }, (_, i): PolicyMatch => {
+    if (i % 30 === 27) return { ...EVERY_FLOW, macs: [macOf(i)] }
+    if (i % 30 === 28) return { ...EVERY_FLOW, interfaces: [`eth${i}`] }
     if (i % 3 === 0) return { ...EVERY_FLOW, hosts: [`h${i}.example`] }
     if (i % 3 === 1) return { ...EVERY_FLOW, ports: [{ from: 10_000 + i, to: 10_000 + i }] }
     return { ...EVERY_FLOW, sources: [{ family: 4, address: `10.${i >> 8}.${i & 255}.0`, length: 24 }] }
@@ -90,9 +102,14 @@ test('of many rules that ask for a name, an address or a port, few are left', ()
     protocol: 'tcp',
     client: { address: '10.0.2.9', port: 1 },
     originalDst: { address: '10.0.4.2', port: 10_001 },
+    link: { interface: 'eth58', mac: macOf(87) },
     finding: { protocol: 'tls', host: 'h3.example' },
     learntNames: [],
     at: new Date(0),
   }
-  assert.deepEqual(found(new RuleIndex(all), of), [1, 2, 3])
+  assert.deepEqual(found(new RuleIndex(all), of), [1, 2, 3, 58, 87])
 })
+
+function macOf(i: number): string {
+  return `02:00:00:00:${[i >> 8, i & 255].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`
+}

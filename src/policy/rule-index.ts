@@ -48,6 +48,18 @@ export class RuleIndex {
         ({ destinations }) => destinations,
         ({ originalDst }) => originalDst.address,
       ),
+      textDimension(
+        matches,
+        this.#words,
+        ({ interfaces }) => (interfaces.some((one) => one.endsWith('*')) ? [] : interfaces), // patterns are asked themselves
+        ({ link }) => link?.interface,
+      ),
+      textDimension(
+        matches,
+        this.#words,
+        ({ macs }) => macs,
+        ({ link }) => link?.mac,
+      ),
       hostDimension(matches, this.#words),
     ].filter((dimension) => dimension !== undefined)
     // behind the last rule there is none
@@ -127,6 +139,29 @@ function networkKey(address: string, length: number): string {
     key += String.fromCharCode(left >= 8 ? BYTES[at]! : BYTES[at]! & (0xff00 >> left))
   }
   return key
+}
+
+/** By one text that a flow has, or has not. */
+function textDimension(
+  matches: readonly PolicyMatch[],
+  words: number,
+  textsOf: (match: PolicyMatch) => readonly string[],
+  textOf: (facts: FlowFacts) => string | undefined,
+): Dimension | undefined {
+  const rules = new Map<string, number[]>()
+  const others = othersOf(
+    matches,
+    words,
+    (match) => textsOf(match).length > 0,
+    (match, rule) => {
+      for (const text of textsOf(match)) put(rules, text, rule)
+    },
+  )
+  const mark = (facts: FlowFacts, bits: Bits) => {
+    const text = textOf(facts)
+    return markAll(bits, text === undefined ? undefined : rules.get(text))
+  }
+  return others && { others, mark }
 }
 
 /** By the text of an entry: of the name itself, and of all that it is below. Patterns are asked themselves. */

@@ -12,6 +12,7 @@ import type { CloseReason } from './record.ts'
 
 /** Lets an app serve a flow's client, and takes the flow's descriptor. Resolves with why it ended; never rejects. */
 export async function serveStream(flow: Flow, app: StreamApp, context: ProxyContext): Promise<CloseReason> {
+  const link = flow.link()
   context.resources.loop.remove(flow.watch)
   const client = new Socket({ fd: flow.watch.fd, readable: true, writable: true, allowHalfOpen: true })
   const opened = new Set<Socket>()
@@ -25,7 +26,7 @@ export async function serveStream(flow: Flow, app: StreamApp, context: ProxyCont
     return socket
   }
   try {
-    await app.serve(client, { clientAddr: flow.client, originalDst: flow.originalDst, dial: dialFor })
+    await app.serve(client, { clientAddr: flow.client, originalDst: flow.originalDst, link, dial: dialFor })
     return flow.isStopping ? 'shutdown' : 'closed'
   } catch {
     return 'app-failed' // its own counters and notes say more

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import type { ListenerConfig } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
+import type { FlowLink } from '../policy/facts.ts'
 import type { ReadyHooks } from './hooks.ts'
 import type { Questions } from './questions.ts'
 import type { SourceUsed } from './record.ts'
@@ -12,6 +13,8 @@ export interface ClientDatagram {
   readonly client: Endpoint
   /** Made when it is asked for. */
   readonly originalDst: Endpoint
+  /** Made when it is asked for; undefined where no rule asks by which link clients come. */
+  readonly link?: FlowLink | undefined
 }
 
 export type DatagramDecision =
@@ -51,6 +54,7 @@ export interface StreamApp {
     flow: {
       readonly clientAddr: Endpoint
       readonly originalDst: Endpoint
+      readonly link?: FlowLink | undefined
       /** Opens the upstream with the flow's source. Rejects with LimpidError. */
       dial(to: Endpoint | undefined): Promise<Socket>
     },

@@ -6,6 +6,7 @@ import type { RelayResources } from '../relay/resources.ts'
 import type { OwnAddresses } from '../sys/own-addresses.ts'
 import type { Budget } from './budget.ts'
 import type { ByteRates } from './byte-rates.ts'
+import type { ClientLinks } from './client-links.ts'
 import type { DialCounters } from './dial.ts'
 import type { Flow } from './flow.ts'
 import type { FlowHooks } from './flow-hooks.ts'
@@ -38,6 +39,8 @@ export interface ProxyContext {
   shadow(): Shadow | undefined
   /** The servers that its rules share flows among. */
   readonly pools: Pools
+  /** By which links clients come, for the rules that ask. */
+  readonly links: ClientLinks
   /** What its rules have let through lately. */
   readonly rates: RateLimits
   /** What its flows share of their limits of bytes. */

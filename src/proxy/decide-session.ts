@@ -77,12 +77,10 @@ export function decideSession(start: SessionStart, context: UdpContext): Session
   return applied(decided, { ...undisputed, shadow, finding, quic, before }, start, context)
 }
 
+type FactsSource = Pick<SessionStart, 'listener' | 'client' | 'originalDst' | 'interfaceIndex'>
+
 /** Whether a session may go on with what its client says within it: `host` of the connection that it began last. */
-export function mayGoOn(
-  session: Pick<SessionStart, 'listener' | 'client' | 'originalDst'>,
-  finding: Finding,
-  context: UdpContext,
-): boolean {
+export function mayGoOn(session: FactsSource, finding: Finding, context: UdpContext): boolean {
   const policy = context.proxy.policy()
   if (policy === undefined) return true
   const decided = policy.decide(factsOf(session, finding, context))
@@ -120,10 +118,11 @@ function applied(
 }
 
 function factsOf(
-  { listener, client, originalDst }: Pick<SessionStart, 'listener' | 'client' | 'originalDst'>,
+  { listener, client, originalDst, interfaceIndex }: FactsSource,
   finding: Finding | undefined,
   { proxy }: UdpContext,
 ): FlowFacts {
   const learntNames = proxy.namesOf(client.address, originalDst.address)
-  return { listener: listener.name, protocol: 'udp', client, originalDst, finding, learntNames, at: new Date() }
+  const link = interfaceIndex === 0 ? undefined : proxy.links.of(interfaceIndex, client.address)
+  return { listener: listener.name, protocol: 'udp', client, originalDst, link, finding, learntNames, at: new Date() }
 }

@@ -31,16 +31,21 @@ const SILENT: Finding = { protocol: 'unknown', host: undefined }
 export class Deciding implements PeekOwner {
   readonly #flow: Undecided
   readonly #policy: Policy
-  readonly #learntNames: readonly string[]
+  readonly #known: Pick<FlowFacts, 'learntNames' | 'link'>
   #peek: Peek | undefined
   #isLate = false
   readonly #hooks: FlowHooks | undefined
   #stopAsking: (() => void) | undefined
 
-  constructor(flow: Undecided, policy: Policy, learntNames: readonly string[], hooks: FlowHooks | undefined) {
+  constructor(
+    flow: Undecided,
+    policy: Policy,
+    known: Pick<FlowFacts, 'learntNames' | 'link'>,
+    hooks: FlowHooks | undefined,
+  ) {
     this.#flow = flow
     this.#policy = policy
-    this.#learntNames = learntNames
+    this.#known = known
     this.#hooks = hooks?.decides === true ? hooks : undefined
   }
 
@@ -98,7 +103,7 @@ export class Deciding implements PeekOwner {
       client,
       originalDst,
       upstream: to === undefined || 'pool' in to ? upstream : withPort(to, originalDst), // who is asked first may choose of a pool
-      names: this.#learntNames,
+      names: this.#known.learntNames,
       rule,
     }
     this.#stopAsking = hooks.ask(asked, finding, (answer) => {
@@ -121,7 +126,7 @@ export class Deciding implements PeekOwner {
       client,
       originalDst,
       finding,
-      learntNames: this.#learntNames,
+      ...this.#known,
       at,
     }
   }

@@ -1,7 +1,7 @@
 import type { Decision, Onward } from '../config/policy-types.ts'
 import type { ListenerConfig, Timeouts } from '../config/types.ts'
 import { type Endpoint, sameEndpoint } from '../net/address.ts'
-import type { Finding, FlowFacts } from '../policy/facts.ts'
+import type { Finding, FlowFacts, FlowLink } from '../policy/facts.ts'
 import { RELAY_EVENTS, type RelayOwner, TcpRelay } from '../relay/tcp.ts'
 import { SyscallError } from '../sys/errno.ts'
 import { EPOLLERR, type EventTarget, type Watch } from '../sys/loop.ts'
@@ -163,6 +163,13 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
     return this.#stopping
   }
 
+  /** By which link the client came; undefined where no rule asks about it. Of the client's socket, which is still here. */
+  link(): FlowLink | undefined {
+    const { policy, shadow, links } = this.#context
+    const isAsked = policy()?.asksLink === true || shadow()?.policy.asksLink === true
+    return isAsked ? links.ofSocket(this.watch.fd, this.reached.address, this.client.address) : undefined
+  }
+
   /** Asks the policy, where there is one. */
   decide(): void {
     const { policy, namesOf, hooks } = this.#context
@@ -171,7 +178,9 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
       this.dial()
       return
     }
-    this.#deciding = new Deciding(this, asked, namesOf(this.client.address, this.originalDst.address), hooks)
+    const { address } = this.client
+    const known = { learntNames: namesOf(address, this.originalDst.address), link: this.link() }
+    this.#deciding = new Deciding(this, asked, known, hooks)
     this.#deciding.begin(this.watch.fd)
   }
 

@@ -16,6 +16,7 @@ import type { App, Apps } from './app.ts'
 import { type BoundSockets, bindSockets, closeSockets, markOf } from './bound-sockets.ts'
 import { MAX_WAITING_BYTES, PIPE_BYTES, planBudget } from './budget.ts'
 import { ByteRates } from './byte-rates.ts'
+import { ClientLinks } from './client-links.ts'
 import type { ProxyContext } from './context.ts'
 import type { DialCounters } from './dial.ts'
 import { type DropReason, newDatagramCounters } from './drops.ts'
@@ -131,6 +132,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       shadow: () => this.#policies?.shadow,
       hooks: apps.hooks && new FlowHooks(apps.hooks, config.rules.markMask, (line) => this.emit('note', line)),
       pools: new Pools({ loop: eventLoop, ports, mark, note: (line) => this.emit('note', line) }),
+      links: new ClientLinks(),
       rates: new RateLimits(),
       byteRates: new ByteRates(eventLoop),
       namesOf: (client, server) => this.namesOf(client, server),
@@ -204,6 +206,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     const former = this.#policies
     this.#policies = policies
     this.#context.pools.use(policies.pools)
+    this.#udp?.wantLinks(policies.asksLink)
     this.#context.rates.clear()
     this.#expect(policies.timeouts)
     await former?.close()
@@ -254,6 +257,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     this.#pipes.close()
     await this.#context.hooks?.quiet()
     this.#context.pools.close()
+    this.#context.links[Symbol.dispose]()
     await this.#policies?.close()
   }
 

@@ -1,7 +1,7 @@
 import type { Decision } from '../config/policy-types.ts'
 import type { Protocol } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
-import type { FlowFacts } from '../policy/facts.ts'
+import type { FlowFacts, FlowLink } from '../policy/facts.ts'
 import type { ProxyContext } from './context.ts'
 import { destinationOf } from './destination.ts'
 
@@ -9,6 +9,8 @@ import { destinationOf } from './destination.ts'
 export interface Asker {
   readonly client: Endpoint
   readonly originalDst: Endpoint
+  /** Undefined where no rule asks about it. */
+  readonly link?: FlowLink | undefined
 }
 
 /** What becomes of a question. */
@@ -109,6 +111,10 @@ class QuestionFacts implements FlowFacts {
   get originalDst(): Endpoint {
     this.#originalDst ??= this.#asker!.originalDst
     return this.#originalDst
+  }
+
+  get link(): FlowLink | undefined {
+    return this.#asker!.link
   }
 
   get at(): Date {

@@ -1,4 +1,5 @@
 import type { Endpoint } from '../net/address.ts'
+import type { FlowLink } from '../policy/facts.ts'
 import type { Conntrack } from '../sys/conntrack.ts'
 import { decodeSockaddrWords, SOCKADDR_WORDS } from '../sys/sockaddr.ts'
 import type { ClientDatagram } from './app.ts'
@@ -21,6 +22,11 @@ export class ReceivedDatagram implements ClientDatagram {
 
   get client(): Endpoint {
     return decodeSockaddrWords(this.#context.arena.senders, this.slot * SOCKADDR_WORDS)
+  }
+
+  get link(): FlowLink | undefined {
+    const interfaceIndex = this.#context.arena.interfaces[this.slot]!
+    return interfaceIndex === 0 ? undefined : this.#context.proxy.links.of(interfaceIndex, this.client.address)
   }
 
   get originalDst(): Endpoint {

@@ -15,6 +15,8 @@ export interface SessionStart {
   readonly reached: Endpoint
   readonly originalDst: Endpoint
   readonly upstream: Endpoint
+  /** By which the datagram came; 0 where no rule asks about it. */
+  readonly interfaceIndex: number
   readonly listener: ListenerConfig
   /** The client's datagrams that came now, each by itself; only valid during the call. */
   datagrams(): Uint8Array[]

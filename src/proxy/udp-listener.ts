@@ -3,6 +3,7 @@ import { type Endpoint, type Family, familyOf, sameEndpoint } from '../net/addre
 import type { Sockaddr } from '../relay/outbox.ts'
 import { keyOf } from '../relay/session-table.ts'
 import type { Conntrack } from '../sys/conntrack.ts'
+import { receivePacketInfo } from '../sys/inbound-interface.ts'
 import { EPOLLERR, EPOLLIN, type EventTarget, type Watch } from '../sys/loop.ts'
 import { canSendSegments, socketDrops, tryReceiveOffload } from '../sys/options.ts'
 import { decodeSockaddrWords, SOCKADDR_WORDS } from '../sys/sockaddr.ts'
@@ -103,6 +104,11 @@ export class UdpListener implements EventTarget, ReplyOutlet {
     if (this.#waiting.length > 0) this.#context.proxy.resources.loop.later(() => this.onEvents(EPOLLIN))
   }
 
+  /** Datagrams come with the interface that they came by, or not any more. */
+  wantLinks(areWanted: boolean): void {
+    receivePacketInfo(this.fd, this.family, areWanted)
+  }
+
   /** Calls back when all that waited at this moment has been taken. */
   readonly #afterQueue = (work: () => void): void => {
     this.#waiting.push({ work, at: this.#received + MOST_QUEUED })
@@ -183,6 +189,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
         reached,
         originalDst,
         upstream: this.#to ?? upstreamOf(originalDst, this.#target),
+        interfaceIndex: arena.interfaces[slot]!,
         listener: this.#listener,
         replyBy: this.#answers ? this : undefined,
         app: this.#app,

@@ -45,6 +45,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   readonly reached: Endpoint
   readonly originalDst: Endpoint
   readonly upstream: Endpoint
+  readonly interfaceIndex: number
   readonly listener: ListenerConfig
   readonly rule: string | undefined
   readonly shadow: ShadowDifference | undefined
@@ -98,6 +99,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     this.reached = start.reached
     this.originalDst = start.originalDst
     this.upstream = start.upstream
+    this.interfaceIndex = start.interfaceIndex
     this.listener = start.listener
     this.rule = decided.rule
     this.shadow = decided.shadow

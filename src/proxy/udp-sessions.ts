@@ -52,6 +52,7 @@ export class UdpSessions {
   #sweep: NodeJS.Timeout | undefined
   #shortestIdleMs: ShortestIdle
   #stopping = false
+  #wantsLinks = false
 
   constructor(proxy: ProxyContext, options: UdpSessionsOptions) {
     this.#shortestIdleMs = shortestIdle(options.listeners.map(({ timeouts }) => timeouts))
@@ -106,7 +107,9 @@ export class UdpSessions {
       throw error
     }
     const conntrack = isRewritten ? this.#conntrack : undefined
-    this.#listeners.push(new UdpListener(fd, listener, target, app, conntrack, this.#context))
+    const opened = new UdpListener(fd, listener, target, app, conntrack, this.#context)
+    opened.wantLinks(this.#wantsLinks)
+    this.#listeners.push(opened)
     this.#sweep ??= setInterval(() => this.#expire(), SWEEP_MS)
   }
 
@@ -117,6 +120,12 @@ export class UdpSessions {
       query: Math.min(query, this.#shortestIdleMs.query),
       stream: Math.min(stream, this.#shortestIdleMs.stream),
     }
+  }
+
+  /** Whether rules ask by which interface datagrams come. */
+  wantLinks(areWanted: boolean): void {
+    this.#wantsLinks = areWanted
+    for (const listener of this.#listeners) listener.wantLinks(areWanted)
   }
 
   /** As they are now: full buffers are asked what they have cost. */

@@ -164,7 +164,7 @@ test('a client that is gone while the proxy thinks leaves nothing behind', async
 })
 
 const ANY: PolicyMatch = {
-  ...{ listeners: [], sources: [], destinations: [], ports: [], protocols: [] },
+  ...{ listeners: [], sources: [], destinations: [], ports: [], protocols: [], interfaces: [], macs: [] },
   ...{ detected: [], hosts: [], lists: [], times: [] },
 }
 for (const [said, passes] of [

@@ -4,13 +4,15 @@ import { FixedMemory } from './fixed-memory.ts'
 import { MessageHeaders, NAME_BYTES, NAME_WORDS } from './message-headers.ts'
 
 const MSG_DONTWAIT = 0x40
-const CONTROL_BYTES = 128 // original destination 48, TOS 24, segment size 24
+const CONTROL_BYTES = 144 // original destination 48, TOS 24, segment size 24, packet info 40
 const CMSG_HEADER_WORDS = 4 // size_t length, int level, int type: linux/socket.h
 
 // level << 8 | type of the control messages that we ask for
 const ORIGDSTADDR = (0 << 8) | 20 // IP_ORIGDSTADDR
+const PKTINFO = (0 << 8) | 8 // IP_PKTINFO: struct in_pktinfo begins with the interface
 const TOS = (0 << 8) | 1 // IP_TOS
 const V6_ORIGDSTADDR = (41 << 8) | 74
+const V6_PKTINFO = (41 << 8) | 50 // struct in6_pktinfo: the interface is behind the address
 const V6_TCLASS = (41 << 8) | 67
 const GRO = (17 << 8) | 104 // UDP_GRO
 
@@ -34,6 +36,8 @@ export class DatagramArena {
   readonly segment = new Int32Array(SLOTS)
   /** TOS or traffic class; 0 when it was not asked for. */
   readonly tos = new Int32Array(SLOTS)
+  /** Index of the interface that it came by; 0 when it was not asked for. */
+  readonly interfaces = new Int32Array(SLOTS)
   /** The sender's sockaddr: NAME_WORDS words for each slot, as the kernel wrote it. */
   readonly senders: Uint32Array
   /** The original destination's sockaddr, when it was asked for: NAME_WORDS words for each slot. */
@@ -87,6 +91,7 @@ export class DatagramArena {
       this.length[slot] = this.#headers.length(slot)
       this.segment[slot] = 0
       this.tos[slot] = 0
+      this.interfaces[slot] = 0
       this.#readControl(slot)
       this.#expect(slot)
     }
@@ -119,6 +124,12 @@ export class DatagramArena {
         break
       case V6_ORIGDSTADDR:
         this.#setDestination(slot, words, at, 7)
+        break
+      case PKTINFO:
+        this.interfaces[slot] = words[at]!
+        break
+      case V6_PKTINFO:
+        this.interfaces[slot] = words[at + 4]!
         break
       case TOS:
         this.tos[slot] = this.#headers.controls.bytes[at * 4]! // one byte: ip_cmsg_recv_tos(), net/ipv4/ip_sockglue.c

@@ -3,6 +3,7 @@ import { HEADER_BYTES, isOtherOpcode, put16, RCODE, readQuery, TYPE, u16 } from 
 import { type DnsAnswer, emptyAnswer, isBareError, readAnswer } from '../../inspect/dns-answer.ts'
 import { NO_RECORDS, writeAnswer, writeBareAnswer } from '../../inspect/dns-write.ts'
 import { type Endpoint, formatEndpoint } from '../../net/address.ts'
+import type { FlowLink } from '../../policy/facts.ts'
 import type { Asker, QuestionDecision } from '../../proxy/questions.ts'
 import { type Answers, DROP, DROP_BY_POLICY, FORWARD } from './answers.ts'
 import type { DnsCounters } from './counters.ts'
@@ -22,6 +23,7 @@ const MAX_TRIES = 2 // a server may close an idle stream while a query is on its
 export interface StreamFlow {
   readonly clientAddr: Endpoint
   readonly originalDst: Endpoint
+  readonly link?: FlowLink | undefined
   dial(to: Endpoint | undefined): Promise<Socket>
 }
 
@@ -57,7 +59,7 @@ export class DnsStream {
     this.#answers = answers
     this.#counters = counters
     this.#now = now
-    this.#asker = { client: flow.clientAddr, originalDst: flow.originalDst }
+    this.#asker = { client: flow.clientAddr, originalDst: flow.originalDst, link: flow.link }
   }
 
   /** Resolves when the stream is over and its sockets are destroyed; never rejects. */
