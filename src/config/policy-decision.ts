@@ -41,7 +41,9 @@ export function decisionKeys(pieces: { readonly value: typeof parsed }) {
       .describe('With `then: forward` or `via`: those of the listener hold where nothing else is said.'),
     by: value<Rejection, Rejection>(REJECTION)
       .optional()
-      .describe('With `then: reject`: reset (the default), drop, forbidden (HTTP 403), or by DNS refused or nxdomain.'),
+      .describe(
+        'With `then: reject`: reset (the default), drop, forbidden (HTTP 403), unreachable (ICMP), or by DNS refused or nxdomain.',
+      ),
     for: value(DURATION).optional().describe('With `then: bypass`: how long the kernel forwards; 1h when left out.'),
   }
 }

@@ -38,9 +38,10 @@ export interface PolicyMatch {
 
 /**
  * How a flow is turned away. `reset`: RST, or ICMP port unreachable for UDP; `drop`: the client hears nothing; `forbidden`: an HTTP client
- * gets a page with status 403, others a reset. `refused`, `nxdomain`: a DNS question gets that answer, others a reset.
+ * gets a page with status 403, others a reset. `unreachable`: ICMP says that it is prohibited, before the reset of TCP. `refused`,
+ * `nxdomain`: a DNS question gets that answer, others a reset.
  */
-export type Rejection = 'reset' | 'drop' | 'forbidden' | 'refused' | 'nxdomain'
+export type Rejection = 'reset' | 'drop' | 'forbidden' | 'unreachable' | 'refused' | 'nxdomain'
 
 /** A user and password of a proxy, of 255 bytes at the most each (RFC 1929 §2). */
 export interface Credentials {

@@ -19,7 +19,14 @@ export const DETECTED: ValueKind<DetectedProtocol> = oneOf([
 /** What a rule makes of a flow. */
 export type PolicyThen = Decision['kind']
 export const POLICY_THEN: ValueKind<PolicyThen> = oneOf(['forward', 'via', 'reject', 'bypass'])
-export const REJECTION: ValueKind<Rejection> = oneOf(['reset', 'drop', 'forbidden', 'refused', 'nxdomain'])
+export const REJECTION: ValueKind<Rejection> = oneOf([
+  'reset',
+  'drop',
+  'forbidden',
+  'unreachable',
+  'refused',
+  'nxdomain',
+])
 
 /** In the form in which it was written. */
 export const NAME_ENTRY: ValueKind<string> = {

@@ -1,4 +1,4 @@
-import type { Endpoint } from '../net/address.ts'
+import type { Endpoint, Family } from '../net/address.ts'
 import { SyscallError } from '../sys/errno.ts'
 import { ffi, lastErrno } from '../sys/ffi.ts'
 import { decodeAddress } from '../sys/sockaddr.ts'
@@ -18,6 +18,18 @@ const ETHERNET_HEADER_BYTES = 14
 const ETHERTYPES: Readonly<Record<number, 'arp' | 'ipv4' | 'ipv6'>> = { 2048: 'ipv4', 2054: 'arp', 34525: 'ipv6' }
 const PROTOCOLS: Readonly<Record<number, 'tcp' | 'udp' | 'icmp'>> = { 1: 'icmp', 6: 'tcp', 17: 'udp', 58: 'icmp' }
 const UDP_HEADER_BYTES = 8
+const ICMP_UNREACHABLE = 3 // RFC 792
+const LAST_ICMP6_ERROR = 127 // RFC 4443 §2.1
+
+/** The head of a packet: of TCP its sequence number, too. */
+export interface Quoted {
+  readonly source: string
+  readonly destination: string
+  readonly sourcePort: number
+  readonly destinationPort: number
+  readonly protocol: 'tcp' | 'udp' | 'icmp' | 'other'
+  readonly sequence: number
+}
 
 /** What was read of a frame. MAC addresses are written `02:00:00:00:00:01`. */
 export interface Frame {
@@ -37,6 +49,9 @@ export interface Frame {
   readonly payloadBytes?: number
   /** Of ICMPv6: 135 and 136 are neighbour discovery (RFC 4861). */
   readonly icmpType?: number
+  readonly icmpCode?: number
+  /** Of ICMP errors: the head of the packet that it is about. */
+  readonly quoted?: Quoted
 }
 
 /** Hears all frames of a host, both received and sent: those of one interface, or of all. The caller closes it. Needs CAP_NET_RAW. */
@@ -118,22 +133,38 @@ export function parseFrame(bytes: Buffer): Frame {
   if (kind === 'ipv4') {
     const header = (packet[0]! & 0x0f) * 4
     const [source, destination] = [decodeAddress(packet.subarray(12, 16)), decodeAddress(packet.subarray(16, 20))]
-    return { ...ends, source, destination, hops: packet[8]!, ...upperLayer(packet[9]!, packet.subarray(header)) }
+    return { ...ends, source, destination, hops: packet[8]!, ...upperLayer(packet[9]!, packet.subarray(header), 4) }
   }
   if (kind === 'ipv6') {
     const [source, destination] = [decodeAddress(packet.subarray(8, 24)), decodeAddress(packet.subarray(24, 40))]
-    return { ...ends, source, destination, hops: packet[7]!, ...upperLayer(packet[6]!, packet.subarray(40)) }
+    return { ...ends, source, destination, hops: packet[7]!, ...upperLayer(packet[6]!, packet.subarray(40), 6) }
   }
   return ends
 }
 
-function upperLayer(number: number, bytes: Buffer): Partial<Frame> {
+function upperLayer(number: number, bytes: Buffer, family: Family): Partial<Frame> {
   const protocol = PROTOCOLS[number] ?? 'other'
   if (protocol === 'other') return { protocol }
-  if (protocol === 'icmp') return { protocol, icmpType: bytes[0]! }
+  if (protocol === 'icmp') {
+    const [icmpType, icmpCode] = bytes as unknown as [number, number]
+    const isError = family === 4 ? icmpType === ICMP_UNREACHABLE : icmpType <= LAST_ICMP6_ERROR
+    return { protocol, icmpType, icmpCode, ...(isError ? { quoted: quotedIn(bytes.subarray(8), family) } : {}) }
+  }
   const ports = { sourcePort: bytes.readUInt16BE(0), destinationPort: bytes.readUInt16BE(2) }
   if (protocol === 'tcp') return { protocol, ...ports }
   return { protocol, ...ports, payloadBytes: bytes.readUInt16BE(4) - UDP_HEADER_BYTES }
+}
+
+function quotedIn(packet: Buffer, family: Family): Quoted {
+  const [addresses, bytes, upper] = family === 4 ? [12, 4, (packet[0]! & 0x0f) * 4] : [8, 16, 40]
+  return {
+    source: decodeAddress(packet.subarray(addresses, addresses + bytes)),
+    destination: decodeAddress(packet.subarray(addresses + bytes, addresses + bytes * 2)),
+    protocol: PROTOCOLS[packet[family === 4 ? 9 : 6]!] ?? 'other',
+    sourcePort: packet.readUInt16BE(upper),
+    destinationPort: packet.readUInt16BE(upper + 2),
+    sequence: packet.readUInt32BE(upper + 4),
+  }
 }
 
 function macText(bytes: Buffer): string {

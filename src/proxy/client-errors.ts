@@ -1,15 +1,16 @@
 import { type Endpoint, type Family, familyOf } from '../net/address.ts'
 import { Allowance } from '../relay/allowance.ts'
 import { EACCES, ECONNREFUSED, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, EPERM } from '../sys/errno.ts'
-import { type IcmpError, IcmpErrors } from '../sys/raw-datagrams.ts'
-import { SOCKADDR_WORDS } from '../sys/sockaddr.ts'
+import { type IcmpError, IcmpErrors, type Quoted } from '../sys/raw-datagrams.ts'
+import { receiveSequence } from '../sys/receive-sequence.ts'
+import { SOCKADDR_WORDS, sockaddrWords } from '../sys/sockaddr.ts'
 import type { UdpContext } from './udp-context.ts'
 
 // as net.ipv4.icmp_msgs_per_sec and icmp_msgs_burst: one a millisecond, 50 at once
 const AT_ONCE = 50
 const EVERY_MS = 1
 
-/** Tells clients by ICMP what servers and routers said about their datagrams, as it would have come to them without a proxy. */
+/** Tells clients by ICMP what servers and routers said about their datagrams, as it would have come to them without a proxy; and what the policy forbids. */
 export class ClientErrors {
   readonly #mark: number
   readonly #sockets: Partial<Record<Family, IcmpErrors | 'none'>> = {}
@@ -20,16 +21,16 @@ export class ClientErrors {
   }
 
   /**
-   * `client`, `dst`: words of sockaddrs, the ends of the client's datagram as it sees them. `bytes`: how long it was.
+   * `client`, `dst`: words of sockaddrs, the ends of the client's packet as it sees them.
    * @returns whether the client was told.
    */
-  tell(family: Family, error: IcmpError, client: Uint32Array, dst: Uint32Array, bytes: number): boolean {
+  tell(family: Family, error: IcmpError, client: Uint32Array, dst: Uint32Array, quoted: Quoted): boolean {
     const now = performance.now()
     if (this.#allowance.waitMs(now) > 0) return false
     const socket = this.#socket(family)
     if (socket === 'none') return false
     this.#allowance.take(now)
-    return socket.send(error, client, dst, bytes) === 0
+    return socket.send(error, client, dst, quoted) === 0
   }
 
   close(): void {
@@ -86,5 +87,20 @@ export function tellClient(
 ): void {
   const error = icmpErrorOf(errno, mtu)
   if (error === undefined) return
-  if (errors.tell(familyOf(reached.address), error, key, key.subarray(SOCKADDR_WORDS), bytes)) counters.errorsToClient++
+  const quoted = { datagram: bytes }
+  if (errors.tell(familyOf(reached.address), error, key, key.subarray(SOCKADDR_WORDS), quoted))
+    counters.errorsToClient++
+}
+
+/**
+ * Tells a TCP client that what it wants is prohibited. Its connection is established, so that to it this is a soft error (RFC 1122
+ * §4.2.3.9), and a reset must follow. Quoted is the sequence number of its next byte, which lies in its window (RFC 5927 §4.1); where it
+ * is not known 0, and then most clients ignore the message.
+ */
+export function tellProhibited(
+  { fd, client, reached }: { readonly fd: number; readonly client: Endpoint; readonly reached: Endpoint },
+  errors: ClientErrors,
+): void {
+  const quoted = { segment: receiveSequence(fd) ?? 0 }
+  errors.tell(familyOf(reached.address), { kind: 'prohibited' }, sockaddrWords(client), sockaddrWords(reached), quoted)
 }

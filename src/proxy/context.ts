@@ -6,6 +6,7 @@ import type { RelayResources } from '../relay/resources.ts'
 import type { OwnAddresses } from '../sys/own-addresses.ts'
 import type { Budget } from './budget.ts'
 import type { ByteRates } from './byte-rates.ts'
+import type { ClientErrors } from './client-errors.ts'
 import type { ClientLinks } from './client-links.ts'
 import type { DialCounters } from './dial.ts'
 import type { Flow } from './flow.ts'
@@ -39,6 +40,8 @@ export interface ProxyContext {
   shadow(): Shadow | undefined
   /** The servers that its rules share flows among. */
   readonly pools: Pools
+  /** Tells clients by ICMP. */
+  readonly clientErrors: ClientErrors
   /** By which links clients come, for the rules that ask. */
   readonly links: ClientLinks
   /** What its rules have let through lately. */

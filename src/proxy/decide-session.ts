@@ -1,10 +1,11 @@
+import type { Rejection } from '../config/policy-types.ts'
 import type { Source, Timeouts } from '../config/types.ts'
 import type { QuicHello } from '../inspect/quic-initial.ts'
 import { type Endpoint, formatEndpoint } from '../net/address.ts'
 import type { Finding, FlowFacts } from '../policy/facts.ts'
 import type { Decided } from '../policy/policy.ts'
 import type { ShadowDifference } from '../policy/shadow.ts'
-import { ECONNREFUSED } from '../sys/errno.ts'
+import { EACCES, ECONNREFUSED } from '../sys/errno.ts'
 import type { ByteShare } from './byte-rates.ts'
 import { tellClient } from './client-errors.ts'
 import { destinationOf } from './destination.ts'
@@ -14,6 +15,16 @@ import type { SessionStart } from './session-start.ts'
 import { compareSession } from './shadowing.ts'
 import { timeoutsOf } from './timeouts.ts'
 import type { UdpContext } from './udp-context.ts'
+
+/** What a client is told of its datagram: port unreachable, or prohibited. */
+const TOLD: Readonly<Record<Rejection, number | undefined>> = {
+  reset: ECONNREFUSED,
+  forbidden: ECONNREFUSED,
+  unreachable: EACCES,
+  refused: ECONNREFUSED,
+  nxdomain: ECONNREFUSED,
+  drop: undefined,
+}
 
 /** What the policy makes of a session, and what it was told of the first datagrams. */
 export interface SessionDecision {
@@ -96,7 +107,8 @@ function applied(
   const { proxy } = context
   // its datagrams would go another way than a rule says; the client may try TCP
   if (decision.kind === 'reject' || decision.kind === 'via') {
-    if (decision.kind === 'via' || decision.rejection !== 'drop') tellClient(start, ECONNREFUSED, 0, 0, context)
+    const errno = decision.kind === 'via' ? ECONNREFUSED : TOLD[decision.rejection]
+    if (errno !== undefined) tellClient(start, errno, 0, 0, context)
     return 'policy'
   }
   if (decision.kind === 'bypass') {

@@ -1,4 +1,4 @@
-import type { Decision, Onward } from '../config/policy-types.ts'
+import type { Decision, Onward, Rejection } from '../config/policy-types.ts'
 import type { ListenerConfig, Timeouts } from '../config/types.ts'
 import { type Endpoint, sameEndpoint } from '../net/address.ts'
 import type { Finding, FlowFacts, FlowLink } from '../policy/facts.ts'
@@ -12,6 +12,7 @@ import type { StreamApp } from './app.ts'
 import { serveStream } from './app-stream.ts'
 import { type Arrival, arrivalOf } from './arrival.ts'
 import type { ByteShare } from './byte-rates.ts'
+import { tellProhibited } from './client-errors.ts'
 import type { ProxyContext } from './context.ts'
 import { Deciding, type FinalDecision } from './deciding.ts'
 import { withPort } from './destination.ts'
@@ -194,7 +195,7 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
     this.#finding = finding
     if (decision.kind === 'reject') {
       if (decision.rejection === 'forbidden' && finding?.protocol === 'http1') this.#forbid()
-      else this.resetClient('policy')
+      else this.#reject(decision.rejection)
       return
     }
     if (decision.kind === 'bypass') {
@@ -265,6 +266,13 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
   #endLate(reason: PolicyReason): void {
     this.#lateReason = reason
     this.#relay?.end('shutdown')
+  }
+
+  #reject(rejection: Rejection): void {
+    const { fd } = this.watch
+    if (rejection === 'unreachable')
+      tellProhibited({ fd, client: this.client, reached: this.reached }, this.#context.clientErrors)
+    this.resetClient('policy')
   }
 
   /** The client gets a page, and time to read it. */

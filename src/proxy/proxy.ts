@@ -16,6 +16,7 @@ import type { App, Apps } from './app.ts'
 import { type BoundSockets, bindSockets, closeSockets, markOf } from './bound-sockets.ts'
 import { MAX_WAITING_BYTES, PIPE_BYTES, planBudget } from './budget.ts'
 import { ByteRates } from './byte-rates.ts'
+import { ClientErrors } from './client-errors.ts'
 import { ClientLinks } from './client-links.ts'
 import type { ProxyContext } from './context.ts'
 import type { DialCounters } from './dial.ts'
@@ -132,6 +133,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       shadow: () => this.#policies?.shadow,
       hooks: apps.hooks && new FlowHooks(apps.hooks, config.rules.markMask, (line) => this.emit('note', line)),
       pools: new Pools({ loop: eventLoop, ports, mark, note: (line) => this.emit('note', line) }),
+      clientErrors: new ClientErrors(replyMarkOf(mark, config)),
       links: new ClientLinks(),
       rates: new RateLimits(),
       byteRates: new ByteRates(eventLoop),
@@ -147,10 +149,10 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     if (served.udp) this.#udp = this.#makeUdp(config)
   }
 
-  #makeUdp({ listeners, rules }: Config): UdpSessions {
+  #makeUdp(config: Config): UdpSessions {
     return new UdpSessions(this.#context, {
-      replyMark: this.#context.mark === 0 ? 0 : rules.interceptMark,
-      listeners,
+      replyMark: replyMarkOf(this.#context.mark, config),
+      listeners: config.listeners,
       nextId: () => ++this.#flowsTotal,
       note: (line) => this.emit('note', line),
     })
@@ -258,6 +260,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     await this.#context.hooks?.quiet()
     this.#context.pools.close()
     this.#context.links[Symbol.dispose]()
+    this.#context.clientErrors.close()
     await this.#policies?.close()
   }
 
@@ -344,6 +347,11 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     // what waited for memory may go on now
     for (const listener of this.#listeners) listener.resume()
   }
+}
+
+/** fwmark of what we send to clients ourselves; 0 when no rules are used. `mark`: that of our other sockets. */
+function replyMarkOf(mark: number, { rules }: Config): number {
+  return mark === 0 ? 0 : rules.interceptMark
 }
 
 /** Waits for the end of the next flow, or for the deadline (the clock is performance.now()). */

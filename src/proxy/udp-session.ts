@@ -308,7 +308,8 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     const { errors, counters } = this.#context
     if (mtu <= 0 || this.fd < 0) return
     const own = sockaddrWords(localEndpoint(this.fd))
-    if (errors.tell(this.family, { kind: 'too-big', mtu }, this.#upstreamWords, own, this.#lastBytesDown)) {
+    const quoted = { datagram: this.#lastBytesDown }
+    if (errors.tell(this.family, { kind: 'too-big', mtu }, this.#upstreamWords, own, quoted)) {
       counters.errorsToUpstream++
     }
   }

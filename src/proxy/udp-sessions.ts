@@ -8,7 +8,6 @@ import type { QueuedError } from '../sys/error-queue.ts'
 import { closeFd } from '../sys/socket.ts'
 import type { DatagramApp } from './app.ts'
 import { arrivesRewritten } from './arrival.ts'
-import { ClientErrors } from './client-errors.ts'
 import type { ProxyContext } from './context.ts'
 import { type DatagramCounters, dropReasonOf, newDatagramCounters } from './drops.ts'
 import { type ReplySocket, ReplySockets } from './reply-sockets.ts'
@@ -77,7 +76,7 @@ export class UdpSessions {
         onLost: (errno, datagrams) => this.#context.countLost(errno, datagrams),
         note: options.note,
       }),
-      errors: new ClientErrors(options.replyMark),
+      errors: proxy.clientErrors,
       counters,
       undecided: new UndecidedSessions(),
       ends: new Set(),
@@ -172,7 +171,6 @@ export class UdpSessions {
     for (const session of this.#context.table) session.end('shutdown')
     for (const listener of this.#listeners) listener.close()
     this.#context.replies.close()
-    this.#context.errors.close()
     this.#conntrack?.[Symbol.dispose]()
     this.#conntrack = undefined
   }

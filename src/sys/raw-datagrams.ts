@@ -8,6 +8,9 @@ import { bindSocket, closeFd, openRaw } from './socket.ts'
 
 const IPPROTO_UDP = 17
 const UDP_HEADER_BYTES = 8
+const IPPROTO_TCP = 6
+const TCP_HEADER_BYTES = 20
+const QUOTED_BYTES = 8 // behind the IP header: the ports, and of TCP the sequence number, by which the client checks it
 const NO_CHECKSUM = 0xffff // a sum of 0 is written so: 0 means that there is none (RFC 768)
 
 /** Nobody sends to these: documentation (RFC 5737), discard (RFC 6666). */
@@ -105,7 +108,10 @@ function withoutPort(words: Uint32Array, at: number): Uint32Array {
   return nameless
 }
 
-/** Messages of ICMP errors that a host or router would send about a datagram of a client. Needs CAP_NET_RAW. */
+/** What a message quotes of the client's packet: a datagram with so many bytes, or a TCP segment with that sequence number. */
+export type Quoted = { readonly datagram: number } | { readonly segment: number }
+
+/** Messages of ICMP errors that a host or router would send about a packet of a client. Needs CAP_NET_RAW. */
 export class IcmpErrors {
   readonly family: Family
   readonly #fd: number
@@ -127,11 +133,11 @@ export class IcmpErrors {
   }
 
   /**
-   * Tells `client` about the datagram that it sent to `dst`, as if `dst` did. `bytes`: how long it was.
+   * Tells `client` about the packet that it sent to `dst`, as if `dst` did.
    * @returns 0, or the errno.
    */
-  send(error: IcmpError, client: Uint32Array, dst: Uint32Array, bytes: number): number {
-    const length = this.#write(error, client, dst, bytes)
+  send(error: IcmpError, client: Uint32Array, dst: Uint32Array, quoted: Quoted): number {
+    const length = this.#write(error, client, dst, quoted)
     const queue = this.#queue
     queue.clear()
     queue.begin()
@@ -147,8 +153,8 @@ export class IcmpErrors {
     closeFd(this.#fd)
   }
 
-  /** RFC 792, RFC 1191 §4; RFC 4443 §3: eight bytes, then the head of the datagram. */
-  #write(error: IcmpError, client: Uint32Array, dst: Uint32Array, bytes: number): number {
+  /** RFC 792, RFC 1191 §4; RFC 4443 §3: eight bytes, then the head of the packet: its IP header and eight bytes. */
+  #write(error: IcmpError, client: Uint32Array, dst: Uint32Array, quoted: Quoted): number {
     const v4 = this.family === 4
     const message = this.#message.bytes.fill(0)
     const [type, code] = (v4 ? CODES_4 : CODES_6)[error.kind]
@@ -161,27 +167,30 @@ export class IcmpErrors {
     }
     const source = new Uint8Array(client.buffer, client.byteOffset, 28)
     const destination = new Uint8Array(dst.buffer, dst.byteOffset, 28)
-    const udpLength = Math.min(0xffff, UDP_HEADER_BYTES + bytes)
+    const isTcp = 'segment' in quoted
+    const protocol = isTcp ? IPPROTO_TCP : IPPROTO_UDP
+    const upperLength = isTcp ? TCP_HEADER_BYTES : Math.min(0xffff, UDP_HEADER_BYTES + quoted.datagram)
     const at = 8
     if (v4) {
       message.set([0x45, 0], at)
-      view.setUint16(at + 2, Math.min(0xffff, 20 + udpLength))
-      message.set([0x40, 0, 64, IPPROTO_UDP], at + 6) // don't fragment; TTL
+      view.setUint16(at + 2, Math.min(0xffff, 20 + upperLength))
+      message.set([0x40, 0, 64, protocol], at + 6) // don't fragment; TTL
       message.set(source.subarray(4, 8), at + 12)
       message.set(destination.subarray(4, 8), at + 16)
       view.setUint16(at + 10, internetChecksum([message.subarray(at, at + 20)]))
     } else {
       message[at] = 0x60
-      view.setUint16(at + 4, udpLength)
-      message.set([IPPROTO_UDP, 64], at + 6)
+      view.setUint16(at + 4, upperLength)
+      message.set([protocol, 64], at + 6)
       message.set(source.subarray(8, 24), at + 8)
       message.set(destination.subarray(8, 24), at + 24)
     }
-    const udpAt = at + (v4 ? 20 : 40)
-    message.set(source.subarray(2, 4), udpAt)
-    message.set(destination.subarray(2, 4), udpAt + 2)
-    view.setUint16(udpAt + 4, udpLength)
-    const length = udpAt + UDP_HEADER_BYTES
+    const upperAt = at + (v4 ? 20 : 40)
+    message.set(source.subarray(2, 4), upperAt)
+    message.set(destination.subarray(2, 4), upperAt + 2)
+    if (isTcp) view.setUint32(upperAt + 4, quoted.segment)
+    else view.setUint16(upperAt + 4, upperLength)
+    const length = upperAt + QUOTED_BYTES
     // of ICMPv6 the kernel makes the checksum (RFC 3542 §3.1)
     if (v4) view.setUint16(2, internetChecksum([message.subarray(0, length)]))
     return length
