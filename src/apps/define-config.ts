@@ -19,6 +19,9 @@ export type ProgramConfig = Config & {
 
 const DEFAULT_DEADLINE_MS = 1_000
 const LONGEST_DEADLINE_MS = 60_000
+const DEFAULT_COMPUTING_MS = 2_000 // a client whose SYN is lost meanwhile sends it again after 1 s and 3 s (RFC 6298 §2)
+const SHORTEST_COMPUTING_MS = 500 // a collection of a large heap, or a machine that is busy, is no endless loop
+const LONGEST_COMPUTING_MS = 60_000
 const DEFAULT_MOST_WAITING = 4_096 // some 2 kB each, and a client behind each
 const MAX_WAITING = 1_000_000
 
@@ -49,6 +52,7 @@ const KNOWN: Readonly<Record<keyof Hooks, true>> = {
   onFlow: true,
   onClose: true,
   hookDeadline: true,
+  hookComputing: true,
   onHookFailure: true,
   mostWaiting: true,
 }
@@ -69,10 +73,14 @@ function readyHooks(hooks: Hooks, report: (path: string[], message: string) => v
   for (const key of Object.keys(found)) {
     if (isPlain && !(key in KNOWN)) report([key], `expected one of ${Object.keys(KNOWN).join(', ')}, found "${key}"`)
   }
-  const { hookDeadline, onHookFailure = 'reject', mostWaiting = DEFAULT_MOST_WAITING } = found
-  const deadlineMs = hookDeadline === undefined ? DEFAULT_DEADLINE_MS : (parseDuration(String(hookDeadline)) ?? 0)
+  const { hookDeadline, hookComputing, onHookFailure = 'reject', mostWaiting = DEFAULT_MOST_WAITING } = found
+  const deadlineMs = msOf(hookDeadline, DEFAULT_DEADLINE_MS)
   if (deadlineMs < 1 || deadlineMs > LONGEST_DEADLINE_MS) {
     report(['hookDeadline'], expectedText('a duration from 1ms to 1m', hookDeadline, undefined))
+  }
+  const computingMs = hookComputing === 'off' ? 0 : msOf(hookComputing, DEFAULT_COMPUTING_MS)
+  if (computingMs !== 0 && (computingMs < SHORTEST_COMPUTING_MS || computingMs > LONGEST_COMPUTING_MS)) {
+    report(['hookComputing'], expectedText('a duration from 500ms to 1m, or off', hookComputing, undefined))
   }
   if (onHookFailure !== 'reject' && onHookFailure !== 'forward') {
     report(['onHookFailure'], expectedText('reject or forward', onHookFailure, undefined))
@@ -84,9 +92,15 @@ function readyHooks(hooks: Hooks, report: (path: string[], message: string) => v
     onFlow: hook('onFlow'),
     onClose: hook('onClose'),
     deadlineMs,
+    computingMs,
     onFailure: onHookFailure,
     mostWaiting,
   })
+}
+
+/** -1 for what is no duration. */
+function msOf(written: unknown, otherwise: number): number {
+  return written === undefined ? otherwise : (parseDuration(String(written)) ?? -1)
 }
 
 function pathText({ path }: Problem): string {

@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict'
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { ADDRESSES, raiseTopology, type Topology } from '../lab/topology.ts'
-import { type LabServer, serve } from '../lab/traffic.fixture.ts'
+import { type LabServer, serve, sleep } from '../lab/traffic.fixture.ts'
 import { isInstalled } from '../sys/program.ts'
+import type { PoolStats } from './worker-pool.ts'
 
 await enterNamespaces()
 
@@ -33,7 +34,7 @@ after(async () => {
 })
 
 /** A program in TypeScript: its listener `asked` takes port 80, `plain` (see policy) port 81. */
-function program(name: string, onFlow: string, more = ''): string {
+function program(name: string, onFlow: string, keys = ''): string {
   const file = join(folder, name)
   writeFileSync(
     file,
@@ -42,11 +43,11 @@ import { defineConfig, type HookFlow } from 'limpid'
 
 const seen: Map<string, number> = new Map()
 setInterval(() => seen.clear(), 60_000)
-${more}
 export default defineConfig({
   listeners: [{ name: 'all', ports: [80, 81], source: 'client' }],
   hooks: {
     hookDeadline: '300ms',
+    ${keys}
     onFlow: async (flow: HookFlow) => {
       seen.set(flow.client.address, 1)
       ${onFlow}
@@ -114,6 +115,64 @@ for (const workers of ['1', '2']) {
       assert.equal(await limpid.stop(), 0, 'a timer of the program keeps nothing alive')
     },
   )
+}
+
+const COMPUTES = `if (flow.host === 'loops.example') for (;;);
+      if (flow.host === 'later.example') {
+        await sleep(1)
+        for (;;);
+      }
+      return undefined`
+
+test(
+  'a hook that computes without end is ended with its worker, told and counted; another worker goes on',
+  curl,
+  async () => {
+    const file = program('endless.config.ts', COMPUTES, "hookComputing: '500ms',")
+    await using limpid = await LimpidProcess.start(lab.x, ['run', '-c', file])
+    assert.equal(await fetchBy('ok.example'), 'from 80')
+    await limpid.nextRecord()
+    const held = limpid.descriptors()
+    const children = childrenOf(limpid.pid).length // the worker, and the one that cleans up
+    let restarts = 0
+    for (const host of ['loops.example', 'later.example']) {
+      const startedAt = performance.now()
+      assert.equal(await fetchBy(host), 'exit 56')
+      assert.ok(performance.now() - startedAt < 10_000)
+      restarts++
+      while ((await statsOf(limpid)).workerRestarts < restarts || !(await isServing(limpid))) await sleep(20)
+      assert.equal(await fetchBy('ok.example'), 'from 80')
+      assert.equal((await limpid.nextRecord()).host, 'ok.example', 'by the new worker, not past it')
+    }
+    assert.match(limpid.stderr, /worker 1 \(pid \d+\): hook onFlow has computed for 500ms without a pause/)
+    assert.match(limpid.stderr, /a hook, after an await, has computed for 500ms/)
+    const { hooksEndless, workerRestarts, workers } = (await limpid.stats()) as PoolStats
+    assert.deepEqual([hooksEndless, workerRestarts, workers.length], [2, 2, 1])
+    assert.equal(limpid.descriptors(), held)
+    assert.equal(childrenOf(limpid.pid).length, children)
+    assert.ok(childrenOf(limpid.pid).includes(workers[0]!.pid))
+    assert.match(await lab.x.run('nft', ['list', 'tables']), /table inet limpid/)
+    assert.equal(await limpid.stop(), 0)
+  },
+)
+
+test('with hookComputing off nobody watches, and one process is enough', async () => {
+  const file = program('unwatched.config.ts', 'return undefined', "hookComputing: 'off',")
+  await using limpid = await LimpidProcess.start(lab.x, ['run', '-c', file])
+  assert.equal((await statsOf(limpid)).workers, undefined)
+})
+
+async function statsOf(limpid: LimpidProcess): Promise<PoolStats> {
+  return (await limpid.stats()) as PoolStats
+}
+
+async function isServing(limpid: LimpidProcess): Promise<boolean> {
+  return (await statsOf(limpid)).workers[0]?.pid !== undefined // null while the next one begins
+}
+
+function childrenOf(pid: number): number[] {
+  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim()
+  return text === '' ? [] : text.split(' ').map(Number)
 }
 
 test('a program that others can write is not started', async () => {

@@ -23,12 +23,17 @@ export interface Service {
 /** `records`: whether flows will be told. Loads what it needs: that takes longer than to find out that it cannot start. */
 export async function openService(config: ProgramConfig, options: { readonly records: boolean }): Promise<Service> {
   const workers = workerCount(config)
-  if (workers === 1) {
+  if (workers === 1 && !isWatched(config)) {
     const { createProxy } = await import('../apps/create-proxy.ts')
     return createProxy(config)
   }
   const { WorkerPool } = await import('./worker-pool.ts')
   return new WorkerPool(config, { workers, records: options.records })
+}
+
+/** Nothing can interrupt a hook that computes without end but another process, which ends its own: then a worker relays, also where there is one. */
+function isWatched({ hooks, program }: ProgramConfig): boolean {
+  return program !== undefined && hooks !== undefined && hooks.computingMs > 0
 }
 
 /** Processes that relay on this host. */

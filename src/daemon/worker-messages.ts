@@ -61,5 +61,7 @@ export type FromWorker =
   /** The policy leaves that destination to the kernel. */
   | { readonly kind: 'bypass'; readonly destination: string; readonly forMs: number }
   | { readonly kind: 'lessons'; readonly lessons: readonly ToldLesson[] }
+  /** Its event loop turns: said at short intervals while it has hooks. `computingAt`: see FlowHooks. */
+  | { readonly kind: 'turns'; readonly computingAt: number }
   /** Asked for, every second, and as its last word. */
   | { readonly kind: 'stats'; readonly stats: ProxyStats; readonly recordsDropped: number }

@@ -7,6 +7,7 @@ import type { Endpoint } from '../net/address.ts'
 import { type BoundSockets, bindSockets, closeSockets } from '../proxy/bound-sockets.ts'
 import type { ProxyStats } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
+import { HookWatch } from './hook-watch.ts'
 import { countersOf, sumStats } from './summed-stats.ts'
 import { Worker, type WorkerOptions } from './worker.ts'
 import { confinement, workerCapabilities } from './worker-capabilities.ts'
@@ -24,6 +25,7 @@ interface Slot {
   /** The supervisor keeps these: they stay in the kernel's group, and so every session stays with its place. */
   readonly udp: readonly BoundSockets[]
   worker: Worker | undefined
+  watch: HookWatch | undefined
   backoffMs: number
   timer: NodeJS.Timeout | undefined
 }
@@ -44,6 +46,8 @@ export interface WorkerStats {
   readonly workerRestarts: number
   /** Flows and sessions that workers had open when they ended, as they told last. */
   readonly flowsLost: number
+  /** Workers that were ended since a hook computed without end. */
+  readonly hooksEndless: number
 }
 
 export type PoolStats = ProxyStats & WorkerStats
@@ -62,12 +66,15 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
   #config: ProgramConfig
   readonly #wrapper: WorkerOptions['wrapper']
   readonly #records: boolean
+  /** How long hooks may compute; 0: there are none, or nobody watches. */
+  readonly #computingMs: number
   readonly #count: number
   readonly #slots: Slot[] = []
   #addresses: readonly Endpoint[] = []
   #ended: ProxyStats | undefined
   #restarts = 0
   #flowsLost = 0
+  #hooksEndless = 0
   #recordsDropped = 0
   #flowsTold = 0
   #policyTurn = 0
@@ -80,6 +87,7 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
     this.#config = workerConfig(config, options.workers)
     this.#count = options.workers
     this.#records = options.records
+    this.#computingMs = config.hooks?.computingMs ?? 0
     this.#wrapper = confinement(workerCapabilities(config, release()))
   }
 
@@ -95,7 +103,14 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
     try {
       for (let number = 1; number <= this.#count; number++) {
         const udp = bindSockets(this.#config, { reusePort: true, at: this.#addresses, only: 'udp' })
-        this.#slots.push({ number, udp, worker: undefined, backoffMs: FIRST_BACKOFF_MS, timer: undefined })
+        this.#slots.push({
+          number,
+          udp,
+          worker: undefined,
+          watch: undefined,
+          backoffMs: FIRST_BACKOFF_MS,
+          timer: undefined,
+        })
       }
       for (const slot of this.#slots) this.#start(slot)
       await Promise.all(this.#slots.map(({ worker }) => worker!.listening))
@@ -166,6 +181,7 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
       workers: living.map(shareOf),
       workerRestarts: this.#restarts,
       flowsLost: this.#flowsLost,
+      hooksEndless: this.#hooksEndless,
     }
   }
 
@@ -197,12 +213,14 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
         onEnd: (how) => this.#onEnd(slot, worker, how),
       })
       slot.worker = worker
+      if (this.#computingMs > 0) slot.watch = new HookWatch(this.#computingMs, (hook) => this.#onEndless(slot, hook))
     } finally {
       closeSockets(tcp) // its own are left: when it ends, the kernel knows at once that nobody listens there
     }
   }
 
   #onMessage(slot: Slot, message: FromWorker): void {
+    slot.watch?.hear(slot.worker?.pid, message)
     if (message.kind === 'note') this.emit('note', `worker ${slot.number}: ${message.line}`)
     else if (message.kind === 'bypass') this.emit('bypass', message.destination, message.forMs)
     else if (message.kind === 'lessons') this.#passOn(message.lessons, slot)
@@ -220,6 +238,8 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
 
   #onEnd(slot: Slot, worker: Worker, how: string): void {
     slot.worker = undefined
+    slot.watch?.[Symbol.dispose]()
+    slot.watch = undefined
     const { stats, recordsDropped } = worker
     this.#recordsDropped += recordsDropped
     const lost = (stats?.flowsOpen ?? 0) + (stats?.sessionsOpen ?? 0)
@@ -235,6 +255,18 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
       `worker ${slot.number} (pid ${worker.pid ?? '?'}) ended: ${how}; ${lost} flow${lost === 1 ? ' is' : 's are'} lost, the next begins in ${formatDuration(waitMs)}`,
     )
     slot.timer = setTimeout(() => this.#restart(slot), waitMs)
+  }
+
+  /** `hook`: its name, where that is known. */
+  #onEndless(slot: Slot, hook: string): void {
+    const { number, worker } = slot
+    this.#hooksEndless++
+    const bound = formatDuration(this.#computingMs)
+    this.emit(
+      'note',
+      `worker ${number} (pid ${worker?.pid}): ${hook} has computed for ${bound} without a pause, and all its flows wait: it is ended`,
+    )
+    worker?.kill()
   }
 
   #restart(slot: Slot): void {

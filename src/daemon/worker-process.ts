@@ -8,6 +8,7 @@ import type { TransparentProxy } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
 import { setCloseOnExec } from '../sys/descriptors.ts'
 import { Batch } from './batch.ts'
+import { TURNS_TOLD } from './hook-watch.ts'
 import { surviveStrayErrors } from './stray-errors.ts'
 import type { FromWorker, ToldError, ToldLesson, ToWorker } from './worker-messages.ts'
 
@@ -77,6 +78,7 @@ async function serve({ config, sockets, ...wanted }: Extract<ToWorker, { kind: '
     tellStats()
     tell({ kind: 'listening' })
     setInterval(tellStats, STATS_EVERY_MS).unref()
+    if (hooks !== undefined) tellTurns(hooks.computingMs, proxy.hookComputingAt!)
   } catch (error) {
     tell({ kind: 'failed', ...toldError(error) }, () => process.exit(1))
   }
@@ -122,6 +124,13 @@ function keep(lessons: readonly ToldLesson[]): void {
 
 function tellStats(): void {
   if (proxy !== undefined) tell({ kind: 'stats', stats: proxy.stats(), recordsDropped: records.dropped })
+}
+
+/** Who does not hear of it for `computingMs` knows that a hook does not come to an end. */
+function tellTurns(computingMs: number, computingAt: number): void {
+  if (computingMs === 0) return
+  tell({ kind: 'turns', computingAt })
+  setInterval(() => tell({ kind: 'turns', computingAt }), computingMs / TURNS_TOLD).unref()
 }
 
 /** What it has to say is said, then the channel is closed: nothing else keeps the process alive. */

@@ -7,6 +7,8 @@ function runnerWith(options: { deadlineMs?: number; mostWaiting?: number } = {})
   const notes: string[] = []
   const runner = new HookRunner({
     name: 'onFlow',
+    number: 1,
+    computing: new Uint32Array(1),
     deadlineMs: 50,
     mostWaiting: 10,
     ...options,

@@ -12,6 +12,9 @@ export interface HookRunnerOptions {
   /** Calls that may be waited for at once; one more fails without being made. */
   readonly mostWaiting: number
   note(line: string): void
+  /** Its first word is `number` while the hook computes, for who watches from outside; else 0. */
+  readonly computing: Uint32Array
+  readonly number: number
 }
 
 export interface HookCounters {
@@ -61,6 +64,8 @@ export class HookRunner {
     }
     let returned: T | PromiseLike<T>
     let isPending: boolean
+    const { computing, number } = this.#options
+    computing[0] = number
     try {
       returned = call()
       isPending = isPromise(returned) // looks at an object of theirs, which may throw too
@@ -68,6 +73,8 @@ export class HookRunner {
       this.fail(error)
       done({ kind: 'failed' })
       return nothing
+    } finally {
+      computing[0] = 0
     }
     if (!isPending) {
       done({ kind: 'returned', value: returned as T })

@@ -2,6 +2,7 @@ import { readDecision } from '../config/hook-decision.ts'
 import type { Decision } from '../config/policy-types.ts'
 import type { Finding } from '../policy/facts.ts'
 import { type HookOutcome, HookRunner } from '../policy/hook-runner.ts'
+import { FixedMemory } from '../sys/fixed-memory.ts'
 import type { HookFlow, ReadyHooks } from './hooks.ts'
 import type { FlowRecord } from './record.ts'
 
@@ -21,22 +22,32 @@ export interface HookStats {
 
 export const NO_HOOK_STATS: HookStats = { hookFailures: 0, hookTimeouts: 0, hooksSkipped: 0, hooksWaiting: 0 }
 
+/** By the number that stands at `computingAt`; 0: none, or one goes on after an await. */
+export const HOOK_NAMES = ['', 'onFlow', 'onClose'] as const
+
 type AskedFlow = Omit<HookFlow, 'signal' | 'protocol' | 'host' | 'alpn'>
 
 /** The hooks of a proxy, asked about its flows. */
 export class FlowHooks {
   readonly #hooks: ReadyHooks
   readonly #markMask: number
+  readonly #computing = new FixedMemory(4)
   readonly #onFlow: HookRunner
   readonly #onClose: HookRunner
 
   /** `markMask`: bits of fwmarks that are Limpid's own. */
   constructor(hooks: ReadyHooks, markMask: number, note: (line: string) => void) {
+    const computing = this.#computing.words
     this.#markMask = markMask
     const { deadlineMs, mostWaiting } = hooks
     this.#hooks = hooks
-    this.#onFlow = new HookRunner({ name: 'onFlow', deadlineMs, mostWaiting, note })
-    this.#onClose = new HookRunner({ name: 'onClose', deadlineMs, mostWaiting, note })
+    this.#onFlow = new HookRunner({ name: 'onFlow', number: 1, computing, deadlineMs, mostWaiting, note })
+    this.#onClose = new HookRunner({ name: 'onClose', number: 2, computing, deadlineMs, mostWaiting, note })
+  }
+
+  /** Where the number of the hook that computes stands, see HOOK_NAMES: for another process, since this one cannot tell then. */
+  get computingAt(): number {
+    return this.#computing.address
   }
 
   /** Whether flows are decided here, and their first bytes wanted. */

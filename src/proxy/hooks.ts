@@ -36,6 +36,12 @@ export interface Hooks {
   onClose?(record: FlowRecord): void | Promise<void>
   /** How long a hook may take, such as `500ms`; `1s` when left out. */
   hookDeadline?: string
+  /**
+   * How long hooks may compute without a pause, while all flows of the process wait, such as `5s`; `2s` when left out. Then the worker is
+   * ended, with its flows, and another takes its place. `off`: no matter how long. `limpid run` alone watches: a library's own process has
+   * nobody who could end it.
+   */
+  hookComputing?: string
   /** What becomes of a flow whose hook threw, or was late: `reject` (the default), or `forward` as the rules say. */
   onHookFailure?: 'reject' | 'forward'
   /** Calls of a hook that may be waited for at once; beyond it, it fails without being asked. 4096 when left out. */
@@ -47,6 +53,8 @@ export interface ReadyHooks {
   readonly onFlow: Hooks['onFlow']
   readonly onClose: Hooks['onClose']
   readonly deadlineMs: number
+  /** 0: nobody watches. */
+  readonly computingMs: number
   readonly onFailure: 'reject' | 'forward'
   readonly mostWaiting: number
 }

@@ -273,6 +273,11 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     return this.#apps.names?.namesOf(clientAddress, serverAddress, performance.now()) ?? []
   }
 
+  /** Where the number of the hook that computes stands in memory; undefined without hooks. */
+  get hookComputingAt(): number | undefined {
+    return this.#context.hooks?.computingAt
+  }
+
   stats(): ProxyStats {
     const { budget, counters, flows, resources } = this.#context
     return {
