@@ -91,6 +91,12 @@ test('hooks are checked as the rest is, and have their defaults', () => {
   const counting = new Counting()
   const { hooks } = defineConfig({ listeners: [...LISTENERS], hooks: counting })
   assert.deepEqual([hooks?.deadlineMs, hooks?.onFailure, hooks?.onClose], [1000, 'reject', undefined])
+  const computing = (hookComputing?: string) =>
+    defineConfig({ listeners: [...LISTENERS], hooks: hookComputing === undefined ? {} : { hookComputing } }).hooks
+      ?.computingMs
+  assert.deepEqual([computing(), computing('5s'), computing('off')], [2000, 5000, 0])
+  for (const wrong of ['0s', '1ms', '2h'])
+    assert.throws(() => computing(wrong), /hooks\.hookComputing: expected a duration from 500ms to 1m, or off/)
   hooks?.onFlow?.(undefined as never)
   assert.equal(counting.seen, 1, 'its own `this`')
   const wrong = { onFlow: 3, onRequest() {}, hookDeadline: 'off', onHookFailure: 'x', mostWaiting: 0 }

@@ -79,7 +79,7 @@ function readyHooks(hooks: Hooks, report: (path: string[], message: string) => v
     report(['hookDeadline'], expectedText('a duration from 1ms to 1m', hookDeadline, undefined))
   }
   const computingMs = hookComputing === 'off' ? 0 : msOf(hookComputing, DEFAULT_COMPUTING_MS)
-  if (computingMs !== 0 && (computingMs < SHORTEST_COMPUTING_MS || computingMs > LONGEST_COMPUTING_MS)) {
+  if (hookComputing !== 'off' && (computingMs < SHORTEST_COMPUTING_MS || computingMs > LONGEST_COMPUTING_MS)) {
     report(['hookComputing'], expectedText('a duration from 500ms to 1m, or off', hookComputing, undefined))
   }
   if (onHookFailure !== 'reject' && onHookFailure !== 'forward') {
