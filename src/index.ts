@@ -14,7 +14,7 @@ export {
   type UdpSocket,
 } from './proxy/bind-udp.ts'
 export { type DialTcpOptions, dialTcp, relayTcp } from './proxy/dial-tcp.ts'
-export type { HookFlow, Hooks } from './proxy/hooks.ts'
+export type { HookFlow, HookQuestion, Hooks } from './proxy/hooks.ts'
 export { type ListenTcpOptions, listenTcp, type TcpAcceptor } from './proxy/listen-tcp.ts'
 export type { ProxyStats, TransparentProxy } from './proxy/proxy.ts'
 export type { CloseReason, FlowRecord, SourceUsed } from './proxy/record.ts'

@@ -50,6 +50,7 @@ export function defineConfig(
 
 const KNOWN: Readonly<Record<keyof Hooks, true>> = {
   onFlow: true,
+  onDns: true,
   onClose: true,
   hookDeadline: true,
   hookComputing: true,
@@ -61,7 +62,7 @@ const KNOWN: Readonly<Record<keyof Hooks, true>> = {
 function readyHooks(hooks: Hooks, report: (path: string[], message: string) => void): ReadyHooks {
   if (typeof hooks !== 'object' || hooks === null) report([], expectedText('an object with hooks', hooks, undefined))
   const found: Hooks = Object(hooks)
-  const hook = <K extends 'onFlow' | 'onClose'>(key: K): Hooks[K] => {
+  const hook = <K extends 'onFlow' | 'onDns' | 'onClose'>(key: K): Hooks[K] => {
     const written: unknown = found[key]
     if (written !== undefined && typeof written !== 'function') {
       report([key], expectedText('a function', written, undefined))
@@ -90,6 +91,7 @@ function readyHooks(hooks: Hooks, report: (path: string[], message: string) => v
   }
   return Object.freeze({
     onFlow: hook('onFlow'),
+    onDns: hook('onDns'),
     onClose: hook('onClose'),
     deadlineMs,
     computingMs,

@@ -72,6 +72,13 @@ const TYPES: Readonly<Record<string, number>> = {
   CAA: 257,
 }
 
+const TYPE_TEXTS: ReadonlyMap<number, string> = new Map(Object.entries(TYPES).map(([text, type]) => [type, text]))
+
+/** As RECORD_TYPE reads it: `AAAA`, `TYPE999`. */
+export function recordTypeText(type: number): string {
+  return TYPE_TEXTS.get(type) ?? `TYPE${type}`
+}
+
 /** `AAAA`, or by number `TYPE65` (RFC 3597 §5). */
 export const RECORD_TYPE: ValueKind<number> = {
   expected: 'a record type such as A, AAAA or HTTPS, or by number such as TYPE65',

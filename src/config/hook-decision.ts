@@ -18,12 +18,7 @@ export type DecisionWords = z.input<typeof DECISION>
 export function readDecision(returned: unknown, markMask: number): Decision | undefined | string {
   if (returned === undefined) return undefined
   const parsed = DECISION.safeParse(returned)
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues
-    if (issue!.code === 'unrecognized_keys') return `unknown key "${issue!.keys[0]!.slice(0, 60)}"`
-    const found = issue!.path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown>)[key], returned)
-    return `${issue!.path.join('.')}${issue!.path.length > 0 ? ': ' : ''}${expectedText(issue!.message, found, undefined)}`
-  }
+  if (!parsed.success) return wrongWords(parsed.error, returned)
   const problems: Problem[] = []
   const decision = buildDecision(parsed.data, [], {
     markMask,
@@ -31,4 +26,12 @@ export function readDecision(returned: unknown, markMask: number): Decision | un
     report: (problem) => problems.push(problem),
   })
   return problems.length > 0 ? problemText(problems[0]!) : decision
+}
+
+/** The first thing that is wrong with what a hook returned. */
+export function wrongWords({ issues }: z.ZodError, returned: unknown): string {
+  const [issue] = issues
+  if (issue!.code === 'unrecognized_keys') return `unknown key "${issue!.keys[0]!.slice(0, 60)}"`
+  const found = issue!.path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown>)[key], returned)
+  return `${issue!.path.join('.')}${issue!.path.length > 0 ? ': ' : ''}${expectedText(issue!.message, found, undefined)}`
 }

@@ -15,6 +15,16 @@ export interface ClientDatagram {
   readonly originalDst: Endpoint
   /** Made when it is asked for; undefined where no rule asks by which link clients come. */
   readonly link?: FlowLink | undefined
+  /**
+   * Keeps a copy, for a decision that comes later; the one of now is `held` then. Undefined: as much is kept as may be. `onForgotten`:
+   * called when its listener is closed before.
+   */
+  hold(onForgotten: () => void): HeldDatagram | undefined
+}
+
+export interface HeldDatagram {
+  /** Once. `decide` is asked about the datagram as if it came now. */
+  settle(decide: (datagram: ClientDatagram) => DatagramDecision): void
 }
 
 export type DatagramDecision =
@@ -22,6 +32,8 @@ export type DatagramDecision =
   | { readonly kind: 'forward'; readonly to: Endpoint | undefined }
   /** Sent to the client at once; the app may use the buffer again after its next call. */
   | { readonly kind: 'reply'; readonly bytes: Uint8Array }
+  /** See ClientDatagram.hold(). */
+  | { readonly kind: 'held' }
   /** From a closed list of the app's. */
   | { readonly kind: 'drop'; readonly reason: string }
 

@@ -4,6 +4,7 @@ import type { Finding } from '../policy/facts.ts'
 import { type HookOutcome, HookRunner } from '../policy/hook-runner.ts'
 import { FixedMemory } from '../sys/fixed-memory.ts'
 import type { HookFlow, ReadyHooks } from './hooks.ts'
+import { QuestionHook } from './question-hook.ts'
 import type { FlowRecord } from './record.ts'
 
 /** What a hook makes of a flow: a decision; undefined: as the rules say; `failed`: it must not go on. */
@@ -23,7 +24,7 @@ export interface HookStats {
 export const NO_HOOK_STATS: HookStats = { hookFailures: 0, hookTimeouts: 0, hooksSkipped: 0, hooksWaiting: 0 }
 
 /** By the number that stands at `computingAt`; 0: none, or one goes on after an await. */
-export const HOOK_NAMES = ['', 'onFlow', 'onClose'] as const
+export const HOOK_NAMES = ['', 'onFlow', 'onClose', 'onDns'] as const
 
 type AskedFlow = Omit<HookFlow, 'signal' | 'protocol' | 'host' | 'alpn'>
 
@@ -34,6 +35,8 @@ export class FlowHooks {
   readonly #computing = new FixedMemory(4)
   readonly #onFlow: HookRunner
   readonly #onClose: HookRunner
+  /** About what clients ask apps. */
+  readonly questions: QuestionHook
 
   /** `markMask`: bits of fwmarks that are Limpid's own. */
   constructor(hooks: ReadyHooks, markMask: number, note: (line: string) => void) {
@@ -43,6 +46,7 @@ export class FlowHooks {
     this.#hooks = hooks
     this.#onFlow = new HookRunner({ name: 'onFlow', number: 1, computing, deadlineMs, mostWaiting, note })
     this.#onClose = new HookRunner({ name: 'onClose', number: 2, computing, deadlineMs, mostWaiting, note })
+    this.questions = new QuestionHook(hooks, { number: 3, computing, note })
   }
 
   /** Where the number of the hook that computes stands, see HOOK_NAMES: for another process, since this one cannot tell then. */
@@ -85,12 +89,16 @@ export class FlowHooks {
 
   /** Waits for what was called already; at the longest, until its deadline. */
   async quiet(): Promise<void> {
-    await Promise.all([this.#onFlow.quiet(), this.#onClose.quiet()])
+    await Promise.all(this.#runners.map((runner) => runner.quiet()))
+  }
+
+  get #runners(): readonly HookRunner[] {
+    return [this.#onFlow, this.#onClose, this.questions.runner]
   }
 
   get stats(): HookStats {
-    const both = [this.#onFlow, this.#onClose]
-    const sum = (count: (runner: HookRunner) => number): number => both.reduce((all, one) => all + count(one), 0)
+    const sum = (count: (runner: HookRunner) => number): number =>
+      this.#runners.reduce((all, one) => all + count(one), 0)
     return {
       hookFailures: sum(({ counters }) => counters.failures),
       hookTimeouts: sum(({ counters }) => counters.timeouts),

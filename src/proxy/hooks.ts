@@ -1,5 +1,7 @@
+import type { DnsDecisionWords } from '../config/dns-hook-decision.ts'
 import type { DecisionWords } from '../config/hook-decision.ts'
 import type { DetectedProtocol } from '../config/policy-types.ts'
+import type { Protocol } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { FlowRecord } from './record.ts'
 
@@ -25,6 +27,24 @@ export interface HookFlow {
   readonly signal: AbortSignal
 }
 
+/** A question of a client's that the rules let go on, as `onDns` sees it before it is looked up. */
+export interface HookQuestion {
+  /** The name of the listener. */
+  readonly listener: string
+  readonly transport: Protocol
+  readonly client: Endpoint
+  /** The server that the client asked. */
+  readonly originalDst: Endpoint
+  /** In lower case, without the dot at its end: `www.example.org`; what is no letter, digit, `-` or `_` as `\\DDD`. The root is `.`. */
+  readonly name: string
+  /** `A`, `AAAA`, `HTTPS` …; by number where it has no name here: `TYPE999`. */
+  readonly type: string
+  /** The policy's rule that let it go on; undefined where none matched. */
+  readonly rule: string | undefined
+  /** Aborted when nobody waits for the answer any more. */
+  readonly signal: AbortSignal
+}
+
 /** The user's functions. They run in the event loop of the process that relays; each worker has its own. */
 export interface Hooks {
   /**
@@ -32,6 +52,11 @@ export interface Hooks {
    * decision in the words of a rule, or undefined: as the rules say.
    */
   onFlow?(flow: HookFlow): DecisionWords | undefined | Promise<DecisionWords | undefined>
+  /**
+   * Asked about each question that a listener with `dns` gets and the rules let go on, before the cache. Returns what becomes of it, or
+   * undefined: as the rules say. A hook that returns no promise is not waited for.
+   */
+  onDns?(question: HookQuestion): DnsDecisionWords | undefined | Promise<DnsDecisionWords | undefined>
   /** Told of each flow and session when it has ended. */
   onClose?(record: FlowRecord): void | Promise<void>
   /** How long a hook may take, such as `500ms`; `1s` when left out. */
@@ -51,6 +76,7 @@ export interface Hooks {
 /** Hooks with all defaults filled in. */
 export interface ReadyHooks {
   readonly onFlow: Hooks['onFlow']
+  readonly onDns: Hooks['onDns']
   readonly onClose: Hooks['onClose']
   readonly deadlineMs: number
   /** 0: nobody watches. */

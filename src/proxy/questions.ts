@@ -18,6 +18,7 @@ export type QuestionDecision =
   /** `to`: by that server, in place of those that the app would ask. */
   | { readonly kind: 'forward'; readonly to: Endpoint | undefined }
   | { readonly kind: 'reject'; readonly by: 'refused' | 'nxdomain' | 'drop' }
+  | { readonly kind: 'answer'; readonly addresses: readonly string[]; readonly ttlSeconds: number }
   /** It should have gone on, and cannot. */
   | { readonly kind: 'failed' }
 
@@ -27,14 +28,21 @@ const NXDOMAIN: QuestionDecision = { kind: 'reject', by: 'nxdomain' }
 const DROPPED: QuestionDecision = { kind: 'reject', by: 'drop' }
 const FAILED: QuestionDecision = { kind: 'failed' }
 
-/** Whom an app asks about each question of its clients: the policy of this moment. */
+/** A decision, or how to give up waiting for it. */
+export type QuestionOutcome = QuestionDecision | { readonly kind: 'waits'; readonly giveUp: () => void }
+
+/** Whom an app asks about each question of its clients: the policy of this moment, then the hook. */
 export class Questions {
   readonly #context: ProxyContext
   readonly #facts: QuestionFacts
+  readonly #listener: string
+  /** That decided last. */
+  #rule: string | undefined
 
   /** `listener`: the name of the app's. */
   constructor(listener: string, context: ProxyContext) {
     this.#context = context
+    this.#listener = listener
     this.#facts = new QuestionFacts(listener)
   }
 
@@ -55,7 +63,35 @@ export class Questions {
     const decided = asked.decide(facts)
     if (decided.kind === 'inspect') return DROPPED // cannot be: there is a finding
     shadow()?.compare(facts, decided)
+    this.#rule = decided.rule
     return this.#applied(decided.rule, decided.decision, facts)
+  }
+
+  /** Whether there is a hook, which is asked about what the rules let go on. */
+  get hasHook(): boolean {
+    return this.#context.hooks?.questions.isThere === true
+  }
+
+  /**
+   * What the hook says of the question that was decided last, as `decided`. `type`: of the record that is asked for. Nothing is told to `done`
+   * unless it is to be waited for.
+   */
+  askHook(
+    decided: QuestionDecision,
+    { client, originalDst }: Asker,
+    question: { readonly transport: Protocol; readonly name: string; readonly type: number },
+    done: (decision: QuestionDecision) => void,
+  ): QuestionOutcome {
+    let now: QuestionDecision | undefined
+    let isWaiting = false
+    const asked = { ...question, listener: this.#listener, client, originalDst, rule: this.#rule }
+    const giveUp = this.#context.hooks!.questions.ask(asked, (answer) => {
+      const decision = answer === 'failed' ? FAILED : (answer ?? decided)
+      if (isWaiting) done(decision)
+      else now = decision
+    })
+    isWaiting = true
+    return now ?? { kind: 'waits', giveUp }
   }
 
   #applied(rule: string | undefined, decision: Decision, { client, originalDst }: FlowFacts): QuestionDecision {

@@ -8,7 +8,8 @@ import { EPOLLERR, EPOLLIN, type EventTarget, type Watch } from '../sys/loop.ts'
 import { canSendSegments, socketDrops, tryReceiveOffload } from '../sys/options.ts'
 import { decodeSockaddrWords, SOCKADDR_WORDS } from '../sys/sockaddr.ts'
 import { localEndpoint } from '../sys/socket.ts'
-import type { DatagramApp } from './app.ts'
+import type { ClientDatagram, DatagramApp, DatagramDecision, HeldDatagram } from './app.ts'
+import { HeldDatagrams, type HeldSlot } from './held-datagrams.ts'
 import { openSession } from './open-session.ts'
 import { LISTENER_BUFFER_BYTES } from './open-udp.ts'
 import { ReceivedDatagram } from './received-datagram.ts'
@@ -48,6 +49,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
   /** Keeps apart sessions of listeners that have the same ends. */
   readonly #salt: number
   readonly #datagram: ReceivedDatagram
+  readonly #held = new HeldDatagrams()
   /** Datagrams lost by its full buffer that were counted. */
   #overflow = 0
   /** When nothing waited any more, in monotonic milliseconds. */
@@ -80,7 +82,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
     this.#conntrack = conntrack
     this.#context = context
     this.#salt = this.fd
-    this.#datagram = new ReceivedDatagram(context, conntrack)
+    this.#datagram = new ReceivedDatagram(context, conntrack, (slot, onForgotten) => this.#hold(slot, onForgotten))
     this.#watch = context.proxy.resources.loop.take(this.fd, EPOLLIN, this)
   }
 
@@ -127,19 +129,40 @@ export class UdpListener implements EventTarget, ReplyOutlet {
   /** Where the datagram goes: an app's answer, the session that there is, or a new one. */
   #take(slot: number): void {
     this.#to = undefined
-    if (this.#app !== undefined) {
-      this.#datagram.slot = slot
-      const decision = this.#app.decide(this.#datagram)
-      if (decision.kind === 'drop') {
-        this.#drop('app')
-        return
-      }
-      if (decision.kind === 'reply') {
-        this.#reply(slot, decision.bytes)
-        return
-      }
-      this.#to = decision.to
+    if (this.#app === undefined) {
+      this.#send(slot)
+      return
     }
+    this.#datagram.slot = slot
+    this.#follow(slot, this.#app.decide(this.#datagram))
+  }
+
+  #follow(slot: number, decision: DatagramDecision): void {
+    if (decision.kind === 'drop') this.#drop('app')
+    else if (decision.kind === 'reply') this.#reply(slot, decision.bytes)
+    else if (decision.kind === 'forward') {
+      this.#to = decision.to
+      this.#send(slot)
+    }
+  }
+
+  #hold(slot: number, onForgotten: () => void): HeldDatagram | undefined {
+    const held = this.#held.hold(this.#context.arena, slot, onForgotten)
+    return held && { settle: (decide) => this.#settle(held, decide) }
+  }
+
+  #settle(held: HeldSlot, decide: (datagram: ClientDatagram) => DatagramDecision): void {
+    if (!this.#held.release(held)) return
+    const { outbox } = this.#context
+    const slot = outbox.add(held.bytes, held.sender, held.destination, held.tos)
+    this.#datagram.slot = slot
+    this.#beginningsLeft = 1
+    this.#follow(slot, decide(this.#datagram))
+    outbox.flushSoon()
+  }
+
+  /** By the session that there is, or a new one. */
+  #send(slot: number): void {
     const { arena, table } = this.#context
     const at = slot * SOCKADDR_WORDS
     const hash = table.hashOf(arena.senders, at, arena.destinations, at, this.#salt)
@@ -241,6 +264,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
   close(): void {
     if (this.fd < 0) return
     this.countOverflow()
+    this.#held.forget()
     this.#context.proxy.resources.loop.close(this.#watch)
     this.fd = -1
   }

@@ -64,6 +64,12 @@ export class Outbox {
     return socket.fd < 0 ? 0 : this.#arena.receive(socket.fd, most)
   }
 
+  /** As DatagramArena.add(); flushes before when it has no room. */
+  add(...datagram: Parameters<DatagramArena['add']>): number {
+    if (this.#arena.used === SLOTS) this.flush()
+    return this.#arena.add(...datagram)
+  }
+
   /** Sends a slot by an outlet: to the peer of a connected socket, or `to` somebody; `from` an address that is not the socket's own. */
   put(outlet: Outlet, slot: number, to?: Sockaddr, from?: Sockaddr): void {
     this.#next[slot] = NONE

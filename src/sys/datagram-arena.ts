@@ -79,6 +79,16 @@ export class DatagramArena {
     this.segment[slot] = 0
   }
 
+  /** Puts a datagram that came earlier into the next slot, which must be free. Sender and destination: words of sockaddrs. */
+  add(bytes: Uint8Array, sender: Uint32Array, destination: Uint32Array, tos: number): number {
+    const slot = this.used++
+    this.replace(slot, bytes)
+    this.tos[slot] = tos
+    this.senders.set(sender, slot * NAME_WORDS)
+    this.destinations.set(destination, slot * NAME_WORDS)
+    return slot
+  }
+
   /**
    * Takes up to `most` datagrams that wait at a socket into the slots from `used` on.
    * @returns their number, or the negative errno: -EAGAIN when none waits, an ICMP error of a connected socket, EMFILE …

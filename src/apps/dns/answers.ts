@@ -5,9 +5,15 @@ import { nameText } from '../../inspect/dns-name.ts'
 import { NO_RECORDS, writeAnswer, writeBareAnswer } from '../../inspect/dns-write.ts'
 import type { Endpoint, Family } from '../../net/address.ts'
 import { familyOf } from '../../net/address.ts'
-import { type Asker, GO_ON, type QuestionDecision, type Questions } from '../../proxy/questions.ts'
+import {
+  type Asker,
+  GO_ON,
+  type QuestionDecision,
+  type QuestionOutcome,
+  type Questions,
+} from '../../proxy/questions.ts'
 import { AnswerCache, writeCached } from './cache.ts'
-import type { CannedAnswer } from './canned.ts'
+import { type CannedAnswer, cannedAnswer } from './canned.ts'
 import type { DnsCounters } from './counters.ts'
 import { type LearntNames, lessonOf, newLesson } from './learnt.ts'
 import type { PendingQuery } from './pending.ts'
@@ -78,6 +84,26 @@ export class Answers {
   }
 
   /**
+   * What the hook says of it, where the policy lets it go on. `later` is told where it is to be waited for: by then another query may have
+   * been read.
+   */
+  askHook(
+    decided: QuestionDecision,
+    message: Uint8Array,
+    asker: Asker,
+    transport: Protocol,
+    later: (decision: QuestionDecision) => void,
+  ): QuestionOutcome {
+    const question = { transport, name: nameText(message, HEADER_BYTES), type: this.query.qtype }
+    return this.#questions!.askHook(decided, asker, question, later)
+  }
+
+  /** Whether askHook() is to be called. */
+  mayAsk(decided: QuestionDecision, message: Uint8Array): boolean {
+    return decided.kind === 'forward' && this.#questions?.hasHook === true && !isOtherOpcode(message)
+  }
+
+  /**
    * Does what was decided about `query`, whose bytes are `message`. What is answered here is written to `out`, truncated above `limit`.
    * Returns the length, FORWARD, DROP or DROP_BY_POLICY.
    */
@@ -94,11 +120,26 @@ export class Answers {
     const isOther = isOtherOpcode(message)
     if (decision.kind === 'forward') return isOther ? FORWARD : this.#ask(message, asker, nowMs, out, limit)
     this.#counters.ruled++
+    if (decision.kind === 'answer') return this.#answer(decision, message, asker, nowMs, out, limit)
     if (decision.kind === 'reject' && decision.by === 'drop') return DROP_BY_POLICY
     const rcode = decision.kind === 'failed' ? RCODE.servFail : POLICY_RCODES[decision.by]
     return isOther
       ? writeBareAnswer(message, rcode, out)
       : writeAnswer(message, this.query, rcode, NO_RECORDS, out, limit)
+  }
+
+  #answer(
+    { addresses, ttlSeconds }: QuestionDecision & { readonly kind: 'answer' },
+    message: Uint8Array,
+    asker: Asker,
+    nowMs: number,
+    out: Uint8Array,
+    limit: number,
+  ): number {
+    const of = (family: Family) => addresses.filter((address) => familyOf(address) === family)
+    const canned = cannedAnswer({ a: of(4), aaaa: of(6), cname: undefined, txt: [], ttlSeconds })
+    this.#teach(message, canned, asker, nowMs)
+    return writeAnswer(message, this.query, RCODE.noError, canned.recordsFor(this.query.qtype), out, limit)
   }
 
   /** The cache comes first: it has only what rules let go on. */

@@ -1,10 +1,11 @@
 import { DNS_FAULTS, type DnsFault } from '../../inspect/dns.ts'
 
-/** Why the app drops a client's datagram; `dns-FAULT`: it is malformed, or no query. */
+/** Why the app drops a client's datagram; `dns-FAULT`: it is malformed, or no query; `dns-hook`: too much waits for a hook. */
 export const DNS_DROP_REASONS = [
   ...DNS_FAULTS.map((fault) => `dns-${fault}` as const),
   'dns-rule',
   'dns-policy',
+  'dns-hook',
   'dns-no-upstream',
 ] as const
 export type DnsDropReason = (typeof DNS_DROP_REASONS)[number]
@@ -14,7 +15,7 @@ export interface DnsCounters {
   queries: number
   cacheHits: number
   cacheStored: number
-  /** Answered, refused or dropped by a rule: the listener's or the policy's. */
+  /** Answered, refused or dropped by a rule, the listener's or the policy's, or by a hook. */
   ruled: number
   forwarded: number
   answers: number

@@ -2,7 +2,7 @@ import { HEADER_BYTES, idAndOpcode, isOtherOpcode, PLAIN_UDP_BYTES, put16, readQ
 import { type DnsAnswer, emptyAnswer, isBareError, readAnswer } from '../../inspect/dns-answer.ts'
 import { OWN_UDP_BYTES, truncateInPlace } from '../../inspect/dns-write.ts'
 import type { Endpoint } from '../../net/address.ts'
-import type { AppSession, ClientDatagram, DatagramApp, DatagramDecision } from '../../proxy/app.ts'
+import type { AppSession, ClientDatagram, DatagramApp, DatagramDecision, HeldDatagram } from '../../proxy/app.ts'
 import type { QuestionDecision } from '../../proxy/questions.ts'
 import { type Answers, DROP, DROP_BY_POLICY, FORWARD } from './answers.ts'
 import { type DnsCounters, type DnsDropReason, DROPS, FAULT_REASONS } from './counters.ts'
@@ -13,6 +13,7 @@ import { avoid, noteAnswered, noteAsked } from './upstreams.ts'
 
 const MAX_PENDING = 64 // in one session: a client's port and a server
 const ANSWER_MS = 15_000 // a client has asked again, or another server, by then (resolv.conf(5): 5 s, twice)
+const HELD: DatagramDecision = { kind: 'held' }
 const FORWARD_ANY: DatagramDecision = { kind: 'forward', to: undefined }
 
 /**
@@ -42,7 +43,27 @@ export class DnsDatagrams implements DatagramApp {
     this.#counters.queries++
     const fault = isOtherOpcode(bytes) ? undefined : readQuery(bytes, answers.query)
     if (fault !== undefined) return this.#drop(FAULT_REASONS[fault])
-    return this.#act(answers.decide(bytes, datagram, 'udp'), datagram, bytes)
+    const decision = answers.decide(bytes, datagram, 'udp')
+    if (answers.mayAsk(decision, bytes)) return this.#askHook(decision, datagram, bytes)
+    return this.#act(decision, datagram, bytes)
+  }
+
+  #askHook(decided: QuestionDecision, datagram: ClientDatagram, bytes: Uint8Array): DatagramDecision {
+    let held: HeldDatagram | undefined
+    const outcome = this.#answers.askHook(decided, bytes, datagram, 'udp', (decision) =>
+      held?.settle((again) => this.#actLater(decision, again)),
+    )
+    if (outcome.kind !== 'waits') return this.#act(outcome, datagram, bytes)
+    held = datagram.hold(outcome.giveUp)
+    if (held !== undefined) return HELD
+    outcome.giveUp()
+    return this.#drop('dns-hook')
+  }
+
+  #actLater(decision: QuestionDecision, datagram: ClientDatagram): DatagramDecision {
+    const { bytes } = datagram
+    const fault = readQuery(bytes, this.#answers.query)
+    return fault === undefined ? this.#act(decision, datagram, bytes) : this.#drop(FAULT_REASONS[fault])
   }
 
   #act(decision: QuestionDecision, datagram: ClientDatagram, bytes: Uint8Array): DatagramDecision {

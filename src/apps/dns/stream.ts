@@ -49,6 +49,8 @@ export class DnsStream {
   readonly #asker: Asker
   readonly #frames = new MessageFrames()
   readonly #upstreams = new Map<string, UpstreamStream>()
+  /** Queries that a hook is asked about, with how to give up waiting. */
+  readonly #undecided = new Map<Buffer, () => void>()
   #idle: NodeJS.Timeout | undefined
   #hasClientEnded = false
   #isOver = false
@@ -82,6 +84,7 @@ export class DnsStream {
       const end = () => {
         this.#isOver = true
         clearTimeout(this.#idle)
+        for (const giveUp of this.#undecided.values()) giveUp()
         for (const upstream of this.#upstreams.values()) upstream.destroy()
         resolve()
       }
@@ -113,11 +116,12 @@ export class DnsStream {
     const nowMs = this.#now()
     let bytes = 0
     for (const upstream of this.#upstreams.values()) bytes += upstream.waitingBytes(nowMs)
+    for (const { length } of this.#undecided.keys()) bytes += length
     return this.#outstanding() < MAX_OUTSTANDING && bytes < MAX_OUTSTANDING_BYTES
   }
 
   #outstanding(): number {
-    let count = 0
+    let count = this.#undecided.size
     for (const upstream of this.#upstreams.values()) count += upstream.outstanding
     return count
   }
@@ -136,7 +140,19 @@ export class DnsStream {
       this.#send(out.subarray(0, writeBareAnswer(message, RCODE.formErr, out)))
       return
     }
-    this.#act(this.#answers.decide(message, this.#asker, 'tcp'), message)
+    const decision = this.#answers.decide(message, this.#asker, 'tcp')
+    if (this.#answers.mayAsk(decision, message)) this.#askHook(decision, message)
+    else this.#act(decision, message)
+  }
+
+  #askHook(decided: QuestionDecision, message: Buffer): void {
+    const outcome = this.#answers.askHook(decided, message, this.#asker, 'tcp', (decision) => {
+      this.#undecided.delete(message)
+      if (readQuery(message, this.#answers.query) === undefined) this.#act(decision, message)
+      this.#progress()
+    })
+    if (outcome.kind === 'waits') this.#undecided.set(message, outcome.giveUp)
+    else this.#act(outcome, message)
   }
 
   #act(decision: QuestionDecision, message: Buffer): void {

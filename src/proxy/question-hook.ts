@@ -1,0 +1,86 @@
+import { type DnsHookDecision, readDnsDecision } from '../config/dns-hook-decision.ts'
+import { recordTypeText } from '../config/dns-values.ts'
+import { HookRunner, type HookRunnerOptions } from '../policy/hook-runner.ts'
+import type { HookQuestion, ReadyHooks } from './hooks.ts'
+
+/** What `onDns` makes of a question; undefined: as the rules say; `failed`: it must not go on. */
+export type QuestionAnswer = DnsHookDecision | 'failed' | undefined
+
+export type AskedQuestion = Omit<HookQuestion, 'signal' | 'type'> & { readonly type: number }
+
+/** The hook `onDns`. */
+export class QuestionHook {
+  readonly runner: HookRunner
+  readonly #hooks: ReadyHooks
+
+  constructor(hooks: ReadyHooks, told: Pick<HookRunnerOptions, 'number' | 'computing' | 'note'>) {
+    const { deadlineMs, mostWaiting } = hooks
+    this.#hooks = hooks
+    this.runner = new HookRunner({ name: 'onDns', deadlineMs, mostWaiting, ...told })
+  }
+
+  get isThere(): boolean {
+    return this.#hooks.onDns !== undefined
+  }
+
+  /** `done` is told once, within this call or later; not any more after the returned function was called. */
+  ask(question: AskedQuestion, done: (answer: QuestionAnswer) => void): () => void {
+    const view = new QuestionView(question)
+    return this.runner.run(
+      () => this.#hooks.onDns?.(view),
+      (outcome) => done(outcome.kind === 'returned' ? this.#read(outcome.value) : this.#failed),
+      () => view.abort(),
+    )
+  }
+
+  #read(returned: unknown): QuestionAnswer {
+    let decision: DnsHookDecision | undefined | string
+    try {
+      decision = readDnsDecision(returned)
+    } catch {
+      decision = 'it cannot be read' // getters of an object of theirs may throw
+    }
+    if (typeof decision !== 'string') return decision
+    this.runner.fail(`it returned no decision: ${decision}`)
+    return this.#failed
+  }
+
+  get #failed(): 'failed' | undefined {
+    return this.#hooks.onFailure === 'reject' ? 'failed' : undefined
+  }
+}
+
+/** What onDns sees; the signal is made when it is asked for. */
+class QuestionView implements HookQuestion {
+  readonly listener: string
+  readonly transport: HookQuestion['transport']
+  readonly client: HookQuestion['client']
+  readonly originalDst: HookQuestion['originalDst']
+  readonly name: string
+  readonly type: string
+  readonly rule: string | undefined
+  #controller: AbortController | undefined
+  #isLate = false
+
+  constructor({ listener, transport, client, originalDst, name, type, rule }: AskedQuestion) {
+    this.listener = listener
+    this.transport = transport
+    this.client = client
+    this.originalDst = originalDst
+    this.name = name
+    this.type = recordTypeText(type)
+    this.rule = rule
+    Object.freeze(this)
+  }
+
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController()
+    if (this.#isLate) this.#controller.abort()
+    return this.#controller.signal
+  }
+
+  abort(): void {
+    this.#isLate = true
+    this.#controller?.abort()
+  }
+}
