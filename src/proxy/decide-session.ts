@@ -3,13 +3,14 @@ import type { Source, Timeouts } from '../config/types.ts'
 import type { QuicHello } from '../inspect/quic-initial.ts'
 import { type Endpoint, formatEndpoint } from '../net/address.ts'
 import type { Finding, FlowFacts } from '../policy/facts.ts'
-import type { Decided } from '../policy/policy.ts'
 import type { ShadowDifference } from '../policy/shadow.ts'
 import { EACCES, ECONNREFUSED } from '../sys/errno.ts'
 import type { ByteShare } from './byte-rates.ts'
 import { tellClient } from './client-errors.ts'
-import { destinationOf } from './destination.ts'
+import type { FinalDecision } from './deciding.ts'
+import { destinationOf, isOnward, likelyUpstream } from './destination.ts'
 import type { DropReason } from './drops.ts'
+import type { FlowHooks, HookAnswer } from './flow-hooks.ts'
 import type { PoolPlace } from './pool.ts'
 import type { SessionStart } from './session-start.ts'
 import { compareSession } from './shadowing.ts'
@@ -49,10 +50,14 @@ export interface SessionDecision {
 }
 
 /**
- * Asks the policy about a session that is to be opened. A reason where there must be none; `held` while its datagrams, which are kept, do
- * not say yet what a rule asks.
+ * Asks the policy about a session that is to be opened, and the hook where the rules would forward it. A reason where there must be none;
+ * `held` while its datagrams, which are kept, do not say yet what a rule asks, or the hook is waited for: then `later` is told, once.
  */
-export function decideSession(start: SessionStart, context: UdpContext): SessionDecision | DropReason | 'held' {
+export function decideSession(
+  start: SessionStart,
+  context: UdpContext,
+  later: (decision: SessionDecision | DropReason, datagrams: number) => void,
+): SessionDecision | DropReason | 'held' {
   const { proxy, undecided } = context
   const { listener, upstream } = start
   const undisputed = {
@@ -71,9 +76,13 @@ export function decideSession(start: SessionStart, context: UdpContext): Session
   }
   const policy = start.app === undefined ? proxy.policy() : undefined
   if (policy === undefined) return undisputed
+  const hooks = proxy.hooks?.decides === true ? proxy.hooks : undefined
+  if (hooks !== undefined && context.asked.has(hookKey(start))) {
+    return context.asked.hold(hookKey(start), start.datagrams()) ? 'held' : 'hook-waiting'
+  }
   const facts = factsOf(start, undefined, context)
   const byAddress = policy.decide(facts)
-  if (byAddress.kind === 'decided') {
+  if (byAddress.kind === 'decided' && (hooks === undefined || !isOnward(byAddress.decision))) {
     const shadow = compareSession(proxy.shadow(), start, facts, byAddress)
     return applied(byAddress, { ...undisputed, shadow }, start, context)
   }
@@ -84,8 +93,74 @@ export function decideSession(start: SessionStart, context: UdpContext): Session
   const known = { ...facts, finding }
   const decided = policy.decide(known)
   if (decided.kind === 'inspect') return 'policy' // cannot be: there is a finding
-  const shadow = compareSession(proxy.shadow(), start, known, decided)
-  return applied(decided, { ...undisputed, shadow, finding, quic, before }, start, context)
+  const ready = { ...undisputed, finding, quic, before }
+  if (hooks === undefined || !isOnward(decided.decision)) return finished(decided, known, ready, start, context)
+  return askHook(hooks, { decided, facts: known, ready, start, context }, later)
+}
+
+interface AskedSession {
+  /** By the rules. */
+  readonly decided: FinalDecision
+  readonly facts: FlowFacts & { readonly finding: Finding }
+  readonly ready: SessionDecision
+  readonly start: SessionStart
+  readonly context: UdpContext
+}
+
+function askHook(
+  hooks: FlowHooks,
+  { decided, facts, ready, start, context }: AskedSession,
+  later: Parameters<typeof decideSession>[2],
+): SessionDecision | DropReason | 'held' {
+  const { asked } = context
+  const { listener, client, originalDst, upstream } = start
+  const { decision, rule } = decided
+  const flow = {
+    listener: listener.name,
+    transport: 'udp' as const,
+    client,
+    originalDst,
+    upstream: isOnward(decision) ? likelyUpstream(decision, { originalDst, upstream }) : upstream,
+    names: facts.learntNames,
+    rule,
+  }
+  const key = hookKey(start)
+  const answered = (answer: HookAnswer, before: readonly Uint8Array[]): SessionDecision | DropReason => {
+    if (answer === 'failed') {
+      tellClient(start, ECONNREFUSED, 0, 0, context)
+      return 'hook-failed'
+    }
+    const final: FinalDecision = answer === undefined ? decided : { kind: 'decided', rule: 'onFlow', decision: answer }
+    return finished(final, facts, { ...ready, before }, start, context)
+  }
+  let now: SessionDecision | DropReason | undefined
+  let isWaiting = false
+  const giveUp = hooks.ask(flow, facts.finding, (answer) => {
+    if (isWaiting) {
+      const before = asked.end(key)
+      later(answered(answer, before), before.length)
+    } else now = answered(answer, ready.before)
+  })
+  if (now !== undefined) return now
+  isWaiting = true
+  asked.begin(key, giveUp)
+  return asked.hold(key, [...ready.before, ...start.datagrams()]) ? 'held' : 'hook-waiting'
+}
+
+function hookKey({ listener, client, originalDst }: SessionStart): string {
+  return `${listener.name} ${formatEndpoint(client)} ${formatEndpoint(originalDst)}`
+}
+
+/** What was decided by these facts, compared with what the shadow policy says, and done. */
+function finished(
+  decided: FinalDecision,
+  facts: FlowFacts,
+  ready: SessionDecision,
+  start: SessionStart,
+  context: UdpContext,
+): SessionDecision | DropReason {
+  const shadow = compareSession(context.proxy.shadow(), start, facts, decided)
+  return applied(decided, { ...ready, shadow }, start, context)
 }
 
 type FactsSource = Pick<SessionStart, 'listener' | 'client' | 'originalDst' | 'interfaceIndex'>
@@ -94,12 +169,13 @@ type FactsSource = Pick<SessionStart, 'listener' | 'client' | 'originalDst' | 'i
 export function mayGoOn(session: FactsSource, finding: Finding, context: UdpContext): boolean {
   const policy = context.proxy.policy()
   if (policy === undefined) return true
+  if (context.proxy.hooks?.decides === true) return false // the hook is asked about sessions: it is to be another
   const decided = policy.decide(factsOf(session, finding, context))
   return decided.kind === 'decided' && decided.decision.kind !== 'reject' && decided.decision.kind !== 'via'
 }
 
 function applied(
-  { rule, decision }: Decided & { readonly kind: 'decided' },
+  { rule, decision }: FinalDecision,
   undisputed: SessionDecision,
   start: SessionStart,
   context: UdpContext,

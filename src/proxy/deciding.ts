@@ -1,7 +1,7 @@
 import type { Endpoint } from '../net/address.ts'
 import type { Finding, FlowFacts } from '../policy/facts.ts'
 import type { Decided, Policy } from '../policy/policy.ts'
-import { withPort } from './destination.ts'
+import { isOnward, likelyUpstream } from './destination.ts'
 import type { FlowHooks } from './flow-hooks.ts'
 import { Peek, type PeekOwner, type PeekRefusal } from './peek.ts'
 
@@ -90,19 +90,19 @@ export class Deciding implements PeekOwner {
 
   /** A hook is asked about what the rules would forward. */
   #mayAsk({ decision }: FinalDecision): boolean {
-    return this.#hooks !== undefined && (decision.kind === 'forward' || decision.kind === 'via')
+    return this.#hooks !== undefined && isOnward(decision)
   }
 
   #ask(hooks: FlowHooks, decided: FinalDecision, facts: FlowFacts & { finding: Finding }, isSilent: boolean): void {
     const { finding } = facts
     const { listener, client, originalDst, upstream } = this.#flow
     const { rule, decision } = decided
-    const to = 'to' in decision ? decision.to : undefined
     const asked = {
       listener: listener.name,
+      transport: 'tcp' as const,
       client,
       originalDst,
-      upstream: to === undefined || 'pool' in to ? upstream : withPort(to, originalDst), // who is asked first may choose of a pool
+      upstream: isOnward(decision) ? likelyUpstream(decision, { originalDst, upstream }) : upstream,
       names: this.#known.learntNames,
       rule,
     }

@@ -1,4 +1,4 @@
-import type { Onward } from '../config/policy-types.ts'
+import type { Decision, Onward } from '../config/policy-types.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { PoolPlace } from './pool.ts'
 import type { Pools } from './pools.ts'
@@ -24,6 +24,18 @@ export function destinationOf({ to }: Onward, { client, originalDst, upstream }:
   const place = pool?.enter(client.address)
   if (place !== undefined) return { kind: 'known', endpoint: withPort(place.endpoint, originalDst), place }
   return { kind: 'none', why: `pool ${to.pool}: none of its ${pool?.servers.length ?? 0} servers is up` }
+}
+
+export function isOnward(decision: Decision): decision is Decision & Onward & { readonly kind: 'forward' | 'via' } {
+  return decision.kind === 'forward' || decision.kind === 'via'
+}
+
+/** Where it would go, as far as that is known: of a pool a server is chosen when it is entered. */
+export function likelyUpstream(
+  { to }: Pick<Onward, 'to'>,
+  { originalDst, upstream }: Omit<Wanted, 'client'>,
+): Endpoint {
+  return to === undefined || 'pool' in to ? upstream : withPort(to, originalDst)
 }
 
 /** Port 0 keeps the original one. */

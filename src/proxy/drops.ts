@@ -15,6 +15,10 @@ export const DROP_REASONS = [
   'policy-limit',
   /** A rule's limit of bytes was reached. */
   'policy-rate',
+  /** The hook that was asked about its session failed. */
+  'hook-failed',
+  /** A hook is being asked about its session, and more came meanwhile than is kept. */
+  'hook-waiting',
   /** All sessions are in use, and each moved a datagram a moment ago. */
   'session-limit',
   /** The same for the sessions of this client. */

@@ -120,6 +120,7 @@ function readReturned(value: unknown, markMask: number): Decision | undefined | 
 /** What onFlow sees; the signal is made when it is asked for. */
 class FlowView implements HookFlow {
   readonly listener: string
+  readonly transport: HookFlow['transport']
   readonly client: HookFlow['client']
   readonly originalDst: HookFlow['originalDst']
   readonly upstream: HookFlow['upstream']
@@ -131,8 +132,9 @@ class FlowView implements HookFlow {
   #controller: AbortController | undefined
   #isLate = false
 
-  constructor({ listener, client, originalDst, upstream, names, rule }: AskedFlow, finding: Finding) {
+  constructor({ listener, transport, client, originalDst, upstream, names, rule }: AskedFlow, finding: Finding) {
     this.listener = listener
+    this.transport = transport
     this.client = { ...client } // what a hook writes into its flow changes nothing of ours
     this.originalDst = { ...originalDst }
     this.upstream = { ...upstream }

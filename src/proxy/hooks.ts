@@ -5,10 +5,11 @@ import type { Protocol } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { FlowRecord } from './record.ts'
 
-/** A TCP flow that the rules let go on, as `onFlow` sees it before anything is dialled. */
+/** A TCP flow, or a UDP session, that the rules let go on, as `onFlow` sees it before anything is dialled. */
 export interface HookFlow {
   /** The name of the listener. */
   readonly listener: string
+  readonly transport: Protocol
   readonly client: Endpoint
   readonly originalDst: Endpoint
   /** What is dialled when nothing else is decided. */
@@ -48,7 +49,7 @@ export interface HookQuestion {
 /** The user's functions. They run in the event loop of the process that relays; each worker has its own. */
 export interface Hooks {
   /**
-   * Asked for each TCP flow that the rules would forward; a flow that they turn away, or bypass, is none of its business. Returns a
+   * Asked for each TCP flow and UDP session that the rules would forward; a flow that they turn away, or bypass, is none of its business. Returns a
    * decision in the words of a rule, or undefined: as the rules say.
    */
   onFlow?(flow: HookFlow): DecisionWords | undefined | Promise<DecisionWords | undefined>

@@ -1,4 +1,5 @@
 import type { Source } from '../config/types.ts'
+import type { Endpoint } from '../net/address.ts'
 import { SyscallError } from '../sys/errno.ts'
 import { SOCKADDR_WORDS } from '../sys/sockaddr.ts'
 import { refusalOf } from './admission.ts'
@@ -17,14 +18,40 @@ import { endsOf, UdpSession } from './udp-session.ts'
  * Room has been made before. `held`: nothing is decided yet, and the datagrams are kept.
  */
 export function openSession(wanted: SessionStart, context: UdpContext): UdpSession | DropReason | 'held' {
-  const decided = decideSession(wanted, context)
-  if (typeof decided === 'string') return decided
+  const decided = decideSession(wanted, context, (later, datagrams) => {
+    const session = typeof later === 'string' ? later : openLater(wanted, later, context)
+    if (typeof session === 'string') context.countDrop(session, datagrams)
+  })
+  return typeof decided === 'string' ? decided : openOrLeave(wanted, decided, context)
+}
+
+/** The room that was made for it may be taken by now. */
+function openLater(wanted: SessionStart, decided: SessionDecision, context: UdpContext): UdpSession | DropReason {
+  const reason = makeRoom(wanted.client, context)
+  if (reason === undefined) return openOrLeave(wanted, decided, context)
+  decided.place?.leave()
+  return reason
+}
+
+function openOrLeave(wanted: SessionStart, decided: SessionDecision, context: UdpContext): UdpSession | DropReason {
   const session = openDecided(wanted, decided, context)
   if (typeof session === 'string') {
     decided.place?.leave()
     decided.share?.leave()
   }
   return session
+}
+
+/** Ends the session that has been idle longest where one has to go; a reason where none may. */
+export function makeRoom({ address }: Endpoint, { table, counters, proxy }: UdpContext): DropReason | undefined {
+  const oldest = table.whoMustGo(address, proxy.resources.loop.now)
+  if (oldest === 'full') return 'session-limit'
+  if (oldest === 'client-full') return 'client-limit'
+  if (oldest !== undefined) {
+    counters.evictions++
+    oldest.end('evicted')
+  }
+  return undefined
 }
 
 function openDecided(wanted: SessionStart, decided: SessionDecision, context: UdpContext): UdpSession | DropReason {

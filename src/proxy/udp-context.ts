@@ -1,6 +1,7 @@
 import type { Outbox } from '../relay/outbox.ts'
 import type { SessionTable } from '../relay/session-table.ts'
 import type { DatagramArena } from '../sys/datagram-arena.ts'
+import type { AskedSessions } from './asked-sessions.ts'
 import type { ClientErrors } from './client-errors.ts'
 import type { ProxyContext } from './context.ts'
 import type { DatagramCounters, DropReason } from './drops.ts'
@@ -18,6 +19,7 @@ export interface UdpContext {
   readonly errors: ClientErrors
   readonly counters: DatagramCounters
   readonly undecided: UndecidedSessions
+  readonly asked: AskedSessions
   /** Ends of the sessions that have their client's port: see endsOf(). */
   readonly ends: Set<string>
   countDrop(reason: DropReason, datagrams: number): void

@@ -10,7 +10,7 @@ import { decodeSockaddrWords, SOCKADDR_WORDS } from '../sys/sockaddr.ts'
 import { localEndpoint } from '../sys/socket.ts'
 import type { ClientDatagram, DatagramApp, DatagramDecision, HeldDatagram } from './app.ts'
 import { HeldDatagrams, type HeldSlot } from './held-datagrams.ts'
-import { openSession } from './open-session.ts'
+import { makeRoom, openSession } from './open-session.ts'
 import { LISTENER_BUFFER_BYTES } from './open-udp.ts'
 import { ReceivedDatagram } from './received-datagram.ts'
 import { type ReplyOutlet, takeErrors } from './reply-outlet.ts'
@@ -190,18 +190,13 @@ export class UdpListener implements EventTarget, ReplyOutlet {
 
   #open(hash: number, at: number, slot: number): UdpSession | undefined {
     const context = this.#context
-    const { arena, table, counters } = context
+    const { arena } = context
     const { now } = context.proxy.resources.loop
     const refused = this.#beginningsLeft-- > 0 ? context.mayBegin(now) : 'session-rate'
     if (refused !== undefined) return this.#drop(refused)
     const client = decodeSockaddrWords(arena.senders, at)
-    const oldest = table.whoMustGo(client.address, now)
-    if (oldest === 'full') return this.#drop('session-limit')
-    if (oldest === 'client-full') return this.#drop('client-limit')
-    if (oldest !== undefined) {
-      counters.evictions++
-      oldest.end('evicted')
-    }
+    const full = makeRoom(client, context)
+    if (full !== undefined) return this.#drop(full)
     const reached = decodeSockaddrWords(arena.destinations, at)
     const originalDst = this.#conntrack?.original(client, reached)?.originalDst ?? reached
     const session = openSession(

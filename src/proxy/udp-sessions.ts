@@ -8,6 +8,7 @@ import type { QueuedError } from '../sys/error-queue.ts'
 import { closeFd } from '../sys/socket.ts'
 import type { DatagramApp } from './app.ts'
 import { arrivesRewritten } from './arrival.ts'
+import { AskedSessions } from './asked-sessions.ts'
 import type { ProxyContext } from './context.ts'
 import { type DatagramCounters, dropReasonOf, newDatagramCounters } from './drops.ts'
 import { type ReplySocket, ReplySockets } from './reply-sockets.ts'
@@ -79,6 +80,7 @@ export class UdpSessions {
       errors: proxy.clientErrors,
       counters,
       undecided: new UndecidedSessions(),
+      asked: new AskedSessions(),
       ends: new Set(),
       countDrop: (reason, datagrams) => {
         counters.dropped[reason] += datagrams
@@ -168,6 +170,7 @@ export class UdpSessions {
   close(): void {
     clearInterval(this.#sweep)
     this.#context.outbox.flush()
+    this.#context.asked.close()
     for (const session of this.#context.table) session.end('shutdown')
     for (const listener of this.#listeners) listener.close()
     this.#context.replies.close()
