@@ -64,6 +64,26 @@ test('a mistyped hook, and a decision with a wrong word, do not compile', () => 
       onHookFailure: 'forward',
     },
     { onFlow: () => ({ then: 'reject', by: 'forbidden' }) },
+    { onFlow: ({ transport }) => (transport === 'udp' ? { then: 'reject', by: 'refused' } : undefined) },
+    {
+      onDns: async ({ listener, transport, client, originalDst, name, type, rule, signal }) => {
+        if (type === 'AAAA' && transport === 'udp' && !signal.aborted)
+          return { then: 'answer', addresses: ['fd00::1'], ttl: '5m' }
+        if (name.endsWith('.corp.example')) return { then: 'forward', to: `${originalDst.address}:${client.port}` }
+        return rule === listener ? { then: 'reject', by: 'nxdomain' } : { then: 'forward' }
+      },
+    },
+    { onDns: () => undefined },
+    // @ts-expect-error
+    { onDns: () => ({ then: 'via' }) },
+    // @ts-expect-error
+    { onDns: () => ({ then: 'reject', by: 'reset' }) },
+    // @ts-expect-error
+    { onDns: async () => ({ then: 'answer' }) },
+    // @ts-expect-error
+    { onDns: () => ({ then: 'reject', addresses: ['10.0.0.1'] }) },
+    // @ts-expect-error
+    { onDns: ({ host }) => (host === 'a' ? { then: 'reject' } : undefined) },
     // @ts-expect-error
     { onFlo: () => undefined },
     // @ts-expect-error
@@ -77,7 +97,7 @@ test('a mistyped hook, and a decision with a wrong word, do not compile', () => 
     // @ts-expect-error
     { onHookFailure: 'open' },
   ]
-  assert.equal(hooks.length, 8)
+  assert.equal(hooks.length, 16)
 })
 // biome-ignore-end lint/suspicious/noThenProperty: as above
 

@@ -37,7 +37,11 @@ const DECISION = z.discriminatedUnion(
  * What `onDns` returns. `forward`: as the rules say, or by that server (`10.0.4.2`, `10.0.4.2:5353`). `reject`: by REFUSED (the default),
  * NXDOMAIN, or not at all. `answer`: those of the addresses that are of the type asked for, for `ttl` (`60s` when left out).
  */
-export type DnsDecisionWords = z.input<typeof DECISION>
+export type DnsDecisionWords = Alone<z.input<typeof DECISION>>
+
+/** What a function returns may have more keys than its type (TypeScript checks literals alone): those of the other words are no keys of this one. */
+type Alone<Words> = Words extends unknown ? Words & { readonly [K in Exclude<AnyKey, keyof Words>]?: never } : never
+type AnyKey = 'to' | 'by' | 'addresses' | 'ttl'
 
 export type DnsHookDecision =
   | { readonly kind: 'forward'; readonly to: Endpoint | undefined }

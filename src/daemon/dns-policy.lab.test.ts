@@ -5,9 +5,11 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { dig, WITHOUT_DIG } from '../apps/dns/dig.fixture.ts'
 import { DnsServer, zoneOf } from '../apps/dns/server.fixture.ts'
+import { DatagramPeer } from '../lab/datagram.fixture.ts'
 import { LimpidProcess } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { ADDRESSES, raiseTopology, type Topology } from '../lab/topology.ts'
+import { until } from '../lab/traffic.fixture.ts'
 import { askControl } from './ask-control.ts'
 
 await enterNamespaces()
@@ -125,11 +127,68 @@ test('an answer from the cache goes away with a rule', options, async () => {
   assert.equal(await ask('reset.example', '+notcp'), '192.0.2.1')
 })
 
-test(
-  'names that were learnt from answers decide flows as before, and what was refused is counted',
-  options,
-  async () => {
-    const { ruled, 'dns-policy': dropped } = (await limpid.stats()).apps.dns ?? {}
-    assert.ok((ruled ?? 0) > 20 && dropped === 2, JSON.stringify({ ruled, dropped }))
+test('what rules refused and dropped is counted', options, async () => {
+  const { ruled, 'dns-policy': dropped } = (await limpid.stats()).apps.dns ?? {}
+  assert.ok((ruled ?? 0) > 20 && dropped === 2, JSON.stringify({ ruled, dropped }))
+})
+
+const PROGRAM = `import { setTimeout as sleep } from 'node:timers/promises'
+export default {
+  listeners: [
+    { name: 'dns', protocols: ['udp', 'tcp'], ports: 53, source: 'client', dns: {} },
+    { name: 'echo', protocols: 'udp', ports: 7, source: 'client' },
+  ],
+  hooks: {
+    hookDeadline: '300ms',
+    onDns: ({ name, client }) => {
+      if (name === 'now.example') return { then: 'reject' }
+      if (name === 'ok.example') return undefined
+      if (name === 'throws.example') throw new Error('of the hook')
+      return (async () => {
+        await sleep(20)
+        if (name === 'hangs.example') await new Promise(() => {})
+        if (name === 'me.example') return { then: 'answer', addresses: [client.address], ttl: '7s' }
+        if (name === 'nobody.example') return { then: 'reject', by: 'nxdomain' }
+        return name === 'moved.example' ? { then: 'forward', to: '${OTHER}' } : undefined
+      })()
+    },
+    onFlow: async ({ transport, client }) => {
+      await sleep(20)
+      return transport === 'udp' && client.port === 4000 ? { then: 'reject' } : undefined
+    },
   },
-)
+}
+`
+
+test('onDns of a program answers dig, at once and later; onFlow turns a UDP session away', options, async () => {
+  assert.equal(await limpid.stop(), 0, limpid.stderr)
+  const file = join(folder, 'limpid.config.mjs')
+  writeFileSync(file, PROGRAM, { mode: 0o644 })
+  limpid = await LimpidProcess.start(lab.x, ['run', '-c', file, '--workers', '2'])
+  const answers: readonly (readonly [name: string, answer: string])[] = [
+    ['now.example', 'REFUSED'],
+    ['ok.example', '192.0.2.1'],
+    ['late.example', '192.0.2.1'],
+    ['me.example', ADDRESSES[4].y],
+    ['nobody.example', 'NXDOMAIN'],
+    ['moved.example', '192.0.2.2'],
+    ['throws.example', 'SERVFAIL'],
+    ['hangs.example', 'SERVFAIL'],
+  ]
+  for (const protocol of PROTOCOLS) {
+    for (const [name, answer] of answers) assert.equal(await ask(name, protocol), answer, `${name} ${protocol}`)
+  }
+  const { hookFailures, hookTimeouts, hooksWaiting } = await limpid.stats()
+  assert.deepEqual([hookFailures, hookTimeouts, hooksWaiting], [2, 2, 0])
+  await using echo = await DatagramPeer.echo(lab.z, { address: z, port: 7 })
+  for (const [port, heard] of [
+    [4001, ['1', '2']],
+    [4000, []],
+  ] as const) {
+    await using client = await DatagramPeer.open(lab.y, { address: ADDRESSES[4].y, port }, { address: z, port: 7 })
+    for (const text of ['1', '2']) client.send(text)
+    for (const text of heard) assert.equal(String((await client.next())?.bytes), text)
+    if (heard.length === 0) await until(() => client.errors.includes('ECONNREFUSED'), 'the refusal')
+  }
+  assert.equal(echo.heard.length, 2)
+})
