@@ -133,7 +133,9 @@ test('what rules refused and dropped is counted', options, async () => {
 })
 
 const PROGRAM = `import { setTimeout as sleep } from 'node:timers/promises'
-export default {
+import { defineConfig } from 'limpid'
+
+export default defineConfig({
   listeners: [
     { name: 'dns', protocols: ['udp', 'tcp'], ports: 53, source: 'client', dns: {} },
     { name: 'echo', protocols: 'udp', ports: 7, source: 'client' },
@@ -157,7 +159,7 @@ export default {
       return transport === 'udp' && client.port === 4000 ? { then: 'reject' } : undefined
     },
   },
-}
+})
 `
 
 test('onDns of a program answers dig, at once and later; onFlow turns a UDP session away', options, async () => {
