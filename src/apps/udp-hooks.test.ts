@@ -173,7 +173,7 @@ test('of a session that waits eight datagrams are held, and a proxy that is clos
   })
   const client = await startClient(forwarder.port)
   for (let i = 0; i < 10; i++) client.send(`${i}`)
-  await until(() => forwarder.proxy.stats().datagramsDropped['hook-waiting'] === 2, 'the drops')
+  await until(() => forwarder.proxy.stats().datagramsDropped['decision-waiting'] === 2, 'the drops')
   assert.equal(forwarder.proxy.stats().hooksWaiting, 1)
   const startedAt = performance.now()
   await forwarder[Symbol.asyncDispose]()

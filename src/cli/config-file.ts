@@ -20,16 +20,16 @@ export function configFile(flag: string | undefined, otherwise: string): string 
   )
 }
 
-/** Reads and checks it. The YAML parser and the schema are loaded only here. @throws ConfigError */
+/** Reads and checks it. The YAML parser and the schema are loaded only here. `decides`: see readConfig(). @throws ConfigError */
 export async function loadConfig(
   path: string,
-  options: Omit<ParseOptions, 'hostFamilies'> = {},
+  { decides, ...options }: Omit<ParseOptions, 'hostFamilies'> & { readonly decides?: boolean } = {},
 ): Promise<ProgramConfig> {
   if (isProgramFile(path)) {
     const { loadProgram } = await import('../apps/program-file.ts')
     return await loadProgram(path)
   }
-  const text = readConfig(path)
+  const text = readConfig(path, { decides: decides ?? true })
   const { parseConfig } = await import('../config/parse.ts')
   return parseConfig(text, path, { ...options, hostFamilies: hostFamilies() })
 }

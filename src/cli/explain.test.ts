@@ -55,6 +55,20 @@ decided    reject by forbidden, by blocked
   })
 })
 
+test('explain says what is compared when the flow comes, and does not ask a name server', () => {
+  const file = join(folder, 'host-check.yaml')
+  writeFileSync(
+    file,
+    'policy: { hostCheck: enforce, rules: [{ name: sent, hosts: sent.example, then: forward, to: 10.0.4.9 }] }\n',
+  )
+  const notes = (host: string) =>
+    limpid('explain', '10.0.3.1', '10.0.4.2:443', '--host', host, '-c', file).stdout.match(/^note .*$/gm)
+  assert.deepEqual(notes('ok.example'), [
+    'note       hostCheck enforce: ok.example must have the address 10.0.4.2, else it ends as host-mismatch',
+  ])
+  assert.equal(notes('sent.example'), null)
+})
+
 test('where rules ask about first bytes that are not given, explain tells all that may decide', () => {
   const { status, stdout } = explain('10.0.4.2:443', '--at', '10:30')
   assert.equal(status, 0)

@@ -48,7 +48,7 @@ export function configure(command: Command, invocation: Invocation): void {
     .action(async (client: string, destination: string, flags: ExplainFlags) => {
       const asked = askedFlow(client, destination, flags)
       const path = configFile(flags.config, 'limpid explain CLIENT DESTINATION -c FILE')
-      const config = await loadConfig(path, { policyAlone: true })
+      const config = await loadConfig(path, { policyAlone: true, decides: false })
       const missing = missingOf(asked, config)
       if (missing !== undefined) throw usageError('explain', missing)
       const loaded = await LoadedPolicy.open(config.policy, note)

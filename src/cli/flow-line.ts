@@ -36,9 +36,16 @@ export function flowLineFormat(colour: Colour, options: { listener: boolean }): 
 }
 
 /** What the policy saw, and by which rule it decided: `tls www.example.org`, `rule blocked`. Both are safe text. */
-function policyTexts({ detected, host, rule }: FlowRecord): string[] {
+function policyTexts({ front, detected, host, hostChecked, rule }: FlowRecord): string[] {
   const seen = detected === undefined ? [] : [host === undefined ? detected : `${detected} ${host}`]
-  return [...seen, ...(rule === undefined ? [] : [`rule ${rule}`])]
+  const by = front === undefined ? [] : [`by ${formatEndpoint(front)}`]
+  const isDoubtful = hostChecked === 'mismatch' || hostChecked === 'unresolved'
+  return [
+    ...by,
+    ...seen,
+    ...(isDoubtful ? [`host ${hostChecked}`] : []),
+    ...(rule === undefined ? [] : [`rule ${rule}`]),
+  ]
 }
 
 /** What it took: the dial, or datagrams from and to the client, and those that were lost on the way. */

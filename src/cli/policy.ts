@@ -33,7 +33,7 @@ Reads the file and its lists, and asks no running Limpid. Exit code 3: a decisio
       const { parseFlowTable } = await import('../config/flow-table.ts')
       const table = parseFlowTable(readConfig(file), file)
       const path = configFile(flags.config, 'limpid policy test FILE -c limpid.yaml')
-      const config = await loadConfig(path, { policyAlone: true })
+      const config = await loadConfig(path, { policyAlone: true, decides: false })
       const loaded = await LoadedPolicy.open(config.policy, note)
       const now = new Date()
       const results = table.flows.map((flow) => judge(flow, now, loaded.policy, config))

@@ -25,6 +25,7 @@ export function statsLines(stats: ServiceStats): string[] {
     `total     ${flowsTotal} flows, of those that ended ${moved}`,
     ...listed('ended by ', endedBy),
     ...listed('dropped  ', datagramsDropped),
+    ...hostLine(stats.hostChecks),
     ...Object.entries(stats.pools).flatMap(([name, servers]) => poolLines(name, servers)),
     ...bypassLine(stats.bypassed),
     `rules     restored ${stats.restorations} times`,
@@ -39,6 +40,10 @@ export function statsLines(stats: ServiceStats): string[] {
       ? []
       : [`workers   ${stats.workerRestarts} restarted, ${stats.flowsLost} flows lost by that`]),
   ]
+}
+
+function hostLine(hostChecks: ServiceStats['hostChecks']): string[] {
+  return listed('hosts    ', Object.fromEntries(Object.entries(hostChecks).filter(([, count]) => count > 0)))
 }
 
 function policyLine({ reloads, reloadsFailed }: ServiceStats): string[] {

@@ -1,4 +1,5 @@
 import { type Family, familyOf, parseAddress } from '../net/address.ts'
+import type { Prefix } from '../net/prefix.ts'
 import { DEFAULT_TIMEOUTS } from './defaults.ts'
 import { buildDns, type DnsInput, familyOfServers } from './dns.ts'
 import { chooseEndpoints } from './listening.ts'
@@ -22,6 +23,7 @@ export interface ListenerInput extends MatchInput {
   readonly to?: Target | undefined
   readonly onDown?: OnDown | undefined
   readonly fastOpen?: boolean | undefined
+  readonly acceptProxyProtocol?: { readonly from?: readonly Prefix[] | undefined } | undefined
   readonly timeouts?: TimeoutsInput | undefined
   readonly dns?: DnsInput | undefined
 }
@@ -56,6 +58,7 @@ export function buildListener(input: ListenerInput, context: BuildContext): List
   if (input.onDown === 'closed' && !context.rulesInstalled) {
     report({ path: ['onDown'], message: 'onDown closed needs the kernel rules, which are switched off' })
   }
+  checkProxyProtocol(input, report)
   const listen = chooseEndpoints(input, intercept, families, index, report)
   const match = buildMatch(input.dns === undefined ? input : { ...input, ports: input.ports ?? DNS_PORTS })
   return {
@@ -72,6 +75,7 @@ export function buildListener(input: ListenerInput, context: BuildContext): List
     to: input.to,
     onDown: input.onDown ?? 'open',
     fastOpen: input.fastOpen ?? false,
+    acceptProxyProtocol: input.acceptProxyProtocol && { from: input.acceptProxyProtocol.from ?? [] },
     timeouts: { ...DEFAULT_TIMEOUTS, ...buildTimeouts(input.timeouts ?? {}) },
     dns: buildDns(input.dns, { hasTo: input.to !== undefined, source, families, report }),
   }
@@ -83,8 +87,20 @@ function onPort(listen: ListenerConfig['listen']): ListenerConfig['match']['port
   return endpoint === undefined ? [] : [{ from: endpoint.port, to: endpoint.port }]
 }
 
+function checkProxyProtocol({ acceptProxyProtocol, protocols }: ListenerInput, report: Report): void {
+  if (acceptProxyProtocol === undefined) return
+  const path = ['acceptProxyProtocol']
+  if (acceptProxyProtocol.from === undefined) {
+    report({ path, message: 'expected "from": whoever may say for whom he comes is believed' })
+  }
+  if (protocols !== undefined && !protocols.includes('tcp')) {
+    report({ path, at: 'key', message: '"acceptProxyProtocol" has no meaning without tcp' })
+  }
+}
+
 function checkForwarder(input: ListenerInput, report: Report): void {
-  if (input.to === undefined && input.dns?.upstreams === undefined) {
+  const isTold = input.acceptProxyProtocol !== undefined
+  if (input.to === undefined && input.dns?.upstreams === undefined && !isTold) {
     report(missing('to', 'with intercept none there is no original destination to dial'))
   }
   if (input.listen === undefined) {

@@ -2,6 +2,7 @@ import { accessSync, closeSync, constants, fstatSync, openSync, readSync } from 
 import { extname, join } from 'node:path'
 import { LimpidError } from '../errors.ts'
 import { MAX_CONFIG_BYTES } from './limits.ts'
+import { distrustConfig } from './trusted-file.ts'
 
 /** Where a configuration is looked for when no flag names it, first to last. */
 export function configPaths(env: NodeJS.ProcessEnv): string[] {
@@ -37,8 +38,11 @@ function isThere(path: string): boolean {
   }
 }
 
-/** The text of a configuration file. @throws LimpidError LIMPID_CONFIG when it cannot be read, or is too large. */
-export function readConfig(path: string): string {
+/**
+ * The text of a configuration file. `decides`: what it says will be done, not only told: so others must not have written it.
+ * @throws LimpidError LIMPID_CONFIG when it cannot be read, is too large, or can be written by others.
+ */
+export function readConfig(path: string, { decides = false }: { readonly decides?: boolean } = {}): string {
   let fd: number
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK) // a FIFO would wait for its writer
@@ -50,6 +54,11 @@ export function readConfig(path: string): string {
   try {
     const stat = fstatSync(fd)
     if (stat.isDirectory()) throw unreadable(path, 'it is a directory')
+    const why = decides ? distrustConfig(stat) : undefined
+    if (why !== undefined) {
+      const cure = `let it belong to root or to you, and nobody else write it: chmod go-w ${path}`
+      throw new LimpidError('LIMPID_CONFIG', `${path} is not followed: ${why}`, { cure })
+    }
     if (stat.size > MAX_CONFIG_BYTES) throw unreadable(path, `${stat.size} bytes are more than ${MAX_CONFIG_BYTES}`)
     return new TextDecoder('utf-8', { fatal: true }).decode(readBounded(fd, path))
   } catch (cause) {

@@ -31,6 +31,7 @@ test('a listener with a name only takes all ports of both families, and goes on 
         to: undefined,
         onDown: 'open',
         fastOpen: false,
+        acceptProxyProtocol: undefined,
         timeouts: DEFAULT_TIMEOUTS,
         dns: undefined,
       },
@@ -68,6 +69,7 @@ listeners:
     to: z.example:8080
     onDown: closed
     fastOpen: true
+    acceptProxyProtocol: { from: 10.0.3.9 }
     timeouts: { connect: 3s, idle: off, halfClose: 500ms, deadPeer: 1m, session: 3m, query: 4s }
 forwards:
   - name: dns
@@ -130,6 +132,7 @@ rules: { backend: iptables, nftTable: limpid-2, routeTable: 20000, rulePriority:
     to: { host: 'z.example', port: 8080 },
     onDown: 'closed',
     fastOpen: true,
+    acceptProxyProtocol: { from: [{ family: 4, address: '10.0.3.9', length: 32 }] },
     timeouts: {
       connectMs: 3_000,
       idleMs: 0,
@@ -243,6 +246,16 @@ const BAD: [what: string, text: string, problems: string[]][] = [
     'an unknown key that resembles nothing',
     listener('timeouts: { banana: 1s }'),
     ['3:17: expected one of connect, idle, halfClose, deadPeer, session, query, found "banana"'],
+  ],
+  [
+    'headers of everybody',
+    listener('acceptProxyProtocol: {}'),
+    ['3:26: expected "from": whoever may say for whom he comes is believed'],
+  ],
+  [
+    'headers by UDP',
+    listener('protocols: udp', 'acceptProxyProtocol: { from: 10.0.0.1 }'),
+    ['4:5: "acceptProxyProtocol" has no meaning without tcp'],
   ],
   ['a wrong type', listener('fastOpen: 1'), ['3:15: expected true or false, found 1']],
   ['a list where a map belongs', listener('timeouts: [1s]'), ['3:15: expected a map of timeouts, found a list']],

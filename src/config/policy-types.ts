@@ -133,6 +133,12 @@ export interface PeekConfig {
   readonly serverFirst: readonly PortRange[]
 }
 
+/**
+ * Whether the host that a flow names must have the address that its client has dialled. `log`: what differs is told, and goes on; `enforce`:
+ * it is turned away, and so is what cannot be found out.
+ */
+export type HostCheckMode = 'off' | 'log' | 'enforce'
+
 export interface PolicyConfig {
   /** Files of names and prefixes, by the name that rules have for them. */
   readonly lists: Readonly<Record<string, string>>
@@ -142,5 +148,6 @@ export interface PolicyConfig {
   readonly rules: readonly PolicyRule[]
   /** Where none does. */
   readonly otherwise: Decision
+  readonly hostCheck: HostCheckMode
   readonly peek: PeekConfig
 }

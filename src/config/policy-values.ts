@@ -3,7 +3,16 @@ import { canonicalHost } from '../net/host-name.ts'
 import { parseNameEntry } from '../net/name-entry.ts'
 import { DAYS } from './moment.ts'
 import { nearest } from './nearest.ts'
-import type { Balance, Decision, DetectedProtocol, Onward, RateLimit, Rejection, TimeWindow } from './policy-types.ts'
+import type {
+  Balance,
+  Decision,
+  DetectedProtocol,
+  HostCheckMode,
+  Onward,
+  RateLimit,
+  Rejection,
+  TimeWindow,
+} from './policy-types.ts'
 import { oneOf, type ValueKind } from './values.ts'
 
 export const DETECTED: ValueKind<DetectedProtocol> = oneOf([
@@ -27,6 +36,7 @@ export const REJECTION: ValueKind<Rejection> = oneOf([
   'refused',
   'nxdomain',
 ])
+export const HOST_CHECK: ValueKind<HostCheckMode> = oneOf(['off', 'log', 'enforce'])
 
 /** In the form in which it was written. */
 export const NAME_ENTRY: ValueKind<string> = {

@@ -2,8 +2,8 @@ import { z } from 'zod'
 import { NAME } from './name.ts'
 import { buildDecision, decisionKeys } from './policy-decision.ts'
 import { buildPools, poolsSchema } from './policy-pools.ts'
-import type { PeekConfig, PolicyConfig, PolicyMatch, PolicyRule } from './policy-types.ts'
-import { DETECTED, MAC, NAME_ENTRY, TIMES } from './policy-values.ts'
+import type { HostCheckMode, PeekConfig, PolicyConfig, PolicyMatch, PolicyRule } from './policy-types.ts'
+import { DETECTED, HOST_CHECK, MAC, NAME_ENTRY, TIMES } from './policy-values.ts'
 import { missing, type Report } from './problem.ts'
 import type { value, values } from './schema.ts'
 import { DURATION, INTERFACE, PORTS, PREFIX, PROTOCOL } from './values.ts'
@@ -22,6 +22,7 @@ export const NO_POLICY: PolicyConfig = {
   pools: {},
   rules: [],
   otherwise: { kind: 'forward', to: undefined, source: undefined },
+  hostCheck: 'off',
   peek: DEFAULT_PEEK,
 }
 
@@ -75,6 +76,11 @@ export function policySchema({ value, values }: Pieces) {
         .strictObject(decision, { error: 'a map with "then"' })
         .optional()
         .describe('Where no rule matches; forward when left out.'),
+      hostCheck: value<HostCheckMode, HostCheckMode>(HOST_CHECK)
+        .optional()
+        .describe(
+          'Whether a host (SNI, Host) must have the address that was dialled: off (the default), log or enforce.',
+        ),
       peek: z
         .strictObject(
           {
@@ -89,7 +95,7 @@ export function policySchema({ value, values }: Pieces) {
         .optional()
         .describe('How first bytes are waited for, where a rule asks about them.'),
     },
-    { error: 'a map with rules, lists, pools, otherwise or peek' },
+    { error: 'a map with rules, lists, pools, otherwise, hostCheck or peek' },
   )
 }
 
@@ -127,6 +133,7 @@ export function buildPolicy(input: PolicyInput | undefined, given: PolicyContext
     rules,
     otherwise:
       input.otherwise === undefined ? NO_POLICY.otherwise : buildDecision(input.otherwise, ['otherwise'], context),
+    hostCheck: input.hostCheck ?? NO_POLICY.hostCheck,
     peek: {
       silenceMs: silence ?? DEFAULT_PEEK.silenceMs,
       helloMs: hello ?? DEFAULT_PEEK.helloMs,

@@ -102,6 +102,13 @@ const LISTENER = z.strictObject(
       .optional()
       .describe('If Limpid dies, traffic passes by (open) or stays dropped (closed); a clean stop lets it pass.'),
     fastOpen: flag.describe('TCP Fast Open on both sides.'),
+    acceptProxyProtocol: z
+      .strictObject(
+        { from: values(PREFIX, 1).describe('Addresses or prefixes of the proxies in front; nobody else is believed.') },
+        { error: 'a map with from' },
+      )
+      .optional()
+      .describe('These proxies tell the client and its destination with a PROXY protocol header (v1 or v2).'),
     timeouts: timeoutsSchema({ value }).optional(),
     dns: dnsSchema({ value, values, integer })
       .optional()

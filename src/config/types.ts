@@ -136,6 +136,8 @@ export interface ListenerConfig {
   readonly onDown: OnDown
   /** TCP Fast Open on both sides (RFC 7413). */
   readonly fastOpen: boolean
+  /** Who tells with a PROXY protocol header, first thing on each TCP connection, for whom it comes; undefined: nobody. */
+  readonly acceptProxyProtocol: { readonly from: readonly Prefix[] } | undefined
   readonly timeouts: Timeouts
   /** What it takes is DNS, and handled as such; undefined: it is passed on as it is. */
   readonly dns: DnsConfig | undefined

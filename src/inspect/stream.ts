@@ -11,6 +11,8 @@ export interface StreamFinding {
   readonly protocol: DetectedProtocol
   /** Canonical; undefined where there is none. */
   readonly host: string | undefined
+  /** Of an HTTP client that names its host by an IP literal: canonical. */
+  readonly address?: string | undefined
   /** Of a TLS client: the protocols that it would speak (ALPN), first choice first. */
   readonly alpn?: readonly string[]
 }
@@ -20,8 +22,9 @@ type Probe = (bytes: Uint8Array) => Probed<StreamFinding>
 /** No two of them match the same bytes, nor does one call malformed what another matches. */
 const PROBES: readonly Probe[] = [
   (bytes) => named(probeTls(bytes), ({ serverName, alpn }) => ({ protocol: 'tls', host: serverName, alpn })),
-  (bytes) => named(probeHttp2(bytes), ({ host }) => ({ protocol: 'http2', host })),
-  (bytes) => (beginsAsSsh(bytes) ? NO : named(probeHttp1(bytes), ({ host }) => ({ protocol: 'http1', host }))), // a method may be `SSH-2.0-x`
+  (bytes) => named(probeHttp2(bytes), ({ host, address }) => ({ protocol: 'http2', host, address })),
+  (bytes) =>
+    beginsAsSsh(bytes) ? NO : named(probeHttp1(bytes), ({ host, address }) => ({ protocol: 'http1', host, address })), // a method may be `SSH-2.0-x`
   (bytes) => named(probeSsh(bytes), () => ({ protocol: 'ssh', host: undefined })),
   (bytes) => named(probeSocks(bytes), () => ({ protocol: 'socks', host: undefined })),
 ]

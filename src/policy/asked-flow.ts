@@ -85,7 +85,16 @@ export function explainFlow(asked: AskedFlow, policy: Policy, config: Asked): Ex
   const accounts = policy.explain(facts)
   const isNameless = isDns && asked.host === undefined
   const told = isNameless ? [`listener ${facts.listener} decides each question by itself: say the name by --host`] : []
-  return { facts, accounts, outcomes: accounts.filter(({ answer }) => answer !== 'no'), notes: [...notes, ...told] }
+  const outcomes = accounts.filter(({ answer }) => answer !== 'no')
+  return { facts, accounts, outcomes, notes: [...notes, ...told, ...hostNotes(facts, outcomes, policy)] }
+}
+
+/** What is compared when the flow comes: names are not asked for here. */
+function hostNotes({ finding, originalDst }: FlowFacts, outcomes: readonly RuleAccount[], policy: Policy): string[] {
+  const isCompared = outcomes.some(({ decision }) => decision.kind === 'forward' && decision.to === undefined)
+  if (policy.hostCheck === 'off' || finding?.host === undefined || finding.protocol === 'dns' || !isCompared) return []
+  const otherwise = policy.hostCheck === 'enforce' ? 'else it ends as host-mismatch' : 'else that is noted'
+  return [`hostCheck ${policy.hostCheck}: ${finding.host} must have the address ${originalDst.address}, ${otherwise}`]
 }
 
 /** What would be found in its first bytes; undefined: nobody has said. */

@@ -24,8 +24,9 @@ export class LoadedPolicy {
 
   /** Whether it lets every flow go on as its listener says. */
   get isOpen(): boolean {
-    const { rules, otherwise } = this.config
+    const { rules, otherwise, hostCheck } = this.config
     const { kind, ...onward } = otherwise
+    if (hostCheck !== 'off') return false
     return rules.length === 0 && kind === 'forward' && Object.values(onward).every((one) => one === undefined)
   }
 

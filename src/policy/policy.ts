@@ -1,4 +1,4 @@
-import type { Decision, PeekConfig, PolicyConfig } from '../config/policy-types.ts'
+import type { Decision, HostCheckMode, PeekConfig, PolicyConfig } from '../config/policy-types.ts'
 import { portsContain } from '../net/ports.ts'
 import type { Answer, Condition } from './condition.ts'
 import { conditionsOf, type ListOf } from './conditions.ts'
@@ -35,6 +35,7 @@ export class Policy {
   readonly peek: PeekConfig
   /** Whether a rule asks by which link a flow came. */
   readonly asksLink: boolean
+  readonly hostCheck: HostCheckMode
   readonly #rules: readonly CompiledRule[]
   readonly #index: RuleIndex
   readonly #otherwise: Decidedly
@@ -43,6 +44,7 @@ export class Policy {
   constructor(config: PolicyConfig, listOf: ListOf) {
     this.peek = config.peek
     this.asksLink = config.rules.some(({ match }) => match.interfaces.length > 0 || match.macs.length > 0)
+    this.hostCheck = config.hostCheck
     this.#rules = config.rules.map(({ name, match, decision }) => ({
       decided: { kind: 'decided', rule: name, decision },
       conditions: conditionsOf(match, listOf),

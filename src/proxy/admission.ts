@@ -10,6 +10,8 @@ import type { DialSource } from './source.ts'
 export interface Parties {
   readonly listener: ListenerConfig
   readonly client: Endpoint
+  /** The proxy in front that told of the client and its destination; undefined: the client came itself. */
+  readonly front?: Endpoint | undefined
   /** Our end of what the client sent. */
   readonly reached: Endpoint
   readonly originalDst: Endpoint
@@ -32,11 +34,11 @@ export function refusalOf(flow: Parties, context: ProxyContext): RefusalReason |
  */
 function isLoop(flow: Parties, context: ProxyContext): boolean {
   if (isOurListener(flow.upstream, context)) return true
-  if (flow.listener.intercept === 'none') return false
+  const dialsElsewhere = flow.listener.to !== undefined || (flow.listener.dns?.upstreams ?? []).length > 0
+  if (flow.listener.intercept === 'none' && dialsElsewhere) return false
   if (isOurListener(flow.originalDst, context)) return true
   // nothing was rewritten; said of an address, too, that we have had for less than a second
   if (arrivesRewritten(flow.listener.intercept) && sameEndpoint(flow.originalDst, flow.reached)) return true
-  const dialsElsewhere = flow.listener.to !== undefined || (flow.listener.dns?.upstreams ?? []).length > 0
   return !dialsElsewhere && isOurs(flow.originalDst.address, context)
 }
 
@@ -63,13 +65,14 @@ function isOurs(address: string, context: ProxyContext): boolean {
  * May this client be served, and its address be lent towards the upstream? Never lent are addresses that are nobody
  * else's (loopback, multicast), ours (the server would take the client for the proxy) unless the clients are processes of
  * this host, and the server's own (it would answer itself). Nobody outside can be a client with an address of ours: our
- * SYN-ACK would come to ourselves.
+ * SYN-ACK would come to ourselves. With a proxy in front, packets are the proxy's: it is one of the listener's sources, or not.
  */
 function isSourceAllowed(flow: Parties, context: ProxyContext): boolean {
   const { address } = flow.client
   const { sources } = flow.listener.match
-  if (sources.length > 0 && !sources.some((prefix) => prefixContains(prefix, address))) return false
-  if (flow.listener.exclude.sources.some((prefix) => prefixContains(prefix, address))) return false
+  const sender = (flow.front ?? flow.client).address
+  if (sources.length > 0 && !sources.some((prefix) => prefixContains(prefix, sender))) return false
+  if (flow.listener.exclude.sources.some((prefix) => prefixContains(prefix, sender))) return false
   if (flow.source.kind !== 'client' && flow.source.kind !== 'client-port') return true
   if (isNeverForeign(address) || address === flow.upstream.address) return false
   return flow.listener.paths.includes('local') || !isOurs(address, context)

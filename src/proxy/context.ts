@@ -11,7 +11,9 @@ import type { ClientLinks } from './client-links.ts'
 import type { DialCounters } from './dial.ts'
 import type { Flow } from './flow.ts'
 import type { FlowHooks } from './flow-hooks.ts'
+import type { HostCheck } from './host-check.ts'
 import type { Pools } from './pools.ts'
+import type { HeaderWait } from './proxy-header.ts'
 import type { RateLimits } from './rate-limits.ts'
 import type { FlowRecord } from './record.ts'
 import type { SourcePorts } from './source-ports.ts'
@@ -29,6 +31,8 @@ export interface ProxyContext {
   /** Where we listen, so that a flow to one of these is known for a loop. */
   readonly listening: Endpoint[]
   readonly flows: Set<Flow>
+  /** Connections whose header is waited for. */
+  readonly awaited: Set<HeaderWait>
   readonly flowsByClient: Map<string, number>
   /** The name by which a client knows a server; undefined when DNS has told none. */
   nameOf(clientAddress: string, serverAddress: string): string | undefined
@@ -36,6 +40,8 @@ export interface ProxyContext {
   policy(): Policy | undefined
   /** The user's functions; with them there is a policy, too. */
   readonly hooks: FlowHooks | undefined
+  /** Compares hosts with addresses, where the policy wants that. */
+  readonly hostCheck: HostCheck
   /** What is asked beside it. */
   shadow(): Shadow | undefined
   /** The servers that its rules share flows among. */

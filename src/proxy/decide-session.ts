@@ -3,16 +3,18 @@ import type { Source, Timeouts } from '../config/types.ts'
 import type { QuicHello } from '../inspect/quic-initial.ts'
 import { type Endpoint, formatEndpoint } from '../net/address.ts'
 import type { Finding, FlowFacts } from '../policy/facts.ts'
+import type { Policy } from '../policy/policy.ts'
 import type { ShadowDifference } from '../policy/shadow.ts'
 import { EACCES, ECONNREFUSED } from '../sys/errno.ts'
 import type { ByteShare } from './byte-rates.ts'
 import { tellClient } from './client-errors.ts'
 import type { FinalDecision } from './deciding.ts'
-import { destinationOf, isOnward, likelyUpstream } from './destination.ts'
+import { destinationOf, isOnward } from './destination.ts'
 import type { DropReason } from './drops.ts'
-import type { FlowHooks, HookAnswer } from './flow-hooks.ts'
+import { type HostOutcome, namesHost } from './host-check.ts'
 import type { PoolPlace } from './pool.ts'
 import type { SessionStart } from './session-start.ts'
+import { checksHost, isRefusedHost, type Settled, settleSession, settlingKey } from './settle-session.ts'
 import { compareSession } from './shadowing.ts'
 import { timeoutsOf } from './timeouts.ts'
 import type { UdpContext } from './udp-context.ts'
@@ -43,6 +45,7 @@ export interface SessionDecision {
   /** Of what the rule lets through in a time, to be left likewise. */
   readonly share: ByteShare | undefined
   readonly finding: Finding | undefined
+  readonly hostChecked: HostOutcome | undefined
   /** Where a rule asks about first bytes: it goes on looking, since a client may begin another connection within the session. */
   readonly quic: QuicHello | undefined
   /** Datagrams that were held back until now, in their order. */
@@ -50,15 +53,16 @@ export interface SessionDecision {
 }
 
 /**
- * Asks the policy about a session that is to be opened, and the hook where the rules would forward it. A reason where there must be none;
- * `held` while its datagrams, which are kept, do not say yet what a rule asks, or the hook is waited for: then `later` is told, once.
+ * Asks the policy about a session that is to be opened, then the hook and whether its host has that address, where that matters. A reason
+ * where there must be none; `held` while its datagrams, which are kept, do not say yet what a rule asks, or an answer is waited for: then
+ * `later` is told, once.
  */
 export function decideSession(
   start: SessionStart,
   context: UdpContext,
   later: (decision: SessionDecision | DropReason, datagrams: number) => void,
 ): SessionDecision | DropReason | 'held' {
-  const { proxy, undecided } = context
+  const { proxy, undecided, asked } = context
   const { listener, upstream } = start
   const undisputed = {
     rule: undefined,
@@ -71,20 +75,18 @@ export function decideSession(
     timeouts: listener.timeouts,
     share: undefined,
     finding: undefined,
+    hostChecked: undefined,
     quic: undefined,
     before: [],
   }
   const policy = start.app === undefined ? proxy.policy() : undefined
   if (policy === undefined) return undisputed
-  const hooks = proxy.hooks?.decides === true ? proxy.hooks : undefined
-  if (hooks !== undefined && context.asked.has(hookKey(start))) {
-    return context.asked.hold(hookKey(start), start.datagrams()) ? 'held' : 'hook-waiting'
-  }
+  const settling = settlingKey(start)
+  if (asked.has(settling)) return asked.hold(settling, start.datagrams()) ? 'held' : 'decision-waiting'
   const facts = factsOf(start, undefined, context)
   const byAddress = policy.decide(facts)
-  if (byAddress.kind === 'decided' && (hooks === undefined || !isOnward(byAddress.decision))) {
-    const shadow = compareSession(proxy.shadow(), start, facts, byAddress)
-    return applied(byAddress, { ...undisputed, shadow }, start, context)
+  if (byAddress.kind === 'decided' && !wantsFinding(byAddress, policy, start, context)) {
+    return finished({ decided: byAddress, hostChecked: undefined }, facts, undisputed, start, context)
   }
   const key = `${formatEndpoint(start.client)} ${formatEndpoint(start.originalDst)}`
   const found = undecided.look(key, start.datagrams(), proxy.resources.loop.now, policy.peek.helloMs)
@@ -93,85 +95,64 @@ export function decideSession(
   const known = { ...facts, finding }
   const decided = policy.decide(known)
   if (decided.kind === 'inspect') return 'policy' // cannot be: there is a finding
-  const ready = { ...undisputed, finding, quic, before }
-  if (hooks === undefined || !isOnward(decided.decision)) return finished(decided, known, ready, start, context)
-  return askHook(hooks, { decided, facts: known, ready, start, context }, later)
+  const finish = (settled: Settled, before: readonly Uint8Array[]): SessionDecision | DropReason =>
+    finished(settled, known, { ...undisputed, finding, quic, before }, start, context)
+  const settled = settleSession({ decided, facts: known, policy, before, start, context }, (late, all) =>
+    later(finish(late, all), all.length),
+  )
+  return settled === 'held' ? 'held' : finish(settled, before)
 }
 
-interface AskedSession {
-  /** By the rules. */
-  readonly decided: FinalDecision
-  readonly facts: FlowFacts & { readonly finding: Finding }
-  readonly ready: SessionDecision
-  readonly start: SessionStart
-  readonly context: UdpContext
-}
-
-function askHook(
-  hooks: FlowHooks,
-  { decided, facts, ready, start, context }: AskedSession,
-  later: Parameters<typeof decideSession>[2],
-): SessionDecision | DropReason | 'held' {
-  const { asked } = context
-  const { listener, client, originalDst, upstream } = start
-  const { decision, rule } = decided
-  const flow = {
-    listener: listener.name,
-    transport: 'udp' as const,
-    client,
-    originalDst,
-    upstream: isOnward(decision) ? likelyUpstream(decision, { originalDst, upstream }) : upstream,
-    names: facts.learntNames,
-    rule,
-  }
-  const key = hookKey(start)
-  const answered = (answer: HookAnswer, before: readonly Uint8Array[]): SessionDecision | DropReason => {
-    if (answer === 'failed') {
-      tellClient(start, ECONNREFUSED, 0, 0, context)
-      return 'hook-failed'
-    }
-    const final: FinalDecision = answer === undefined ? decided : { kind: 'decided', rule: 'onFlow', decision: answer }
-    return finished(final, facts, { ...ready, before }, start, context)
-  }
-  let now: SessionDecision | DropReason | undefined
-  let isWaiting = false
-  const giveUp = hooks.ask(flow, facts.finding, (answer) => {
-    if (isWaiting) {
-      const before = asked.end(key)
-      later(answered(answer, before), before.length)
-    } else now = answered(answer, ready.before)
-  })
-  if (now !== undefined) return now
-  isWaiting = true
-  asked.begin(key, giveUp)
-  return asked.hold(key, [...ready.before, ...start.datagrams()]) ? 'held' : 'hook-waiting'
-}
-
-function hookKey({ listener, client, originalDst }: SessionStart): string {
-  return `${listener.name} ${formatEndpoint(client)} ${formatEndpoint(originalDst)}`
+/** Whether a hook or the check of hosts has to know what the first datagrams say, though the rules do not. */
+function wantsFinding(
+  { decision }: FinalDecision,
+  policy: Policy,
+  start: SessionStart,
+  { proxy }: UdpContext,
+): boolean {
+  return (proxy.hooks?.decides === true && isOnward(decision)) || checksHost(policy, decision, start)
 }
 
 /** What was decided by these facts, compared with what the shadow policy says, and done. */
 function finished(
-  decided: FinalDecision,
+  settled: Settled,
   facts: FlowFacts,
-  ready: SessionDecision,
+  undisputed: SessionDecision,
   start: SessionStart,
   context: UdpContext,
 ): SessionDecision | DropReason {
+  if (typeof settled === 'string') return settled
+  const { decided, hostChecked } = settled
   const shadow = compareSession(context.proxy.shadow(), start, facts, decided)
-  return applied(decided, { ...ready, shadow }, start, context)
+  return applied(decided, { ...undisputed, shadow, hostChecked }, start, context)
 }
 
 type FactsSource = Pick<SessionStart, 'listener' | 'client' | 'originalDst' | 'interfaceIndex'>
 
-/** Whether a session may go on with what its client says within it: `host` of the connection that it began last. */
-export function mayGoOn(session: FactsSource, finding: Finding, context: UdpContext): boolean {
+/**
+ * Whether a session may go on with what its client says within it: `host` of the connection that it began last. `later`: nobody knows yet; the
+ * client asks again.
+ */
+export function mayGoOn(
+  session: FactsSource,
+  finding: Finding,
+  context: UdpContext,
+): { readonly answer: 'yes' | 'policy' | 'host-mismatch' | 'later'; readonly hostChecked?: HostOutcome | undefined } {
   const policy = context.proxy.policy()
-  if (policy === undefined) return true
-  if (context.proxy.hooks?.decides === true) return false // the hook is asked about sessions: it is to be another
-  const decided = policy.decide(factsOf(session, finding, context))
-  return decided.kind === 'decided' && decided.decision.kind !== 'reject' && decided.decision.kind !== 'via'
+  if (policy === undefined) return { answer: 'yes' }
+  if (context.proxy.hooks?.decides === true) return { answer: 'policy' } // the hook is asked about sessions: it is to be another
+  const facts = { ...factsOf(session, finding, context), finding }
+  const decided = policy.decide(facts)
+  if (decided.kind !== 'decided' || decided.decision.kind === 'reject' || decided.decision.kind === 'via') {
+    return { answer: 'policy' }
+  }
+  if (!namesHost(finding) || !checksHost(policy, decided.decision, session)) return { answer: 'yes' }
+  let hostChecked: HostOutcome | undefined
+  context.proxy.hostCheck.ask(facts, (outcome) => {
+    hostChecked = outcome
+  })
+  if (hostChecked === undefined) return { answer: 'later' }
+  return { answer: isRefusedHost(policy, hostChecked) ? 'host-mismatch' : 'yes', hostChecked }
 }
 
 function applied(

@@ -1,23 +1,37 @@
+import type { Decision } from '../config/policy-types.ts'
+import type { ListenerConfig } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { Finding, FlowFacts } from '../policy/facts.ts'
 import type { Decided, Policy } from '../policy/policy.ts'
 import { isOnward, likelyUpstream } from './destination.ts'
 import type { FlowHooks } from './flow-hooks.ts'
+import { type HostCheck, type HostOutcome, leadsToOriginalDst, namesHost } from './host-check.ts'
 import { Peek, type PeekOwner, type PeekRefusal } from './peek.ts'
 
 /** A flow whose decision is wanted. Told once, within the call or later; not any more after stop(). */
 export interface Undecided {
-  readonly listener: { readonly name: string }
+  readonly listener: Pick<ListenerConfig, 'name' | 'to'>
   readonly client: Endpoint
   readonly originalDst: Endpoint
   readonly upstream: Endpoint
+  /** What was found about the host that it names. */
+  hostChecked: HostOutcome | undefined
   /**
    * `facts`: by what it was decided. `late`: the client is silent, and what it says first has to be looked at before it goes on: see lookOn().
    */
   onDecided(decided: FinalDecision, facts: FlowFacts, late: Deciding | undefined): void
   /** About what a client that was silent has said at last. */
   onDecidedLate(decided: FinalDecision, facts: FlowFacts): void
-  onTurnedAway(why: PeekRefusal | 'hook-failed', finding?: Finding): void
+  onTurnedAway(why: TurnedAway, finding?: Finding): void
+}
+
+export type TurnedAway = PeekRefusal | 'hook-failed' | 'host-mismatch'
+
+/** What is asked beside the policy. */
+export interface DecidingOptions {
+  readonly known: Pick<FlowFacts, 'learntNames' | 'link'>
+  readonly hooks: FlowHooks | undefined
+  readonly hostCheck: HostCheck
 }
 
 export type FinalDecision = Decided & { readonly kind: 'decided' }
@@ -26,7 +40,7 @@ const SILENT: Finding = { protocol: 'unknown', host: undefined }
 
 /**
  * Finds what becomes of one TCP flow: what the policy says by what is known of it, and where a rule or a hook wants more, by its first
- * bytes; then, where the rules would forward it, what the hook says.
+ * bytes; then, where the rules would forward it, what the hook says; and whether the host that it names is to be had where it goes.
  */
 export class Deciding implements PeekOwner {
   readonly #flow: Undecided
@@ -35,17 +49,14 @@ export class Deciding implements PeekOwner {
   #peek: Peek | undefined
   #isLate = false
   readonly #hooks: FlowHooks | undefined
+  readonly #hostCheck: HostCheck
   #stopAsking: (() => void) | undefined
 
-  constructor(
-    flow: Undecided,
-    policy: Policy,
-    known: Pick<FlowFacts, 'learntNames' | 'link'>,
-    hooks: FlowHooks | undefined,
-  ) {
+  constructor(flow: Undecided, policy: Policy, { known, hooks, hostCheck }: DecidingOptions) {
     this.#flow = flow
     this.#policy = policy
     this.#known = known
+    this.#hostCheck = hostCheck
     this.#hooks = hooks?.decides === true ? hooks : undefined
   }
 
@@ -53,7 +64,8 @@ export class Deciding implements PeekOwner {
   begin(fd: number): void {
     const facts = this.#facts(undefined)
     const decided = this.#policy.decide(facts)
-    if (decided.kind === 'decided' && !this.#mayAsk(decided)) this.#flow.onDecided(decided, facts, undefined)
+    const wants = decided.kind === 'inspect' || this.#mayAsk(decided) || this.#checks(decided.decision)
+    if (!wants) this.#flow.onDecided(decided, facts, undefined)
     else if (this.#policy.speaksFirst(this.#flow.originalDst.port)) this.onPeeked(SILENT, true)
     else this.#peek = new Peek(fd, this.#policy.peek, this)
   }
@@ -84,6 +96,24 @@ export class Deciding implements PeekOwner {
   }
 
   #decided(decided: FinalDecision, facts: FlowFacts, isSilent: boolean): void {
+    const { finding } = facts
+    if (finding === undefined || !namesHost(finding) || !this.#checks(decided.decision)) {
+      this.#tell(decided, facts, isSilent)
+      return
+    }
+    const { client, originalDst } = this.#flow
+    this.#stopAsking = this.#hostCheck.ask(
+      { client, originalDst, finding, learntNames: this.#known.learntNames },
+      (outcome) => {
+        this.#flow.hostChecked = outcome
+        const isFalse = outcome === 'mismatch' || outcome === 'unresolved'
+        if (isFalse && this.#policy.hostCheck === 'enforce') this.#flow.onTurnedAway('host-mismatch', finding)
+        else this.#tell(decided, facts, isSilent)
+      },
+    )
+  }
+
+  #tell(decided: FinalDecision, facts: FlowFacts, isSilent: boolean): void {
     if (this.#isLate) this.#flow.onDecidedLate(decided, facts)
     else this.#flow.onDecided(decided, facts, isSilent ? this : undefined)
   }
@@ -91,6 +121,13 @@ export class Deciding implements PeekOwner {
   /** A hook is asked about what the rules would forward. */
   #mayAsk({ decision }: FinalDecision): boolean {
     return this.#hooks !== undefined && isOnward(decision)
+  }
+
+  /** Whether the host that the flow names is compared with its address. What was dialled before it had said one, went to that address. */
+  #checks(decision: Decision): boolean {
+    if (this.#policy.hostCheck === 'off') return false
+    const isByName = decision.kind === 'via' && decision.to === undefined
+    return leadsToOriginalDst(decision, this.#flow.listener) || (this.#isLate && isByName)
   }
 
   #ask(hooks: FlowHooks, decided: FinalDecision, facts: FlowFacts & { finding: Finding }, isSilent: boolean): void {

@@ -17,8 +17,10 @@ export const DROP_REASONS = [
   'policy-rate',
   /** The hook that was asked about its session failed. */
   'hook-failed',
-  /** A hook is being asked about its session, and more came meanwhile than is kept. */
-  'hook-waiting',
+  /** A hook is being asked about its session, or whose its host's address is, and more came meanwhile than is kept. */
+  'decision-waiting',
+  /** The host that its client names does not have the address that it sends to, or nobody says so. */
+  'host-mismatch',
   /** All sessions are in use, and each moved a datagram a moment ago. */
   'session-limit',
   /** The same for the sessions of this client. */

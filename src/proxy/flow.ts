@@ -14,12 +14,13 @@ import { type Arrival, arrivalOf } from './arrival.ts'
 import type { ByteShare } from './byte-rates.ts'
 import { tellProhibited } from './client-errors.ts'
 import type { ProxyContext } from './context.ts'
-import { Deciding, type FinalDecision } from './deciding.ts'
+import { Deciding, type FinalDecision, type TurnedAway } from './deciding.ts'
 import { withPort } from './destination.ts'
 import { forbid } from './forbidden.ts'
+import type { HostOutcome } from './host-check.ts'
 import { AS_LISTENER, type Opened, Opening, type Way } from './opening.ts'
-import type { PeekRefusal } from './peek.ts'
 import type { PoolPlace } from './pool.ts'
+import type { HeaderOutcome, Told } from './proxy-header.ts'
 import { type CloseReason, type FlowRecord, type PolicyReason, REFUSALS, type SourceUsed } from './record.ts'
 import { Shadowing } from './shadowing.ts'
 import { type DialSource, dialSource } from './source.ts'
@@ -27,7 +28,8 @@ import { type Target, upstreamOf } from './target.ts'
 import { timeoutsOf } from './timeouts.ts'
 
 /**
- * One flow's life. Takes the accepted socket; it is closed on every path, and the record is told exactly once.
+ * One flow's life. Takes the accepted socket; it is closed on every path, and the record is told exactly once. `header`: what a proxy in front
+ * said before.
  * Opens the record → refuses a loop → decides → dials → relays → closes with one reason. An app serves the flow in place of all from
  * the decision on.
  */
@@ -37,11 +39,12 @@ export function runFlow(
   listener: ListenerConfig,
   target: Target | undefined,
   context: ProxyContext,
-  app?: StreamApp,
+  { app, header }: { readonly app?: StreamApp | undefined; readonly header?: HeaderOutcome | undefined } = {},
 ): void {
-  const flow = openFlow(id, accepted, listener, target, context)
+  const told = header?.kind === 'read' ? header.told : undefined
+  const flow = openFlow(id, accepted, listener, target, context, told)
   if (flow === undefined) return // no memory for it in the kernel: the client has had its reset
-  const refusal = refusalOf(flow, context)
+  const refusal = header?.kind === 'failed' ? header.why : refusalOf(flow, context)
   if (refusal !== undefined) flow.resetClient(refusal)
   else if (app !== undefined) void serveStream(flow, app, context).then((reason) => flow.close(reason))
   else flow.decide() // then dial(), and onOpened() relays, until onRelayEnd()
@@ -53,10 +56,11 @@ function openFlow(
   listener: ListenerConfig,
   target: Target | undefined,
   context: ProxyContext,
+  told: Told | undefined,
 ): Flow | undefined {
   try {
     const arrival = askArrival(accepted.fd, listener)
-    return new Flow(id, accepted, listener, arrival, target, context)
+    return new Flow(id, accepted, listener, { ...arrival, ...told }, target, context)
   } catch (error) {
     if (error instanceof SyscallError) return undefined
     throw error
@@ -83,6 +87,7 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
   readonly id: number
   readonly listener: ListenerConfig
   readonly client: Endpoint
+  readonly front: Endpoint | undefined
   /** Our end of the client's connection: the original destination itself, unless rules rewrote it. */
   readonly reached: Endpoint
   readonly originalDst: Endpoint
@@ -100,6 +105,7 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
   /** What the policy said, and what it was told of the first bytes. */
   #rule: string | undefined
   #finding: Finding | undefined
+  hostChecked: HostOutcome | undefined
   #shadowing: Shadowing | undefined
   #way: Way = AS_LISTENER
   /** Until the relay takes over. */
@@ -127,14 +133,15 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
     id: number,
     { fd, clientAddr }: Accepted,
     listener: ListenerConfig,
-    { reached, originalDst }: Arrival,
+    { reached, originalDst, client = clientAddr, front }: Arrival & Partial<Told>,
     target: Target | undefined,
     context: ProxyContext,
   ) {
     this.#context = context
     this.id = id
     this.listener = listener
-    this.client = clientAddr
+    this.client = client
+    this.front = front
     this.reached = reached
     this.originalDst = originalDst
     this.timeouts = listener.timeouts
@@ -142,7 +149,7 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
     this.#acceptedAt = performance.now()
     this.watch = context.resources.loop.take(fd, RELAY_EVENTS, this)
     context.flows.add(this)
-    countClient(context.flowsByClient, clientAddr.address, 1)
+    countClient(context.flowsByClient, client.address, 1)
   }
 
   /** Made when it is asked for: an idle flow does not keep it. */
@@ -173,7 +180,7 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
 
   /** Asks the policy, where there is one. */
   decide(): void {
-    const { policy, namesOf, hooks } = this.#context
+    const { policy, namesOf, hooks, hostCheck } = this.#context
     const asked = policy()
     if (asked === undefined) {
       this.dial()
@@ -181,7 +188,7 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
     }
     const { address } = this.client
     const known = { learntNames: namesOf(address, this.originalDst.address), link: this.link() }
-    this.#deciding = new Deciding(this, asked, known, hooks)
+    this.#deciding = new Deciding(this, asked, { known, hooks, hostCheck })
     this.#deciding.begin(this.watch.fd)
   }
 
@@ -223,7 +230,7 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
     if (this.#relay !== undefined) this.#relay.slowTo(share)
   }
 
-  onTurnedAway(why: PeekRefusal | 'hook-failed', finding?: Finding): void {
+  onTurnedAway(why: TurnedAway, finding?: Finding): void {
     this.#finding = finding ?? this.#finding
     this.#deciding = undefined
     if (this.#relay === undefined) this.resetClient(why)
@@ -379,12 +386,14 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
       listener: this.listener.name,
       protocol: 'tcp',
       client: this.client,
+      front: this.front,
       originalDst: this.originalDst,
       name: this.#context.nameOf(this.client.address, this.originalDst.address),
       rule: this.#rule,
       shadow: this.#shadowing?.difference,
       detected: this.#finding?.protocol,
       host: this.#finding?.host,
+      hostChecked: this.hostChecked,
       upstream: refused ? undefined : this.upstream,
       sourceAddr: this.sourceAddr,
       source: this.sourceUsed ?? (refused ? undefined : this.source.kind),

@@ -68,8 +68,8 @@ function openDecided(wanted: SessionStart, decided: SessionDecision, context: Ud
     return session
   }
   context.table.add(session)
-  for (const datagram of decided.before) session.sendHeld(datagram)
   if (session.source === 'client-port') context.ends.add(endsOf(session))
+  for (const datagram of decided.before) session.sendHeld(datagram)
   return session
 }
 

@@ -31,6 +31,7 @@ export function forwarderConfig(
         to: { host: to.address, port: to.port },
         onDown: 'open',
         fastOpen: false,
+        acceptProxyProtocol: undefined,
         timeouts: { ...DEFAULT_TIMEOUTS, ...timeouts },
         dns: undefined,
         ...listener,

@@ -7,11 +7,12 @@ import { Policies } from '../policy/policies.ts'
 import { ShadowCounts, type ShadowStats } from '../policy/shadow.ts'
 import { MessageBatch } from '../relay/message-batch.ts'
 import { descriptorLimit } from '../sys/descriptors.ts'
+import { SyscallError } from '../sys/errno.ts'
 import { localPortRange } from '../sys/local-ports.ts'
 import { eventLoop } from '../sys/loop.ts'
 import { OwnAddresses } from '../sys/own-addresses.ts'
 import { PipePool } from '../sys/pipes.ts'
-import { closeFd } from '../sys/socket.ts'
+import { type Accepted, closeFd } from '../sys/socket.ts'
 import type { App, Apps } from './app.ts'
 import { type BoundSockets, bindSockets, closeSockets, markOf } from './bound-sockets.ts'
 import { MAX_WAITING_BYTES, PIPE_BYTES, planBudget } from './budget.ts'
@@ -23,9 +24,11 @@ import type { DialCounters } from './dial.ts'
 import { type DropReason, newDatagramCounters } from './drops.ts'
 import { runFlow } from './flow.ts'
 import { FlowHooks, type HookStats, NO_HOOK_STATS } from './flow-hooks.ts'
+import { HostCheck, type HostChecks } from './host-check.ts'
 import { TcpListener } from './listener.ts'
 import type { PoolServerStats } from './pool.ts'
 import { Pools } from './pools.ts'
+import { type HeaderOutcome, HeaderWait, sendsHeader } from './proxy-header.ts'
 import { Questions } from './questions.ts'
 import { RateLimits } from './rate-limits.ts'
 import type { CloseReason, FlowRecord } from './record.ts'
@@ -66,6 +69,8 @@ export interface ProxyStats extends DialCounters, HookStats {
   readonly replySockets: number
   /** Answers that left by a raw socket. */
   readonly rawDatagrams: number
+  /** Flows and sessions whose host was compared with their address, by what was found. */
+  readonly hostChecks: HostChecks
   /** Undefined without a shadow policy. */
   readonly shadow: ShadowStats | undefined
   /** The pools of the policy: by the pool's name, by the server's address and port. */
@@ -127,11 +132,13 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       mark,
       listening: [],
       flows: new Set(),
+      awaited: new Set(),
       flowsByClient: new Map(),
       nameOf: (client, server) => this.#apps.names?.namesOf(client, server, performance.now())[0],
       policy: () => this.#policies?.live,
       shadow: () => this.#policies?.shadow,
       hooks: apps.hooks && new FlowHooks(apps.hooks, config.rules.markMask, (line) => this.emit('note', line)),
+      hostCheck: new HostCheck(config.listeners, (line) => this.emit('note', line)),
       pools: new Pools({ loop: eventLoop, ports, mark, note: (line) => this.emit('note', line) }),
       clientErrors: new ClientErrors(replyMarkOf(mark, config)),
       links: new ClientLinks(),
@@ -241,7 +248,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     for (const listener of this.#listeners) listener.takeBacklog()
     this.stopAccepting()
     const deadlineAt = performance.now() + deadlineMs
-    while (this.#context.flows.size > 0 && performance.now() < deadlineAt) await oneFlowEnds(this, deadlineAt)
+    while (this.#beginnings > 0 && performance.now() < deadlineAt) await oneFlowEnds(this, deadlineAt)
     await this.#udp?.quiet(deadlineAt - performance.now())
     await this.close()
   }
@@ -251,16 +258,18 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     this.#closed = true
     this.stopAccepting()
     clearInterval(this.#sweep)
+    for (const wait of this.#context.awaited) wait.abandon()
     for (const flow of this.#context.flows) flow.stop()
     this.#udp?.close()
     // what an app does ends a little later
     const deadlineAt = performance.now() + CLOSE_MS
-    while (this.#context.flows.size > 0 && performance.now() < deadlineAt) await oneFlowEnds(this, deadlineAt)
+    while (this.#beginnings > 0 && performance.now() < deadlineAt) await oneFlowEnds(this, deadlineAt)
     this.#pipes.close()
     await this.#context.hooks?.quiet()
     this.#context.pools.close()
     this.#context.links[Symbol.dispose]()
     this.#context.clientErrors.close()
+    this.#context.hostCheck.close()
     await this.#policies?.close()
   }
 
@@ -292,6 +301,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       waitingBytes: resources.waitingBytes,
       pipesOpen: this.#pipes.open,
       ...this.#datagramStats(),
+      hostChecks: this.#context.hostCheck.counts,
       shadow: this.#policies?.shadow && this.#shadowCounts.stats,
       pools: this.#context.pools.stats(),
       apps: Object.fromEntries([...this.#appOf].map(([{ name }, app]) => [name, app.stats()])),
@@ -331,10 +341,33 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       fd,
       context.limits.backlog,
       context.resources.loop,
-      () => context.flows.size < context.budget.flows && context.resources.waitingBytes < MAX_WAITING_BYTES,
-      (accepted) => runFlow(++this.#flowsTotal, accepted, listener, target, context, app),
+      () => this.#beginnings < context.budget.flows && context.resources.waitingBytes < MAX_WAITING_BYTES,
+      (accepted) => {
+        const run = (header?: HeaderOutcome): void =>
+          runFlow(++this.#flowsTotal, accepted, listener, target, context, { app, header })
+        if (sendsHeader(listener, accepted.clientAddr)) this.#awaitHeader(accepted, run)
+        else run()
+      },
     )
     this.#listeners.push(opened)
+  }
+
+  #awaitHeader(accepted: Accepted, run: (header: HeaderOutcome) => void): void {
+    const { awaited, resources } = this.#context
+    try {
+      const wait = new HeaderWait(accepted, resources.loop, (header) => {
+        awaited.delete(wait)
+        run(header)
+      })
+      awaited.add(wait)
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error // no memory for it in the kernel: the client has had its reset
+    }
+  }
+
+  /** Flows that there are, and those that are about to be. */
+  get #beginnings(): number {
+    return this.#context.flows.size + this.#context.awaited.size
   }
 
   #onFlowEnd(record: FlowRecord): void {

@@ -3,6 +3,7 @@ import type { Protocol } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { ShadowDifference } from '../policy/shadow.ts'
 import type { RelayReason } from '../relay/reasons.ts'
+import type { HostOutcome } from './host-check.ts'
 
 /** Why a flow was turned away before anything was dialled. */
 export type RefusalReason =
@@ -25,6 +26,8 @@ export type PolicyReason =
   | 'hello-timeout'
   /** The hook that was asked about it threw, was late, or could not be asked. */
   | 'hook-failed'
+  /** The host that it names does not have the address that its client has dialled, or nobody says so; `hostChecked` tells which. */
+  | 'host-mismatch'
 
 /** Why the upstream could not be opened. The client gets a reset. */
 export type DialReason =
@@ -54,7 +57,10 @@ export type SessionReason =
   /** The client's host says that nobody waits for the answers any more (ICMP port unreachable). */
   | 'client-gone'
 
-/** The closed list of reasons with which a flow ends; `app-failed`: an app that served it threw. Exactly one is given. */
+/**
+ * The closed list of reasons with which a flow ends; exactly one is given. `proxy-header`: a proxy in front did not say in time with a header for whom it comes,
+ * or what cannot be. `app-failed`: an app that served it threw.
+ */
 export type CloseReason =
   | RefusalReason
   | PolicyReason
@@ -62,17 +68,20 @@ export type CloseReason =
   | ViaReason
   | RelayReason
   | SessionReason
+  | 'proxy-header'
   | 'app-failed'
 
-export const REFUSALS: Readonly<Record<RefusalReason | PolicyReason, true>> = {
+export const REFUSALS: Readonly<Record<RefusalReason | PolicyReason | 'proxy-header', true>> = {
   loop: true,
   source: true,
   'client-limit': true,
+  'proxy-header': true,
   policy: true,
   'policy-limit': true,
   malformed: true,
   'hello-timeout': true,
   'hook-failed': true,
+  'host-mismatch': true,
 }
 
 /** Whose address the server sees. `client-port` that fell back is `client`. */
@@ -85,6 +94,8 @@ export interface FlowRecord {
   readonly listener: string
   readonly protocol: Protocol
   readonly client: Endpoint
+  /** The proxy in front that told of the client; undefined: the client came itself. */
+  readonly front: Endpoint | undefined
   readonly originalDst: Endpoint
   /** The name by which the client had learnt the original destination, where Limpid's DNS told it. */
   readonly name: string | undefined
@@ -96,6 +107,8 @@ export interface FlowRecord {
   readonly detected: DetectedProtocol | undefined
   /** Whom the first bytes were for: SNI or Host, where a rule asked. */
   readonly host: string | undefined
+  /** Whether that host has the address of the original destination; undefined where that was not asked. */
+  readonly hostChecked: HostOutcome | undefined
   /** What was dialled, the proxy of a flow that went via one; undefined for a flow that was refused before. */
   readonly upstream: Endpoint | undefined
   /** Our end towards the upstream, as the server sees it; undefined when there was no answer, or nobody listened for records then. */

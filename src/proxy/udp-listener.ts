@@ -217,7 +217,8 @@ export class UdpListener implements EventTarget, ReplyOutlet {
       context,
     )
     if (session === 'held') return undefined
-    return typeof session === 'string' ? this.#drop(session) : session
+    if (typeof session === 'string') return this.#drop(session)
+    return session.fd < 0 ? undefined : session // what had been held back has ended it
   }
 
   /** May answers leave by this socket? Its port is the one that the client asked, or conntrack makes it so. */

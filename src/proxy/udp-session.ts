@@ -19,6 +19,7 @@ import { type ClientSide, ClientSocket, STREAM_BUFFER_BYTES } from './client-soc
 import { datagramsIn, trimToRate } from './datagram-rate.ts'
 import { mayGoOn, type SessionDecision } from './decide-session.ts'
 import type { DropReason } from './drops.ts'
+import type { HostOutcome } from './host-check.ts'
 import { Overflow } from './overflow.ts'
 import type { PoolPlace } from './pool.ts'
 import type { CloseReason, FlowRecord, SourceUsed } from './record.ts'
@@ -83,6 +84,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   readonly #overflow = new Overflow()
   #error: number | undefined
   #finding: Finding | undefined
+  #hostChecked: HostOutcome | undefined
   readonly #quic: QuicHello | undefined
 
   constructor(
@@ -104,6 +106,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     this.rule = decided.rule
     this.shadow = decided.shadow
     this.#finding = decided.finding
+    this.#hostChecked = decided.hostChecked
     this.#quic = decided.quic
     this.#dscp = decided.dscp
     this.#place = decided.place
@@ -148,9 +151,11 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     if (this.#mayOwn && this.#datagramsUp >= OWN_SOCKET_AFTER && this.idleClass === 'stream') this.#ownSocket()
   }
 
-  /** A datagram that was held back until the session was decided. */
+  /** A datagram that was held back until the session was decided. It came while another connection may have begun. */
   sendHeld(datagram: Uint8Array): void {
+    if (this.fd < 0) return // one before it ended the session
     const bytes = datagram.length
+    if (this.#quic !== undefined && !this.#mayPass(this.#quic, [datagram])) return
     if (this.#share !== undefined && this.#share.clientToUpstream.takeWhole(bytes, bytes) < bytes) {
       this.#drop('policy-rate', 1)
       return
@@ -170,7 +175,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     return !dropped.all
   }
 
-  /** Within a session a client may begin another connection, with another name. False: the session is over. */
+  /** Within a session a client may begin another connection, with another name. False: these datagrams go no further. */
   #mayPass(quic: QuicHello, datagrams: readonly Uint8Array[]): boolean {
     for (const datagram of datagrams) {
       if (!looksLikeQuicInitial(datagram)) continue
@@ -178,13 +183,19 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
       if (answer.kind === 'malformed') return this.#refuse('malformed')
       if (answer.kind !== 'match' || answer.finding.serverName === this.#finding?.host) continue
       const finding: Finding = { protocol: 'quic', host: answer.finding.serverName }
+      const { answer: whether, hostChecked } = mayGoOn(this, finding, this.#context)
+      if (whether === 'later') {
+        this.#drop('host-mismatch', 1)
+        return false
+      }
       this.#finding = finding
-      if (!mayGoOn(this, finding, this.#context)) return this.#refuse('policy')
+      this.#hostChecked = hostChecked
+      if (whether !== 'yes') return this.#refuse(whether)
     }
     return true
   }
 
-  #refuse(reason: 'malformed' | 'policy'): false {
+  #refuse(reason: 'malformed' | 'policy' | 'host-mismatch'): false {
     this.#drop(reason, 1)
     this.end(reason)
     return false
@@ -356,12 +367,14 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
       listener: this.listener.name,
       protocol: 'udp',
       client: this.client,
+      front: undefined,
       originalDst: this.originalDst,
       name: this.#context.proxy.nameOf(this.client.address, this.originalDst.address),
       rule: this.rule,
       shadow: this.shadow,
       detected: this.#finding?.protocol,
       host: this.#finding?.host,
+      hostChecked: this.#hostChecked,
       upstream: this.upstream,
       sourceAddr,
       source: this.source,

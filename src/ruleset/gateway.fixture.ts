@@ -39,6 +39,7 @@ export function listener(changes: Partial<ListenerConfig> = {}): ListenerConfig 
     to: undefined,
     onDown: 'open',
     fastOpen: false,
+    acceptProxyProtocol: undefined,
     timeouts: DEFAULT_TIMEOUTS,
     dns: undefined,
     ...changes,
