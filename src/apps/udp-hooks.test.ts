@@ -3,6 +3,7 @@ import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
 import { before, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { crypto, OTHER_DCID, OTHER_HELLO, RFC_HELLO, sealed } from '../inspect/quic.fixture.ts'
 import { until } from '../lab/traffic.fixture.ts'
 import type { HookFlow, Hooks } from '../proxy/hooks.ts'
 import { openDescriptors } from '../proxy/proxy.fixture.ts'
@@ -181,5 +182,32 @@ test('of a session that waits eight datagrams are held, and a proxy that is clos
   assert.equal(isAborted, true)
   client.socket.close()
   await until(() => openDescriptors() <= atFirst, 'descriptors')
+})
+test('a connection with another name that begins while the hook is waited for does not go on unasked', async () => {
+  const asked: (string | undefined)[] = []
+  let open = (): void => {}
+  const gate = new Promise<void>((resolve) => {
+    open = resolve
+  })
+  await using forwarder = await startWith({
+    onFlow: async ({ host }) => {
+      asked.push(host)
+      await gate
+      return host === 'example.com' ? undefined : { then: 'reject' }
+    },
+  })
+  const client = await startClient(forwarder.port)
+  client.socket.send(sealed(crypto(RFC_HELLO)))
+  await until(() => forwarder.proxy.stats().hooksWaiting === 1, 'the hook')
+  client.socket.send(sealed(crypto(OTHER_HELLO), { dcid: OTHER_DCID }))
+  await sleep(50)
+  open()
+  await until(() => forwarder.records.length === 1, 'the end of the session')
+  assert.equal(forwarder.server.heard.length, 1)
+  client.socket.send(sealed(crypto(OTHER_HELLO), { dcid: OTHER_DCID }))
+  await until(() => asked.length === 2 && forwarder.proxy.stats().hooksWaiting === 0, 'the hook again')
+  await sleep(50)
+  assert.equal(forwarder.server.heard.length, 1)
+  client.socket.close()
 })
 // biome-ignore-end lint/suspicious/noThenProperty: as above
