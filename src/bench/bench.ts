@@ -68,7 +68,9 @@ async function bench(options: Options): Promise<number> {
 /** Measures what can be measured of a suite. Adds to `busy`. */
 async function rowsOfSuite(suite: Suite, measuring: Measuring, busy: Busy): Promise<Row[]> {
   const measurable = await withoutMissing(suite, measuring.notes)
-  const isCompared = measurable.comparisons.some(([ours]) => measurable.subjects.some(({ name }) => name === ours))
+  const { comparisons, subjects } = measurable
+  const isCompared =
+    comparisons.length === 0 || comparisons.some(([ours]) => subjects.some(({ name }) => name === ours))
   if (!isCompared) return [] // what is left has nothing to be compared with
   const taken = await measureSuite(measurable, measuring)
   for (const [{ name }, samples] of taken) {

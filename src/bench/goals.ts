@@ -1,18 +1,19 @@
 import { comparisonName, formatRatio, type Row } from './results.ts'
-import type { Ratio } from './statistics.ts'
+import { median, type Ratio } from './statistics.ts'
 
-/** What a ratio has to be. */
+/** What a ratio has to be, or, without `theirs`, a figure itself. */
 export interface Goal {
   readonly case: string
   readonly unit: string
   readonly ours: string
-  readonly theirs: string
+  readonly theirs: string | undefined
   /** The least that the ratio of medians may be, or the most. */
   readonly bound: { readonly least: number } | { readonly most: number }
 }
 
 const ONE = { ours: 'limpid', theirs: 'haproxy' } as const
 const TWO = { ours: 'limpid-2', theirs: 'haproxy-2' } as const
+const ITSELF = { ours: 'limpid', theirs: undefined } as const
 const BYPASS = { ours: 'limpid-bypass', theirs: 'forwarding' } as const
 const BULK = { least: 1.4 } as const
 const CPU = { most: 0.45 } as const
@@ -33,6 +34,12 @@ export const GOALS: readonly Goal[] = [
   { case: 'idle-memory', unit: 'bytes/flow', ...ONE, bound: { most: 0.5 } },
   { case: 'sni', unit: 'connections/s', ...ONE, bound: { least: 1 } },
   { case: 'sni', unit: 'connections/s', ours: 'limpid', theirs: 'nginx', bound: { least: 1 } },
+  ...['rules', 'rules-names', 'rules-prefixes'].map((name) => ({
+    case: name,
+    unit: 'CPU µs/answer',
+    ...ITSELF,
+    bound: { most: 2 },
+  })),
   { case: 'workers-bulk-64', unit: 'Gbit/s', ...TWO, bound: BULK },
   { case: 'workers-bulk-64', unit: 'CPU s/GB', ...TWO, bound: CPU },
   { case: 'workers-keep-alive', unit: 'requests/s', ...TWO, bound: KEPT },
@@ -56,9 +63,15 @@ export function standings(rows: readonly Row[], goals: readonly Goal[] = GOALS):
     .filter((goal) => measured.has(goal.case))
     .map((goal) => {
       const row = rows.find((candidate) => candidate.case === goal.case && candidate.unit === goal.unit)
-      const ratio = row?.ratios[comparisonName(goal.ours, goal.theirs)]
+      const ratio = row && measuredOf(row, goal)
       return { goal, ratio, isMet: ratio !== undefined && isWithin(ratio.ofMedians, goal.bound) }
     })
+}
+
+function measuredOf({ values, ratios }: Row, { ours, theirs }: Goal): Ratio | undefined {
+  if (theirs !== undefined) return ratios[comparisonName(ours, theirs)]
+  const own = values[ours]
+  return own && { ofMedians: median(own), min: Math.min(...own), max: Math.max(...own) }
 }
 
 function isWithin(value: number, bound: Goal['bound']): boolean {
@@ -74,7 +87,7 @@ export function goalsTable(all: readonly Standing[]): string {
   if (all.length === 0) return ''
   const lines = all.map(({ goal, ratio, isMet }) => {
     const verdict = ratio === undefined ? 'not measured' : isMet ? 'met' : 'missed'
-    const compared = comparisonName(goal.ours, goal.theirs)
+    const compared = goal.theirs === undefined ? goal.ours : comparisonName(goal.ours, goal.theirs)
     return `| ${goal.case} | ${goal.unit} | ${compared} | ${formatBound(goal.bound)} | ${formatRatio(ratio)} | ${verdict} |`
   })
   return ['| case | unit | ratio | goal | measured | |', '|---|---|---|---:|---:|---|', ...lines, ''].join('\n')

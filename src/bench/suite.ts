@@ -17,6 +17,8 @@ export interface Sample {
   readonly latency?: Latency
   /** Of the same requests while nothing else goes on. */
   readonly aloneP99Ms?: number
+  /** Of user memory. */
+  readonly megabytes?: number
 }
 
 /** What is measured: a reference topology of its own, with its own rules, so that no other subject's rules weigh on it. */
@@ -71,7 +73,7 @@ export interface Suite {
   readonly subjects: readonly SubjectKind[]
   /** True: a subject is raised anew for each measurement, since what it did before would show. */
   readonly isFresh?: boolean
-  /** Whose figures are divided by whose. */
+  /** Whose figures are divided by whose; none where figures stand for themselves. */
   readonly comparisons: readonly (readonly [string, string])[]
   readonly cases: readonly Case[]
 }

@@ -1,6 +1,8 @@
 import { DNS_CASES } from './dns-cases.ts'
 import { DNS_SUBJECTS } from './dns-subjects.ts'
 import { MEMORY_CASES } from './memory-cases.ts'
+import { forwarding, onTopology } from './on-topology.ts'
+import { RULES_CASES } from './rules-cases.ts'
 import { SNI_CASES } from './sni-cases.ts'
 import { SNI_SUBJECTS } from './sni-subjects.ts'
 import { KERNEL, type SubjectKind, type Suite } from './suite.ts'
@@ -47,6 +49,14 @@ export const SUITES: readonly Suite[] = [
       ['limpid', 'nginx'],
     ],
     cases: SNI_CASES,
+  },
+  {
+    name: 'rules',
+    subjects: [
+      { name: 'limpid', raise: () => onTopology(async (topology) => ({ ...forwarding(topology), name: 'limpid' })) },
+    ],
+    comparisons: [],
+    cases: RULES_CASES,
   },
   {
     name: 'udp',

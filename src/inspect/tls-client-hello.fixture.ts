@@ -137,7 +137,7 @@ export const subject = {
     ...Object.values(CAPTURES),
     inRecords(messageOf(CAPTURES.chromium), [1, 1, 1, 1, 500]),
   ] as readonly Uint8Array[],
-  parse: probeTls,
+  parse: withPrint,
   mostBytes: 262_144, // 16 for each byte that it looks at
   read(bytes: Uint8Array, answer: ReturnType<typeof probeTls>): string {
     const early = probeTls(bytes.subarray(0, bytes.length >> 1))
@@ -149,6 +149,13 @@ export const subject = {
     }
     return answer.kind === 'malformed' ? answer.why.replaceAll(/\d+/g, 'N') : answer.kind
   },
+}
+
+/** As probeTls(); the fingerprint is made when it is asked for. */
+function withPrint(bytes: Uint8Array): ReturnType<typeof probeTls> {
+  const answer = probeTls(bytes)
+  if (answer.kind === 'match') answer.finding.ja4.at(0)
+  return answer
 }
 
 function checkHello(hello: TlsHello): void {

@@ -54,7 +54,11 @@ test('what real clients say is read', () => {
   } as const
   for (const [client, [alpn, versions, ja4]] of Object.entries(expected)) {
     const finding = found(CAPTURES[client as keyof typeof expected])
-    assert.deepEqual({ ...finding }, { ...plain, serverName: 'www.example.org', alpn, versions, ja4 }, client)
+    assert.deepEqual(
+      { ...finding, ja4: finding.ja4 },
+      { ...plain, serverName: 'www.example.org', alpn, versions, ja4 },
+      client,
+    )
   }
   assert.equal(found(CAPTURES.git).serverName, 'localhost')
   assert.equal(found(CAPTURES.opensslUnnamed).serverName, undefined)

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import { canonicalHost } from '../net/host-name.ts'
 import { ja4 } from './ja4.ts'
+import { latin1 } from './latin1.ts'
 import { malformed, match, more, type Probed } from './probe.ts'
 import { clientHelloOf, MAX_HELLO_BYTES } from './tls-record.ts'
 
@@ -20,7 +21,7 @@ export interface TlsHello {
    * contents (§6.2), and nobody but the server can tell the two apart.
    */
   readonly encryptedHello: boolean
-  /** Fingerprint of the client's software. */
+  /** Fingerprint of the client's software; made when it is asked for, which takes longer than all else. */
   readonly ja4: string
 }
 
@@ -53,7 +54,7 @@ export function readClientHello(handshake: Uint8Array, transport: 'tcp' | 'quic'
   if (handshake.length < whole) return more(whole)
   const draft = emptyDraft()
   const why = readBody(handshake, whole, draft)
-  return why === undefined ? match(finished(draft, transport)) : malformed(why)
+  return why === undefined ? match(new Hello(draft, transport)) : malformed(why)
 }
 
 /** What was read so far. */
@@ -81,10 +82,31 @@ function emptyDraft(): Draft {
   }
 }
 
-function finished(draft: Draft, transport: 'tcp' | 'quic'): TlsHello {
-  const { serverName, addressAsName, encryptedHello, alpn, versions, ciphers, extensions, signatureAlgorithms } = draft
-  const print = ja4({ transport, version: versions[0], ciphers, extensions, firstAlpn: alpn[0], signatureAlgorithms })
-  return { protocol: 'tls', serverName, addressAsName, alpn, versions, encryptedHello, ja4: print }
+class Hello implements TlsHello {
+  readonly protocol = 'tls'
+  readonly serverName: string | undefined
+  readonly addressAsName: string | undefined
+  readonly alpn: readonly string[]
+  readonly versions: readonly number[]
+  readonly encryptedHello: boolean
+  readonly #draft: Draft
+  readonly #transport: 'tcp' | 'quic'
+
+  constructor(draft: Draft, transport: 'tcp' | 'quic') {
+    this.serverName = draft.serverName
+    this.addressAsName = draft.addressAsName
+    this.alpn = draft.alpn
+    this.versions = draft.versions
+    this.encryptedHello = draft.encryptedHello
+    this.#draft = draft
+    this.#transport = transport
+  }
+
+  get ja4(): string {
+    const { versions, ciphers, extensions, alpn, signatureAlgorithms } = this.#draft
+    const [transport, version, firstAlpn] = [this.#transport, versions[0], alpn[0]]
+    return ja4({ transport, version, ciphers, extensions, firstAlpn, signatureAlgorithms })
+  }
 }
 
 /** Fills the draft. Returns why the hello is malformed. */
@@ -158,7 +180,7 @@ function readServerName(bytes: Uint8Array, at: number, end: number, draft: Draft
   if (nameEnd > end) return 'server names of a wrong length'
   if (nameEnd < end) return 'two server names'
   if (nameEnd - nameAt > MAX_NAME_BYTES) return 'a server name that is no host name'
-  const text = textOf(bytes, nameAt, nameEnd)
+  const text = latin1(bytes, nameAt, nameEnd)
   draft.serverName = canonicalHost(text)
   if (draft.serverName !== undefined) return undefined
   if (isIP(text) === 0 || text.includes('%')) return 'a server name that is no host name'
@@ -174,7 +196,7 @@ function readProtocols(bytes: Uint8Array, from: number, end: number, alpn: strin
     if (next === at + 1) return 'an empty protocol'
     if (next > end) return 'protocols of a wrong length'
     if (alpn.length === MAX_PROTOCOLS) return `more than ${MAX_PROTOCOLS} protocols`
-    if (next - at !== 3 || !isGrease(uint16(bytes, at + 1))) alpn.push(textOf(bytes, at + 1, next))
+    if (next - at !== 3 || !isGrease(uint16(bytes, at + 1))) alpn.push(latin1(bytes, at + 1, next))
     at = next
   }
   return undefined
@@ -202,10 +224,4 @@ function isGrease(value: number): boolean {
 
 function uint16(bytes: Uint8Array, at: number): number {
   return (bytes[at]! << 8) | bytes[at + 1]!
-}
-
-function textOf(bytes: Uint8Array, from: number, end: number): string {
-  let text = ''
-  for (let at = from; at < end; at++) text += String.fromCharCode(bytes[at]!)
-  return text
 }

@@ -1,81 +1,76 @@
 import type { PolicyMatch } from '../config/policy-types.ts'
-import { familyOf, putAddress } from '../net/address.ts'
+import { type Family, familyOf, putAddress } from '../net/address.ts'
 import { parseNameEntry } from '../net/name-entry.ts'
 import type { PortRange } from '../net/ports.ts'
 import type { Prefix } from '../net/prefix.ts'
 import type { FlowFacts } from './facts.ts'
+import { add, type Bits, Dimension, type Filed, finish, othersOf, put } from './rule-dimension.ts'
 
 /** A range of more ports is not looked up by each of them: its rule is asked itself. */
 const MOST_PORTS = 64
 
-/** Numbers of rules, one bit each. */
-type Bits = Uint32Array
-
-/** One thing that many rules ask about: which of them a flow's answer leaves in. */
-interface Dimension {
-  /** Rules that do not ask about it, or not in a way that can be looked up. */
-  readonly others: Bits
-  /** Sets the bits of those that ask, and may get a yes. False: nothing is known yet, and all stay in. */
-  mark(facts: FlowFacts, bits: Bits): boolean
-}
-
 /**
  * Finds the rules of a policy that may match a flow: by its ports, addresses and name, so that of ten thousand rules a handful is asked. Who
  * is left out would have answered no; who is left in is to be asked.
+ *
+ * Where little is filed under what a flow has, each of these rules is looked at by itself; the bits of the rules that do not ask about any of
+ * this are kept ready. So a flow whose port is that of many rules, and whose name is that of one, costs one pass over the bits.
  */
 export class RuleIndex {
   readonly #words: number
   readonly #dimensions: readonly Dimension[]
-  readonly #all: Bits
   readonly #left: Bits
-  readonly #marked: Bits
+  /** By the dimensions (a bit each) in which little was found: rules that ask about none of them. */
+  readonly #bases: Bits[] = []
 
   constructor(matches: readonly PolicyMatch[]) {
     this.#words = (matches.length + 31) >>> 5
     this.#left = new Uint32Array(this.#words)
-    this.#marked = new Uint32Array(this.#words)
     this.#dimensions = [
-      portDimension(matches, this.#words),
+      portDimension(matches),
       prefixDimension(
         matches,
-        this.#words,
         ({ sources }) => sources,
         ({ client }) => client.address,
       ),
       prefixDimension(
         matches,
-        this.#words,
         ({ destinations }) => destinations,
         ({ originalDst }) => originalDst.address,
       ),
       textDimension(
         matches,
-        this.#words,
         ({ interfaces }) => (interfaces.some((one) => one.endsWith('*')) ? [] : interfaces), // patterns are asked themselves
         ({ link }) => link?.interface,
       ),
       textDimension(
         matches,
-        this.#words,
         ({ macs }) => macs,
         ({ link }) => link?.mac,
       ),
-      hostDimension(matches, this.#words),
+      hostDimension(matches),
     ].filter((dimension) => dimension !== undefined)
     // behind the last rule there is none
+    const all = new Uint32Array(this.#words).fill(0xffff_ffff)
     const rest = matches.length & 31
-    this.#all = new Uint32Array(this.#words).fill(0xffff_ffff)
-    if (rest !== 0) this.#all[this.#words - 1] = 2 ** rest - 1
+    if (rest !== 0) all[this.#words - 1] = 2 ** rest - 1
+    this.#bases[0] = all
   }
 
   /** Begins with a flow: next() finds its rules. */
   narrow(facts: FlowFacts): void {
-    const [left, marked, words] = [this.#left, this.#marked, this.#words]
-    left.set(this.#all)
-    for (const dimension of this.#dimensions) {
-      marked.set(dimension.others)
-      if (!dimension.mark(facts, marked)) continue
-      for (let i = 0; i < words; i++) left[i]! &= marked[i]!
+    const left = this.#left
+    let few = 0
+    for (let i = 0; i < this.#dimensions.length; i++) {
+      if (this.#dimensions[i]!.look(facts) === 'few') few |= 1 << i
+    }
+    left.set(this.#baseOf(few))
+    for (const { result, allowed } of this.#dimensions) {
+      if (result === 'many') for (let i = 0; i < left.length; i++) left[i]! &= allowed[i]!
+    }
+    for (const { result, rules } of this.#dimensions) {
+      if (result !== 'few') continue
+      for (const rule of rules) if (this.#isAllowed(rule)) left[rule >>> 5]! |= 1 << (rule & 31)
     }
   }
 
@@ -87,15 +82,36 @@ export class RuleIndex {
     }
     return -1
   }
+
+  #isAllowed(rule: number): boolean {
+    for (const dimension of this.#dimensions) if (!dimension.allows(rule)) return false
+    return true
+  }
+
+  #baseOf(few: number): Bits {
+    const known = this.#bases[few]
+    if (known !== undefined) return known
+    const base = this.#bases[0]!.slice()
+    this.#dimensions.forEach(({ others }, i) => {
+      if ((few & (1 << i)) !== 0) for (let word = 0; word < base.length; word++) base[word]! &= others[word]!
+    })
+    this.#bases[few] = base
+    return base
+  }
 }
 
-function portDimension(matches: readonly PolicyMatch[], words: number): Dimension | undefined {
-  const rules = new Map<number, number[]>()
+function portDimension(matches: readonly PolicyMatch[]): Dimension | undefined {
+  const filed = new Map<number, Filed>()
   const isFound = ({ ports }: PolicyMatch) => ports.length > 0 && countOf(ports) <= MOST_PORTS
-  const others = othersOf(matches, words, isFound, ({ ports }, rule) => {
-    for (const { from, to } of ports) for (let port = from; port <= to; port++) put(rules, port, rule)
+  const others = othersOf(matches, isFound, ({ ports }, rule) => {
+    for (const { from, to } of ports) for (let port = from; port <= to; port++) put(filed, port, rule)
   })
-  return others && { others, mark: ({ originalDst }, bits) => markAll(bits, rules.get(originalDst.port)) }
+  if (others === undefined) return undefined
+  finish(filed, others)
+  return new Dimension(others, ({ originalDst }, found) => {
+    add(found, filed.get(originalDst.port))
+    return true
+  })
 }
 
 function countOf(ports: readonly PortRange[]): number {
@@ -105,35 +121,41 @@ function countOf(ports: readonly PortRange[]): number {
 /** A prefix is found by its length, and the bits of the address that it fixes. */
 function prefixDimension(
   matches: readonly PolicyMatch[],
-  words: number,
   prefixesOf: (match: PolicyMatch) => readonly Prefix[],
   addressOf: (facts: FlowFacts) => string,
 ): Dimension | undefined {
-  const rules = { 4: new Map<number, Map<string, number[]>>(), 6: new Map<number, Map<string, number[]>>() }
+  const filed = { 4: new Map<number, Map<number | string, Filed>>(), 6: new Map<number, Map<number | string, Filed>>() }
   const others = othersOf(
     matches,
-    words,
     (match) => prefixesOf(match).length > 0,
     (match, rule) => {
       for (const { family, address, length } of prefixesOf(match)) {
-        const ofLength = rules[family].get(length) ?? new Map<string, number[]>()
-        rules[family].set(length, ofLength)
-        put(ofLength, networkKey(address, length), rule)
+        const ofLength = filed[family].get(length) ?? new Map<number | string, Filed>()
+        filed[family].set(length, ofLength)
+        putAddress(address, BYTES, 0)
+        put(ofLength, networkKey(family, length), rule)
       }
     },
   )
-  const mark = (facts: FlowFacts, bits: Bits) => {
+  if (others === undefined) return undefined
+  for (const ofLength of [...filed[4].values(), ...filed[6].values()]) finish(ofLength, others)
+  return new Dimension(others, (facts, found) => {
     const address = addressOf(facts)
-    for (const [length, ofLength] of rules[familyOf(address)]) markAll(bits, ofLength.get(networkKey(address, length)))
+    const family = familyOf(address)
+    putAddress(address, BYTES, 0)
+    for (const [length, ofLength] of filed[family]) add(found, ofLength.get(networkKey(family, length)))
     return true
-  }
-  return others && { others, mark }
+  })
 }
 
 const BYTES = new Uint8Array(16)
 
-function networkKey(address: string, length: number): string {
-  putAddress(address, BYTES, 0)
+/** Of the address in BYTES. */
+function networkKey(family: Family, length: number): number | string {
+  if (family === 4) {
+    const bits = (BYTES[0]! << 24) | (BYTES[1]! << 16) | (BYTES[2]! << 8) | BYTES[3]!
+    return length === 0 ? 0 : bits >>> (32 - length)
+  }
   let key = ''
   for (let at = 0, left = length; left > 0; at++, left -= 8) {
     key += String.fromCharCode(left >= 8 ? BYTES[at]! : BYTES[at]! & (0xff00 >> left))
@@ -144,82 +166,52 @@ function networkKey(address: string, length: number): string {
 /** By one text that a flow has, or has not. */
 function textDimension(
   matches: readonly PolicyMatch[],
-  words: number,
   textsOf: (match: PolicyMatch) => readonly string[],
   textOf: (facts: FlowFacts) => string | undefined,
 ): Dimension | undefined {
-  const rules = new Map<string, number[]>()
+  const filed = new Map<string, Filed>()
   const others = othersOf(
     matches,
-    words,
     (match) => textsOf(match).length > 0,
     (match, rule) => {
-      for (const text of textsOf(match)) put(rules, text, rule)
+      for (const text of textsOf(match)) put(filed, text, rule)
     },
   )
-  const mark = (facts: FlowFacts, bits: Bits) => {
+  if (others === undefined) return undefined
+  finish(filed, others)
+  return new Dimension(others, (facts, found) => {
     const text = textOf(facts)
-    return markAll(bits, text === undefined ? undefined : rules.get(text))
-  }
-  return others && { others, mark }
+    if (text !== undefined) add(found, filed.get(text))
+    return true
+  })
 }
 
-/** By the text of an entry: of the name itself, and of all that it is below. Patterns are asked themselves. */
-function hostDimension(matches: readonly PolicyMatch[], words: number): Dimension | undefined {
-  const rules = new Map<string, number[]>()
-  const isFound = ({ hosts }: PolicyMatch) => hosts.length > 0 && hosts.every((text) => keyOf(text) !== undefined)
-  const others = othersOf(matches, words, isFound, ({ hosts }, rule) => {
-    for (const text of hosts) put(rules, keyOf(text)!, rule)
+/** By the name of an entry, that of the flow or one that it is below. Patterns are asked themselves. */
+function hostDimension(matches: readonly PolicyMatch[]): Dimension | undefined {
+  const filed = { exact: new Map<string, Filed>(), suffix: new Map<string, Filed>(), below: new Map<string, Filed>() }
+  const entriesOf = ({ hosts }: PolicyMatch) => hosts.map(parseNameEntry)
+  const isFound = (match: PolicyMatch) =>
+    match.hosts.length > 0 && entriesOf(match).every((entry) => entry !== undefined && entry.kind !== 'pattern')
+  const others = othersOf(matches, isFound, (match, rule) => {
+    for (const entry of entriesOf(match))
+      if (entry !== undefined && entry.kind !== 'pattern') put(filed[entry.kind], entry.name, rule)
   })
-  const markName = (name: string, bits: Bits) => {
-    markAll(bits, rules.get(name))
-    markAll(bits, rules.get(`.${name}`))
+  if (others === undefined) return undefined
+  for (const ofKind of Object.values(filed)) finish(ofKind, others)
+  const findName = (name: string, found: Filed[]) => {
+    add(found, filed.exact.get(name))
+    add(found, filed.suffix.get(name))
+    if (filed.suffix.size === 0 && filed.below.size === 0) return
     for (let dot = name.indexOf('.'); dot >= 0; dot = name.indexOf('.', dot + 1)) {
-      const above = name.slice(dot)
-      markAll(bits, rules.get(above))
-      markAll(bits, rules.get(`*${above}`))
+      const above = name.slice(dot + 1)
+      add(found, filed.suffix.get(above))
+      add(found, filed.below.get(above))
     }
   }
-  const mark = ({ finding, learntNames }: FlowFacts, bits: Bits) => {
+  return new Dimension(others, ({ finding, learntNames }, found) => {
     if (finding === undefined) return false
-    for (const name of finding.host === undefined ? learntNames : [finding.host]) markName(name, bits)
+    if (finding.host !== undefined) findName(finding.host, found)
+    else for (const name of learntNames) findName(name, found)
     return true
-  }
-  return others && { others, mark }
-}
-
-/** `www.example.org`, `.example.org` or `*.example.org`; undefined for a pattern. */
-function keyOf(text: string): string | undefined {
-  const entry = parseNameEntry(text)
-  if (entry === undefined || entry.kind === 'pattern') return undefined
-  return `${{ exact: '', suffix: '.', below: '*.' }[entry.kind]}${entry.name}`
-}
-
-/** Files the rules that can be found, and has the bits of the others; undefined when none can. */
-function othersOf(
-  matches: readonly PolicyMatch[],
-  words: number,
-  isFound: (match: PolicyMatch) => boolean,
-  file: (match: PolicyMatch, rule: number) => void,
-): Bits | undefined {
-  const others = new Uint32Array(words)
-  let found = 0
-  matches.forEach((match, rule) => {
-    if (isFound(match)) {
-      found++
-      file(match, rule)
-    } else others[rule >>> 5]! |= 1 << (rule & 31)
   })
-  return found === 0 ? undefined : others
-}
-
-function put<K>(rules: Map<K, number[]>, key: K, rule: number): void {
-  const there = rules.get(key)
-  if (there === undefined) rules.set(key, [rule])
-  else if (there[there.length - 1] !== rule) there.push(rule)
-}
-
-function markAll(bits: Bits, rules: readonly number[] | undefined): boolean {
-  if (rules !== undefined) for (const rule of rules) bits[rule >>> 5]! |= 1 << (rule & 31)
-  return true
 }

@@ -67,13 +67,16 @@ export class Deciding implements PeekOwner {
     const wants = decided.kind === 'inspect' || this.#mayAsk(decided) || this.#checks(decided.decision)
     if (!wants) this.#flow.onDecided(decided, facts, undefined)
     else if (this.#policy.speaksFirst(this.#flow.originalDst.port)) this.onPeeked(SILENT, true)
-    else this.#peek = new Peek(fd, this.#policy.peek, this)
+    else {
+      this.#peek = new Peek(fd, this.#policy.peek, this)
+      this.#peek.begin()
+    }
   }
 
   /** The flow goes on, and its server may speak; the client's first bytes are looked at when they come, however late that is. */
   lookOn(fd: number): void {
     this.#isLate = true
-    this.#peek = new Peek(fd, { ...this.#policy.peek, silenceMs: 0 }, this)
+    this.#peek = new Peek(fd, this.#policy.peek, this) // not begun: a silent client is waited for without end
   }
 
   /** Of the client's socket. */

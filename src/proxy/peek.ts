@@ -42,7 +42,14 @@ export class Peek {
     this.#fd = fd
     this.#config = config
     this.#owner = owner
-    if (config.silenceMs > 0) this.#timer = setTimeout(() => this.#found(UNKNOWN, true), config.silenceMs)
+  }
+
+  /** Looks at once: under load the first bytes have come before their flow was accepted, and neither a timer nor an event is needed. */
+  begin(): void {
+    const count = peekBytes(this.#fd, buffer, PEEK_BYTES)
+    if (count > 0) this.#judge(buffer.subarray(0, count), false)
+    else if (this.#config.silenceMs > 0)
+      this.#timer = setTimeout(() => this.#found(UNKNOWN, true), this.#config.silenceMs)
   }
 
   /** Of the client's socket. */
