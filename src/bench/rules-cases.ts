@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import type { RulesLoadName } from './rules-load.ts'
-import type { Case, Figure } from './suite.ts'
+import { type Case, type Figure, MEGABYTES } from './suite.ts'
 
 const PROCESS = fileURLToPath(new URL('./rules-process.js', import.meta.url))
 const MEGA = 1e6
@@ -13,12 +13,6 @@ export interface RulesResult {
   readonly bytes: number
 }
 
-const MEGABYTES: Figure = {
-  unit: 'MB',
-  better: 'less',
-  isCompared: false,
-  of: ({ megabytes }) => megabytes,
-}
 const MICROSECONDS: Figure = { unit: 'CPU µs/answer', better: 'less', isCompared: false, of: ({ cost }) => cost }
 
 /** What the decision about a flow costs; nothing goes over a network. */

@@ -106,3 +106,10 @@ export const LOSSES: Figure = {
   isCompared: false,
   of: ({ lostPercent }) => lostPercent,
 }
+
+export const MEGABYTES: Figure = {
+  unit: 'MB',
+  better: 'less',
+  isCompared: false,
+  of: ({ megabytes }) => megabytes,
+}

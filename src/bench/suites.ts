@@ -1,5 +1,7 @@
 import { DNS_CASES } from './dns-cases.ts'
 import { DNS_SUBJECTS } from './dns-subjects.ts'
+import { HOOK_CASES } from './hook-cases.ts'
+import { HOOK_SUBJECTS } from './hook-subjects.ts'
 import { MEMORY_CASES } from './memory-cases.ts'
 import { forwarding, onTopology } from './on-topology.ts'
 import { RULES_CASES } from './rules-cases.ts'
@@ -57,6 +59,12 @@ export const SUITES: readonly Suite[] = [
     ],
     comparisons: [],
     cases: RULES_CASES,
+  },
+  {
+    name: 'hook',
+    subjects: HOOK_SUBJECTS,
+    comparisons: [['limpid-hook', 'limpid']],
+    cases: HOOK_CASES,
   },
   {
     name: 'udp',

@@ -46,10 +46,17 @@ export class Peek {
 
   /** Looks at once: under load the first bytes have come before their flow was accepted, and neither a timer nor an event is needed. */
   begin(): void {
+    if (this.#look() || this.#config.silenceMs === 0) return
+    this.#timer = setTimeout(() => {
+      // when this process had no turn for that long, the bytes may be there and their event is not
+      if (!this.#look()) this.#found(UNKNOWN, true)
+    }, this.#config.silenceMs)
+  }
+
+  #look(): boolean {
     const count = peekBytes(this.#fd, buffer, PEEK_BYTES)
     if (count > 0) this.#judge(buffer.subarray(0, count), false)
-    else if (this.#config.silenceMs > 0)
-      this.#timer = setTimeout(() => this.#found(UNKNOWN, true), this.#config.silenceMs)
+    return count > 0
   }
 
   /** Of the client's socket. */
