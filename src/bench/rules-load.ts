@@ -27,7 +27,7 @@ type Random = (below: number) => number
 
 const EVERY_FLOW: PolicyMatch = {
   ...{ listeners: [], sources: [], destinations: [], ports: [], protocols: [] },
-  ...{ detected: [], hosts: [], lists: [], times: [] },
+  ...{ interfaces: [], macs: [], detected: [], hosts: [], lists: [], times: [] },
 }
 
 /** xorshift32: the same rules, lists and flows each time. */

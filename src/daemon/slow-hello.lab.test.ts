@@ -33,7 +33,7 @@ test('T5: 900 clients whose first message never ends keep nobody waiting, and no
     `
 listeners: [{ name: web, source: client }]
 policy:
-  peek: { hello: ${HELLO_MS}ms }
+  peek: { silence: 10s, hello: ${HELLO_MS}ms } # a busy machine sends their first bytes late
   rules: [{ name: blocked, hosts: blocked.example, then: reject }]
 `,
   )
