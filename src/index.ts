@@ -2,10 +2,12 @@
 
 export { createProxy } from './apps/create-proxy.ts'
 export { type ConfigInput, defineConfig, type ProgramConfig } from './apps/define-config.ts'
+export { type MakeTransform, transformApp } from './apps/transform-app.ts'
 export { parseConfig } from './config/parse.ts'
 export type { Config, ListenerConfig, OnDown, Source, Timeouts } from './config/types.ts'
 export { type ErrorCode, LimpidError } from './errors.ts'
 export type { Endpoint } from './net/address.ts'
+export type { HandledFlow, Judgement, StreamApp } from './proxy/app.ts'
 export {
   type BindUdpOptions,
   bindUdp,
@@ -15,6 +17,7 @@ export {
 } from './proxy/bind-udp.ts'
 export { type DialTcpOptions, dialTcp, relayTcp } from './proxy/dial-tcp.ts'
 export type { HookFlow, HookQuestion, Hooks } from './proxy/hooks.ts'
+export type { HookRequest, HttpAnswerWords } from './proxy/http-hook.ts'
 export { type ListenTcpOptions, listenTcp, type TcpAcceptor } from './proxy/listen-tcp.ts'
 export type { ProxyStats, TransparentProxy } from './proxy/proxy.ts'
 export type { CloseReason, FlowRecord, SourceUsed } from './proxy/record.ts'

@@ -1,8 +1,10 @@
 import { LimpidError } from '../errors.ts'
+import type { App } from '../proxy/app.ts'
 import { TransparentProxy } from '../proxy/proxy.ts'
 import type { ProgramConfig } from './define-config.ts'
 import { DnsApp } from './dns/app.ts'
 import { LearntNames } from './dns/learnt.ts'
+import { HttpApp } from './http/app.ts'
 
 /** The proxy of a config (see defineConfig, parseConfig). Call `listen()`; flow records come as `flow` events. */
 export function createProxy(config: ProgramConfig, learnt = new LearntNames()): TransparentProxy {
@@ -18,5 +20,10 @@ export function createProxy(config: ProgramConfig, learnt = new LearntNames()): 
       const { dns, source, to } = listener
       return dns === undefined ? undefined : new DnsApp({ dns, source, to }, { learnt, questions })
     },
+    named: (hooks) =>
+      new Map<string, App>([
+        ['http', new HttpApp(hooks)],
+        ...Object.entries(config.apps ?? {}).map(([name, streams]) => [name, { streams, stats: () => ({}) }] as const),
+      ]),
   })
 }

@@ -1,18 +1,27 @@
 import type { z } from 'zod'
 import { parseDuration } from '../config/duration.ts'
+import { NAME } from '../config/name.ts'
 import { checkConfig, type ParseOptions } from '../config/parse.ts'
+import { BUILT_IN_APPS } from '../config/policy.ts'
 import { ConfigError, expectedText, type Problem, problemText } from '../config/problem.ts'
 import type { FILE_SCHEMA } from '../config/schema.ts'
 import type { Config } from '../config/types.ts'
+import type { StreamApp } from '../proxy/app.ts'
 import type { Hooks, ReadyHooks } from '../proxy/hooks.ts'
 import { hasIpv6 } from '../sys/host.ts'
 
-/** What limpid.yaml says, as an object: the same keys, the same values; and the functions that only a program can have. */
-export type ConfigInput = z.input<typeof FILE_SCHEMA> & { readonly hooks?: Hooks }
+/** What limpid.yaml says, as an object: the same keys, the same values; and what only a program can have: functions, and apps. */
+export type ConfigInput = z.input<typeof FILE_SCHEMA> & {
+  readonly hooks?: Hooks
+  /** What rules with `then: handle` may name, beside `http`. */
+  readonly apps?: Readonly<Record<string, StreamApp>>
+}
 
-/** The configuration of a program: that of a file, and perhaps hooks. */
+/** The configuration of a program: that of a file, and perhaps hooks and apps. */
 export type ProgramConfig = Config & {
   readonly hooks?: ReadyHooks
+  /** By the name that rules have for them. */
+  readonly apps?: Readonly<Record<string, StreamApp>>
   /** The file that it was loaded from: each worker loads it for itself. */
   readonly program?: string
 }
@@ -33,25 +42,48 @@ export function defineConfig(
   input: ConfigInput,
   options: ParseOptions = { hostFamilies: hasIpv6() ? [4, 6] : [4] },
 ): ProgramConfig {
-  const { hooks, ...keys } = Object(input) as ConfigInput
+  const { hooks, apps = {}, ...keys } = Object(input) as ConfigInput
   const value = typeof input === 'object' && input !== null && !Array.isArray(input) ? keys : input
   const error = (problems: readonly Problem[]): ConfigError =>
     new ConfigError(
       problems.map((problem) => `${pathText(problem)}: ${problemText(problem)}`),
       { inFull: true },
     )
-  const config = checkConfig({ value, error }, options)
-  if (hooks === undefined) return config
   const problems: Problem[] = []
+  checkApps(apps, (path, message) => problems.push({ path: ['apps', ...path], message }))
+  if (problems.length > 0) throw error(problems)
+  const names = Object.keys(apps)
+  const config = checkConfig({ value, error }, { ...options, apps: names })
+  const own = names.length === 0 ? {} : { apps: Object.freeze({ ...apps }) }
+  if (hooks === undefined) return names.length === 0 ? config : Object.freeze({ ...config, ...own })
   const ready = readyHooks(hooks, (path, message) => problems.push({ path: ['hooks', ...path], message }))
   if (problems.length > 0) throw error(problems)
-  return Object.freeze({ ...config, hooks: ready })
+  return Object.freeze({ ...config, ...own, hooks: { ...ready, apps: [...BUILT_IN_APPS, ...names] } })
+}
+
+const MAX_APPS = 64
+
+function checkApps(apps: unknown, report: (path: string[], message: string) => void): void {
+  if (typeof apps !== 'object' || apps === null) {
+    report([], expectedText('an object with apps', apps, undefined))
+    return
+  }
+  const entries = Object.entries(apps)
+  if (entries.length > MAX_APPS) report([], `expected at most ${MAX_APPS} apps`)
+  for (const [name, app] of entries) {
+    if (!NAME.safeParse(name).success) report([name], 'expected a name of at most 32 letters, digits, ".", "_" and "-"')
+    else if (BUILT_IN_APPS.some((one) => one === name)) report([name], `expected another name: ${name} is Limpid's own`)
+    else if (typeof Object(app).serve !== 'function') {
+      report([name], expectedText('an app: an object with the function serve', app, undefined))
+    }
+  }
 }
 
 const KNOWN: Readonly<Record<keyof Hooks, true>> = {
   onFlow: true,
   onDns: true,
   onClose: true,
+  onHttpRequest: true,
   hookDeadline: true,
   hookComputing: true,
   onHookFailure: true,
@@ -59,10 +91,10 @@ const KNOWN: Readonly<Record<keyof Hooks, true>> = {
 }
 
 /** Hooks keep their `this`: an object, or an instance of a class, that has state of its own. */
-function readyHooks(hooks: Hooks, report: (path: string[], message: string) => void): ReadyHooks {
+function readyHooks(hooks: Hooks, report: (path: string[], message: string) => void): Omit<ReadyHooks, 'apps'> {
   if (typeof hooks !== 'object' || hooks === null) report([], expectedText('an object with hooks', hooks, undefined))
   const found: Hooks = Object(hooks)
-  const hook = <K extends 'onFlow' | 'onDns' | 'onClose'>(key: K): Hooks[K] => {
+  const hook = <K extends 'onFlow' | 'onDns' | 'onClose' | 'onHttpRequest'>(key: K): Hooks[K] => {
     const written: unknown = found[key]
     if (written !== undefined && typeof written !== 'function') {
       report([key], expectedText('a function', written, undefined))
@@ -93,6 +125,7 @@ function readyHooks(hooks: Hooks, report: (path: string[], message: string) => v
     onFlow: hook('onFlow'),
     onDns: hook('onDns'),
     onClose: hook('onClose'),
+    onHttpRequest: hook('onHttpRequest'),
     deadlineMs,
     computingMs,
     onFailure: onHookFailure,

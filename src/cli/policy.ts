@@ -25,7 +25,7 @@ export function configure(command: Command, invocation: Invocation): void {
       'after',
       `
 The table is YAML, a list of flows: { client, dst, expect } and, where they matter, protocol, listener, interface, mac, host,
-detected, learnt, at, rule. \`expect\`: forward, via, reject or bypass, or more of it: reject by forbidden. \`rule\`: a name,
+detected, learnt, at, rule. \`expect\`: forward, via, handle, reject or bypass, or more of it: reject by forbidden. \`rule\`: a name,
 or otherwise.
 Reads the file and its lists, and asks no running Limpid. Exit code 3: a decision differs.`,
     )

@@ -6,9 +6,10 @@ import type { OpenedConfig } from './config-flags.ts'
 /** The same with the policy of `file` as shadow policy, which is read again as well; undefined: without one. @throws ConfigError */
 export async function withShadow({ config, reread }: OpenedConfig, file: string | undefined): Promise<OpenedConfig> {
   if (file === undefined) return { config, reread }
+  const apps = Object.keys(config.apps ?? {})
   const shadowed = async (one: Config, { listeners }: Config): Promise<Config> => {
     const policyListeners = listeners.map(({ name }) => name)
-    const { policy } = await loadConfig(file, { policyAlone: true, policyListeners })
+    const { policy } = await loadConfig(file, { policyAlone: true, policyListeners, apps })
     return deepFreeze({ ...one, shadow: policy })
   }
   return {

@@ -46,8 +46,8 @@ const FLOW = z.strictObject(
     detected: value(DETECTED).optional(),
     learnt: values(HOST_NAME),
     at: value(MOMENT).optional(),
-    expect: z.string({ error: 'forward, via, reject or bypass' }).regex(EXPECT, {
-      error: 'forward, via, reject or bypass, or more of it, such as reject by forbidden',
+    expect: z.string({ error: 'forward, via, handle, reject or bypass' }).regex(EXPECT, {
+      error: 'forward, via, handle, reject or bypass, or more of it, such as reject by forbidden',
     }),
     rule: NAME.optional(),
   },

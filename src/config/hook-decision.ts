@@ -13,15 +13,20 @@ export type DecisionWords = z.input<typeof DECISION>
 
 /**
  * What a hook returned, as a decision; undefined: it has none. Else what is wrong with it, in words. `markMask`: bits of fwmarks that are
- * Limpid's own.
+ * Limpid's own. `apps`: names of those that there are.
  */
-export function readDecision(returned: unknown, markMask: number): Decision | undefined | string {
+export function readDecision(
+  returned: unknown,
+  markMask: number,
+  apps: readonly string[],
+): Decision | undefined | string {
   if (returned === undefined) return undefined
   const parsed = DECISION.safeParse(returned)
   if (!parsed.success) return wrongWords(parsed.error, returned)
   const problems: Problem[] = []
   const decision = buildDecision(parsed.data, [], {
     markMask,
+    apps,
     pools: undefined,
     report: (problem) => problems.push(problem),
   })

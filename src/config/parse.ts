@@ -4,7 +4,7 @@ import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_WORKERS } from './defaults.ts'
 import { buildForward } from './forward.ts'
 import { issueProblems } from './issues.ts'
 import { MAX_CONFIG_BYTES } from './limits.ts'
-import { buildPolicy } from './policy.ts'
+import { BUILT_IN_APPS, buildPolicy } from './policy.ts'
 import { ConfigError, type ConfigSource, MAX_PROBLEMS, missing, type Problem } from './problem.ts'
 import { FILE_SCHEMA, type FileInput } from './schema.ts'
 import { problemsTogether } from './together.ts'
@@ -18,6 +18,8 @@ export interface ParseOptions {
   readonly policyListeners?: readonly string[] | undefined
   /** Only the policy counts: a file without listeners and forwards is complete, and rules may name any listener then. */
   readonly policyAlone?: boolean | undefined
+  /** Names of apps that rules may name beside those that Limpid has; of a program. */
+  readonly apps?: readonly string[] | undefined
 }
 
 /**
@@ -49,7 +51,7 @@ export function checkConfig(source: ConfigSource, options: ParseOptions = {}): C
 
 function buildConfig(
   input: FileInput,
-  { hostFamilies = [4, 6], policyListeners, policyAlone = false }: ParseOptions,
+  { hostFamilies = [4, 6], policyListeners, policyAlone = false, apps = [] }: ParseOptions,
   problems: Problem[],
 ): Config {
   const rules = { ...DEFAULT_RULES, ...defined(input.rules ?? {}) }
@@ -75,6 +77,7 @@ function buildConfig(
   )
   const policy = buildPolicy(input.policy, {
     listeners: policyListeners ?? (hasNone && policyAlone ? undefined : listeners.map(({ name }) => name)),
+    apps: [...BUILT_IN_APPS, ...apps],
     markMask: rules.markMask,
     report: (problem) => problems.push({ ...problem, path: ['policy', ...problem.path] }),
   })

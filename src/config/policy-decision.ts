@@ -1,10 +1,11 @@
 import type { z } from 'zod'
 import { type Endpoint, familyOf, isNeverForeign } from '../net/address.ts'
+import { NAME } from './name.ts'
 import { buildLimit, limitSchema } from './policy-limit.ts'
 import type { Decision, Onward, PoolConfig, Rejection } from './policy-types.ts'
 import { DSCP, MARK, POLICY_TARGET, POLICY_THEN, type PolicyThen, REJECTION } from './policy-values.ts'
 import { buildVia, viaSchema } from './policy-via.ts'
-import type { Report } from './problem.ts'
+import { missing, type Report } from './problem.ts'
 import type { value as parsed } from './schema.ts'
 import { buildTimeouts, timeoutsSchema } from './timeouts.ts'
 import type { Source } from './types.ts'
@@ -17,18 +18,21 @@ export function decisionKeys(pieces: { readonly value: typeof parsed }) {
   const { value } = pieces
   return {
     // biome-ignore lint/suspicious/noThenProperty: the operator's word; nobody awaits a rule
-    then: value<PolicyThen, PolicyThen>(POLICY_THEN).describe('forward, via, reject or bypass.'),
+    then: value<PolicyThen, PolicyThen>(POLICY_THEN).describe('forward, via, handle, reject or bypass.'),
     to: value(POLICY_TARGET)
       .optional()
-      .describe('With `then: forward` or `via`: the destination in place of the original one: a server, or pool:NAME.'),
+      .describe(
+        'With `then: forward`, `via` or `handle`: the destination in place of the original one: a server, or pool:NAME.',
+      ),
     via: viaSchema(pieces).optional(),
+    app: NAME.optional().describe('With `then: handle`: the app that has the flow: http, or one of a program.'),
     source: value<Source, 'proxy' | 'client' | 'client-port' | (string & {})>(SOURCE)
       .optional()
-      .describe('With `then: forward` or `via`: whose address the server sees, if not as the listener says.'),
+      .describe('With `then: forward`, `via` or `handle`: whose address the server sees, if not as the listener says.'),
     mark: value(MARK)
       .optional()
       .describe(
-        'With `then: forward` or `via`: bits of the fwmark of packets to the upstream, outside rules.markMask.',
+        'With `then: forward`, `via` or `handle`: bits of the fwmark of packets to the upstream, outside rules.markMask.',
       ),
     dscp: value(DSCP)
       .optional()
@@ -53,12 +57,14 @@ type Path = readonly (string | number)[]
 
 interface DecisionContext {
   readonly markMask: number
+  /** Names of the apps that there are; undefined: nobody knows, and any may be named. */
+  readonly apps: readonly string[] | undefined
   /** Undefined: those of the moment when the decision is used. */
   readonly pools: Readonly<Record<string, PoolConfig>> | undefined
   readonly report: Report
 }
 
-const ONWARD: readonly Decision['kind'][] = ['forward', 'via']
+const ONWARD: readonly Decision['kind'][] = ['forward', 'via', 'handle']
 const BELONGS: Readonly<Partial<Record<keyof DecisionInput, readonly Decision['kind'][]>>> = {
   to: ONWARD,
   source: ONWARD,
@@ -67,6 +73,7 @@ const BELONGS: Readonly<Partial<Record<keyof DecisionInput, readonly Decision['k
   limit: ONWARD,
   timeouts: ONWARD,
   via: ['via'],
+  app: ['handle'],
   by: ['reject'],
   for: ['bypass'],
 }
@@ -83,6 +90,7 @@ export function buildDecision(input: DecisionInput, path: Path, context: Decisio
   if (then === 'bypass') return { kind: 'bypass', forMs: input.for ?? DEFAULT_BYPASS_MS }
   const onward = buildOnward(input, path, context)
   if (then === 'forward') return { kind: 'forward', ...onward }
+  if (then === 'handle') return { kind: 'handle', app: appOf(input, path, context), ...onward }
   const via = buildVia(input.via, path, report)
   if (via.kind !== 'proxy-protocol') {
     checkDialled(input, [via.proxy], [...path, 'via', via.kind], report)
@@ -94,6 +102,16 @@ export function buildDecision(input: DecisionInput, path: Path, context: Decisio
     }
   }
   return { kind: 'via', via, ...onward }
+}
+
+function appOf({ app }: DecisionInput, path: Path, { apps, report }: DecisionContext): string {
+  if (app === undefined) {
+    const problem = missing('app', 'then handle needs to know which app has the flow')
+    report({ ...problem, path: [...path, ...problem.path] })
+  } else if (apps !== undefined && !apps.includes(app)) {
+    report({ path: [...path, 'app'], message: `expected an app: ${apps.join(', ')}; found "${app}"` })
+  }
+  return app ?? ''
 }
 
 function buildOnward(input: DecisionInput, path: Path, context: DecisionContext): Onward {

@@ -113,6 +113,8 @@ export type Decision =
   | (Onward & { readonly kind: 'forward' })
   /** TCP alone: a UDP session that it decides is turned away. */
   | (Onward & { readonly kind: 'via'; readonly via: Via })
+  /** TCP alone, too: the app of that name has the client's stream, and opens what it needs. */
+  | (Onward & { readonly kind: 'handle'; readonly app: string })
   | { readonly kind: 'reject'; readonly rejection: Rejection }
   /** This flow is forwarded; for `forMs` the kernel forwards what else goes to that destination. */
   | { readonly kind: 'bypass'; readonly forMs: number }

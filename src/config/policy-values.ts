@@ -27,7 +27,7 @@ export const DETECTED: ValueKind<DetectedProtocol> = oneOf([
 ])
 /** What a rule makes of a flow. */
 export type PolicyThen = Decision['kind']
-export const POLICY_THEN: ValueKind<PolicyThen> = oneOf(['forward', 'via', 'reject', 'bypass'])
+export const POLICY_THEN: ValueKind<PolicyThen> = oneOf(['forward', 'via', 'handle', 'reject', 'bypass'])
 export const REJECTION: ValueKind<Rejection> = oneOf([
   'reset',
   'drop',

@@ -11,6 +11,9 @@ import { DURATION, INTERFACE, PORTS, PREFIX, PROTOCOL } from './values.ts'
 const MAX_RULES = 20_000
 const MAX_LISTS = 256
 
+/** Apps that every Limpid has, and rules may name. */
+export const BUILT_IN_APPS = ['http'] as const
+
 export const DEFAULT_PEEK: PeekConfig = {
   silenceMs: 300, // SMTP, FTP and SSH servers speak first, and their clients wait
   helloMs: 5_000,
@@ -103,6 +106,8 @@ export type PolicyInput = z.output<ReturnType<typeof policySchema>>
 type RuleInput = NonNullable<PolicyInput['rules']>[number]
 
 export interface PolicyContext {
+  /** Names of the apps that rules may name; undefined: nobody knows, and they may name any. */
+  readonly apps: readonly string[] | undefined
   /** Undefined: nobody knows, and rules may name any. */
   readonly listeners: readonly string[] | undefined
   /** The bits of fwmarks that are Limpid's own. */
@@ -170,8 +175,10 @@ function buildRule(input: RuleInput, index: number, lists: readonly string[], co
     times: input.times ?? [],
   }
   const decision = buildDecision(input, path, context)
-  if (decision.kind === 'via' && match.protocols.length > 0 && !match.protocols.includes('tcp')) {
-    context.report({ path: [...path, 'protocols'], message: 'only TCP can go via a proxy' })
+  const isTcpAlone = decision.kind === 'via' || decision.kind === 'handle'
+  if (isTcpAlone && match.protocols.length > 0 && !match.protocols.includes('tcp')) {
+    const what = decision.kind === 'via' ? 'go via a proxy' : 'be handled by an app'
+    context.report({ path: [...path, 'protocols'], message: `only TCP can ${what}` })
   }
   return { name: input.name ?? `rule-${index + 1}`, match, decision }
 }

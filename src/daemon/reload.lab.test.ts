@@ -35,7 +35,7 @@ const BAD: readonly [text: string, code: string, why: RegExp][] = [
   [
     `${LISTENERS}policy:\n  rules: [{ then: refuse }]\n`,
     'LIMPID_CONFIG',
-    /limpid\.yaml:3:19: expected forward, via, reject or bypass/,
+    /limpid\.yaml:3:19: expected forward, via, handle, reject or bypass/,
   ],
   [`${LISTENERS}policy: { rules: [`, 'LIMPID_CONFIG', /limpid\.yaml:2:\d+: /],
   [CLOSED.replace(list, join(folder, 'gone.txt')), 'LIMPID_LIST', /gone\.txt: there is no such file/],
@@ -191,7 +191,7 @@ test('limpid reload says what it did, and ends with 78 and the place where a fil
   writeFileSync(file, CLOSED)
   assert.equal(await reload(), 'policy reloaded: 1 rule, 1 list\n')
   writeFileSync(file, BAD[0]![0])
-  await assert.rejects(reload(), /LIMPID_CONFIG: \S+limpid\.yaml:3:19: expected forward, via, reject or bypass/)
+  await assert.rejects(reload(), /LIMPID_CONFIG: \S+limpid\.yaml:3:19: expected forward, via, handle, reject or bypass/)
   assert.match(
     await lab.x.run(process.execPath, [LIMPID_PROGRAM, 'stats']),
     /^policy {4}reloaded 1 times, 1 reloads failed$/m,

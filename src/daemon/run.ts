@@ -50,7 +50,7 @@ export interface DaemonOptions {
 export async function runDaemon(config: ProgramConfig, options: DaemonOptions): Promise<ProxyStats> {
   const hasTerminal = process.stdout.isTTY || process.stderr.isTTY
   using signals = new StopSignals({ hasTerminal })
-  using _ = config.hooks === undefined ? undefined : surviveStrayErrors(options.note)
+  using _ = config.hooks === undefined && config.apps === undefined ? undefined : surviveStrayErrors(options.note)
   const facts = hostFacts()
   const draft = planRuleset(config, facts) // for whatever backend, and also without rules: it knows whether the interfaces are there
   const needsRules = config.rules.install && !isEmptyPlan(draft)

@@ -124,7 +124,7 @@ test('a reload reads the candidate again, and one that is wrong changes neither 
   writeFileSync(candidate, 'policy: { rules: [{ then: rejct }] }\n')
   await assert.rejects(
     askControl('POST', '/reload'),
-    /candidate\.yaml:1:27: expected forward, via, reject or bypass, found "rejct"/,
+    /candidate\.yaml:1:27: expected forward, via, handle, reject or bypass, found "rejct"/,
   )
   assert.equal(await ask(82, 'x'), 6)
   assert.equal((await limpid.nextRecord()).shadow?.rule, 'no-82')

@@ -4,7 +4,7 @@ import { LEAST_BURST_BYTES } from '../config/rate-values.ts'
 import type { Limits } from '../config/types.ts'
 
 /** What one of `workers` processes serves: the same, within its share of the limits. Functions cannot be sent: it loads the program itself. */
-export function workerConfig({ hooks, ...config }: ProgramConfig, workers: number): ProgramConfig {
+export function workerConfig({ hooks, apps, ...config }: ProgramConfig, workers: number): ProgramConfig {
   return {
     ...config,
     workers: 1,

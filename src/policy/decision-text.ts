@@ -5,13 +5,17 @@ import { timeoutsByName } from '../config/timeouts.ts'
 import type { Timeouts } from '../config/types.ts'
 import { endpointText, formatEndpoint } from '../net/address.ts'
 
-/** In the words of the config: `forward`, `forward to 10.0.4.9:8080 with source proxy`, `reject by forbidden`, `bypass for 1h`. */
+/** In the words of the config: `forward`, `forward to 10.0.4.9:8080 with source proxy`, `handle by http`, `reject by forbidden`, `bypass for 1h`. */
 export function formatDecision(decision: Decision): string {
   if (decision.kind === 'reject') return `reject by ${decision.rejection}`
   if (decision.kind === 'bypass') return `bypass for ${formatDuration(decision.forMs)}`
   const { to, source, mark, dscp, limit, timeouts } = decision
   return [
-    decision.kind === 'via' ? `via ${viaText(decision.via)}` : 'forward',
+    decision.kind === 'via'
+      ? `via ${viaText(decision.via)}`
+      : decision.kind === 'handle'
+        ? `handle by ${decision.app}`
+        : 'forward',
     ...(to === undefined ? [] : [`to ${targetText(to)}`]),
     ...(source === undefined ? [] : [`with source ${typeof source === 'object' ? source.address : source}`]),
     ...(mark === undefined ? [] : [`with mark 0x${mark.toString(16)}`]),

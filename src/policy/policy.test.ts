@@ -27,6 +27,7 @@ function policyOf(rules: PolicyInput['rules'], listed: readonly string[] = []): 
   const config = buildPolicy(
     { lists: { bad: '/nowhere' }, rules },
     {
+      apps: undefined,
       markMask: 0,
       listeners: ['web', 'mail'],
       report: ({ message }) => problems.push(message),

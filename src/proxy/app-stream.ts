@@ -1,58 +1,292 @@
-import { Socket } from 'node:net'
+import type { Socket } from 'node:net'
+import { isDeepStrictEqual } from 'node:util'
+import type { Decision, Onward } from '../config/policy-types.ts'
+import type { Timeouts } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import { type Endpoint, formatEndpoint } from '../net/address.ts'
-import { EPOLLOUT } from '../sys/loop.ts'
-import { refusalOf } from './admission.ts'
-import type { StreamApp } from './app.ts'
+import type { Finding, FlowLink } from '../policy/facts.ts'
+import { lossOf, type Peer } from '../relay/reasons.ts'
+import { EPOLLOUT, type Watch } from '../sys/loop.ts'
+import { peerSilenceMs } from '../sys/options.ts'
+import { type Parties, refusalOf } from './admission.ts'
+import type { HandledFlow, Judgement, StreamApp } from './app.ts'
+import { HeldSocket, socketOf } from './app-socket.ts'
 import type { ProxyContext } from './context.ts'
+import { destinationOf, withPort } from './destination.ts'
 import { dial } from './dial.ts'
 import { DIAL_CODES } from './dial-tcp.ts'
-import type { Flow } from './flow.ts'
-import type { CloseReason } from './record.ts'
+import type { Way } from './opening.ts'
+import type { PoolPlace } from './pool.ts'
+import type { CloseReason, DialReason, RefusalReason, SourceUsed } from './record.ts'
 
-/** Lets an app serve a flow's client, and takes the flow's descriptor. Resolves with why it ended; never rejects. */
-export async function serveStream(flow: Flow, app: StreamApp, context: ProxyContext): Promise<CloseReason> {
-  const link = flow.link()
-  context.resources.loop.remove(flow.watch)
-  const client = new Socket({ fd: flow.watch.fd, readable: true, writable: true, allowHalfOpen: true })
-  const opened = new Set<Socket>()
-  flow.abandon = () => {
-    for (const socket of [client, ...opened]) socket.resetAndDestroy()
+/** How long an app may go on after its client has gone, until the flow's record is told without it. */
+const SETTLE_MS = 5_000
+
+/** A flow that an app is to serve. */
+export interface Served extends Parties {
+  /** The client's socket. */
+  readonly watch: Watch
+  /** While that is open. */
+  link(): FlowLink | undefined
+  readonly finding: Finding | undefined
+  readonly rule: string | undefined
+  readonly timeouts: Timeouts
+  /** What is dialled. */
+  upstream: Endpoint
+  /** A place in a pool is the flow's: it leaves it at its end. */
+  place: PoolPlace | undefined
+  sourceUsed: SourceUsed | undefined
+  sourceAddr: Endpoint | undefined
+  /** An upstream has answered. */
+  onDialled(): void
+  /** Once, when all sockets are closed. `error`: what the app threw, or why there is no upstream, in a few words. */
+  onServed(reason: CloseReason, error: string | undefined): void
+}
+
+/** Lets an app serve one flow. Takes the client's descriptor. */
+export class ServedStream {
+  readonly #flow: Served
+  readonly #app: StreamApp
+  readonly #way: Way
+  readonly #context: ProxyContext
+  readonly #client: HeldSocket
+  readonly #upstreams = new Map<Socket, number>()
+  readonly #dials = new Set<() => void>()
+  readonly #abort = new AbortController()
+  /** Why dials have failed, by what was thrown. */
+  readonly #failed = new WeakMap<object, DialReason | RefusalReason>()
+  /** The first error of a socket. */
+  #loss: { readonly error: unknown; readonly reason: CloseReason } | undefined
+  #end: ((reason: CloseReason) => void) | undefined
+  #moved = 0
+  #lastActiveAt: number
+
+  /** `way`: how upstreams are opened. `isHeld`: until release() the app reads nothing of the client. */
+  constructor(flow: Served, app: StreamApp, way: Way, context: ProxyContext, isHeld: boolean) {
+    this.#flow = flow
+    this.#app = app
+    this.#way = way
+    this.#context = context
+    this.#lastActiveAt = context.resources.loop.now
+    if (!isHeld) context.resources.loop.remove(flow.watch)
+    this.#client = new HeldSocket(flow.watch.fd, isHeld)
+    this.#watch(this.#client.socket, 'client')
   }
-  const dialFor = async (to: Endpoint | undefined): Promise<Socket> => {
-    const socket = await dialStream(flow, to ?? flow.upstream, context)
-    opened.add(socket.once('close', () => opened.delete(socket)))
-    if (flow.isStopping) socket.destroy()
+
+  /** To be called once; then release(), expire() and end(). */
+  begin(): void {
+    void this.#run().then(({ reason, error }) => this.#flow.onServed(reason, error))
+  }
+
+  async #run(): Promise<{ reason: CloseReason; error: string | undefined }> {
+    const { socket } = this.#client
+    let timer: NodeJS.Timeout | undefined
+    const ended = new Promise<CloseReason>((resolve) => {
+      this.#end = resolve
+      socket.once('close', () => {
+        timer = setTimeout(() => resolve(this.#loss?.reason ?? 'closed'), SETTLE_MS)
+      })
+    })
+    const served = this.#serve()
+    try {
+      const reason = await Promise.race([served, ended])
+      return { reason: reason ?? 'closed', error: undefined }
+    } catch (error) {
+      for (const one of [socket, ...this.#upstreams.keys()]) one.resetAndDestroy()
+      return { reason: this.#reasonOf(error), error: errorText(error) }
+    } finally {
+      clearTimeout(timer)
+      this.#end = undefined
+      served.catch(() => {}) // nobody waits for it any more
+      this.#abort.abort()
+      this.release()
+      for (const abandon of this.#dials) abandon()
+      for (const one of [socket, ...this.#upstreams.keys()]) one.destroy()
+    }
+  }
+
+  async #serve(): Promise<undefined> {
+    await this.#app.serve(this.#client.socket, this.#view())
+  }
+
+  #view(): HandledFlow {
+    const { listener, client, originalDst, finding, rule } = this.#flow
+    return {
+      listener: listener.name,
+      clientAddr: { ...client },
+      originalDst: { ...originalDst },
+      link: this.#flow.link(),
+      protocol: finding?.protocol,
+      host: finding?.host,
+      names: this.#context.namesOf(client.address, originalDst.address),
+      rule,
+      signal: this.#abort.signal,
+      dial: (to) => this.#dial(to),
+      judge: (finding) => this.#judge(finding),
+    }
+  }
+
+  /** What the client has said was looked at. */
+  release(): void {
+    if (!this.#client.isHeld) return
+    this.#context.resources.loop.remove(this.#flow.watch)
+    this.#client.release()
+  }
+
+  get bytesClientToUpstream(): number {
+    return this.#client.socket.bytesRead
+  }
+
+  get bytesUpstreamToClient(): number {
+    return this.#client.socket.bytesWritten
+  }
+
+  /** Ends the flow now; both sides see a reset. */
+  end(reason: CloseReason): void {
+    if (this.#end === undefined) return
+    this.release()
+    for (const socket of [this.#client.socket, ...this.#upstreams.keys()]) socket.resetAndDestroy()
+    this.#end(reason)
+  }
+
+  /** Ends the flow if a timeout has passed at `now` (the loop's milliseconds). To be called every second or so. */
+  expire(now: number, { idleMs, halfCloseMs, deadPeerMs }: Timeouts): void {
+    const { socket } = this.#client
+    let moved = socket.bytesRead + socket.bytesWritten - socket.writableLength
+    for (const one of this.#upstreams.keys()) moved += one.bytesRead + one.bytesWritten - one.writableLength
+    if (moved !== this.#moved) this.#lastActiveAt = now
+    this.#moved = moved
+    const isHalfClosed = halfCloseMs > 0 && (socket.readableEnded || socket.writableFinished)
+    const limit = isHalfClosed ? halfCloseMs : idleMs
+    if (limit > 0 && now - this.#lastActiveAt >= limit) this.end(isHalfClosed ? 'half-close-timeout' : 'idle-timeout')
+    else if (deadPeerMs > 0 && isSilent(socket, this.#flow.watch.fd, deadPeerMs)) this.end('client-lost')
+    else if (deadPeerMs > 0 && [...this.#upstreams].some(([one, fd]) => isSilent(one, fd, deadPeerMs))) {
+      this.end('upstream-lost')
+    }
+  }
+
+  #watch(socket: Socket, peer: Peer): void {
+    // also so that an app which does not listen for errors ends its flow, and not the process
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      this.#loss ??= { error, reason: lossOf(-(error.errno ?? 0), peer) }
+    })
+  }
+
+  #reasonOf(error: unknown): CloseReason {
+    if (error !== null && typeof error === 'object') {
+      const reason = this.#failed.get(error)
+      if (reason !== undefined) return reason
+      const isOfSocket = error === this.#loss?.error || ('code' in error && error.code === 'ERR_STREAM_PREMATURE_CLOSE')
+      if (isOfSocket && this.#loss !== undefined) return this.#loss.reason
+    }
+    return 'app-failed'
+  }
+
+  #judge(finding: Finding): Judgement {
+    const policy = this.#context.policy()
+    if (policy === undefined) return { kind: 'go-on' }
+    const { listener, client, originalDst, rule } = this.#flow
+    const { namesOf } = this.#context
+    const learntNames = namesOf(client.address, originalDst.address)
+    const link = this.#client.socket.destroyed ? undefined : this.#flow.link()
+    const known = { listener: listener.name, protocol: 'tcp', client, originalDst, link, finding, learntNames } as const
+    const decided = policy.decide({ ...known, at: new Date() })
+    if (decided.kind === 'inspect') return { kind: 'reject', rule: undefined } // cannot be: there is a finding
+    const { decision } = decided
+    if (decision.kind === 'reject') return { kind: 'reject', rule: decided.rule }
+    const isOfHook = rule === 'onFlow' // who chose the way in the place of the rules
+    return { kind: isOfHook || isAsHandled(decision, this.#way) ? 'go-on' : 'elsewhere' }
+  }
+
+  async #dial(to: Endpoint | undefined): Promise<Socket> {
+    const flow = this.#flow
+    if (to !== undefined) return await this.#dialThere(to)
+    if (flow.place === undefined) {
+      const destination = destinationOf(this.#way, flow, this.#context.pools)
+      if (destination.kind === 'none') throw this.#failure('dial-failed', destination.why)
+      flow.place = destination.place
+      if (destination.place === undefined) return await this.#dialThere(destination.endpoint)
+    }
+    for (;;) {
+      try {
+        return await this.#dialThere(withPort(flow.place!.endpoint, flow.originalDst))
+      } catch (error) {
+        const reason = this.#failed.get(error as object) as DialReason | undefined
+        if (reason === undefined || this.#end === undefined || !flow.place!.move(reason, flow.source.kind)) throw error
+      }
+    }
+  }
+
+  async #dialThere(to: Endpoint): Promise<Socket> {
+    const flow = this.#flow
+    const { resources, counters, mark, ports } = this.#context
+    const { listener, client, reached, originalDst, source } = flow
+    const refusal = refusalOf({ listener, client, reached, originalDst, upstream: to, source }, this.#context)
+    if (refusal !== undefined) throw this.#failure(refusal, `cannot dial ${formatEndpoint(to)}: ${refusal}`)
+    if (this.#end === undefined)
+      throw this.#failure('client-gone', `cannot dial ${formatEndpoint(to)}: the flow has ended`)
+    flow.upstream = to
+    const { connectMs, deadPeerMs } = flow.timeouts
+    const { mark: bits = 0, dscp } = this.#way
+    const options = {
+      source,
+      mark: mark | bits,
+      dscp,
+      connectMs,
+      deadPeerMs,
+      first: undefined,
+      ports,
+      events: EPOLLOUT,
+    }
+    let onEnd = (): void => {}
+    const dialled = await dial(to, options, resources.loop, counters, (abandon) => {
+      onEnd = abandon
+      this.#dials.add(abandon)
+    })
+    this.#dials.delete(onEnd)
+    if (dialled.kind === 'failed')
+      throw this.#failure(dialled.reason, `cannot dial ${formatEndpoint(to)}: ${dialled.reason}`)
+    flow.sourceUsed ??= dialled.source
+    flow.sourceAddr ??= dialled.sourceAddr
+    flow.onDialled()
+    const socket = socketOf(dialled.fd)
+    this.#watch(socket, 'upstream')
+    this.#upstreams.set(socket, dialled.fd)
+    socket.once('close', () => this.#upstreams.delete(socket))
+    if (this.#end === undefined) socket.destroy()
     return socket
   }
-  try {
-    await app.serve(client, { clientAddr: flow.client, originalDst: flow.originalDst, link, dial: dialFor })
-    return flow.isStopping ? 'shutdown' : 'closed'
-  } catch {
-    return 'app-failed' // its own counters and notes say more
-  } finally {
-    flow.abandon = undefined
-    for (const socket of [client, ...opened]) socket.destroy()
-    flow.served = { bytesClientToUpstream: client.bytesRead, bytesUpstreamToClient: client.bytesWritten }
+
+  #failure(reason: DialReason | RefusalReason, message: string): LimpidError {
+    const code = reason in DIAL_CODES ? DIAL_CODES[reason as DialReason] : 'LIMPID_DIAL_FAILED'
+    const error = new LimpidError(code, message)
+    this.#failed.set(error, reason)
+    return error
   }
 }
 
-/** The upstream that an app asked for, with the flow's source. @throws LimpidError by the outcome of the dial. */
-async function dialStream(flow: Flow, to: Endpoint, context: ProxyContext): Promise<Socket> {
-  const { resources, counters, mark, ports } = context
-  const { listener, client, reached, originalDst, source } = flow
-  if (refusalOf({ listener, client, reached, originalDst, upstream: to, source }, context) !== undefined) {
-    throw new LimpidError('LIMPID_DIAL_FAILED', `cannot dial ${formatEndpoint(to)}: it would be a loop`, {
-      cure: 'dial another server',
-    })
+/** Whether a decision about what a client says later leads the way that the flow goes already. */
+export function isAsHandled(decision: Decision, way: Way): boolean {
+  if (decision.kind !== 'handle' && decision.kind !== 'forward') return false
+  const isSameApp = decision.kind === 'forward' || decision.app === way.app
+  return isSameApp && isDeepStrictEqual(dialled(decision), dialled(way))
+}
+
+function dialled({ to, source, mark, dscp }: Onward): unknown {
+  return { to, source, mark, dscp }
+}
+
+function isSilent(socket: Socket, fd: number, deadPeerMs: number): boolean {
+  return !socket.destroyed && peerSilenceMs(fd) >= deadPeerMs
+}
+
+const SHOWN = 200 // characters of an error
+
+/** Whatever was thrown, on one line. */
+function errorText(error: unknown): string {
+  try {
+    return (error instanceof LimpidError ? error.message : String(error)).replaceAll(/\s+/g, ' ').slice(0, SHOWN)
+  } catch {
+    return 'something that cannot be shown'
   }
-  const { connectMs } = listener.timeouts
-  const options = { source, mark, connectMs, deadPeerMs: 0, first: undefined, ports, events: EPOLLOUT }
-  const dialled = await dial(to, options, resources.loop, counters)
-  if (dialled.kind === 'failed') {
-    throw new LimpidError(DIAL_CODES[dialled.reason], `cannot dial ${formatEndpoint(to)}: ${dialled.reason}`)
-  }
-  flow.sourceUsed ??= dialled.source
-  flow.sourceAddr ??= dialled.sourceAddr
-  return new Socket({ fd: dialled.fd, readable: true, writable: true, allowHalfOpen: true })
 }

@@ -1,7 +1,9 @@
 import type { Socket } from 'node:net'
+import type { DetectedProtocol } from '../config/policy-types.ts'
 import type { ListenerConfig } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { FlowLink } from '../policy/facts.ts'
+import type { FlowHooks } from './flow-hooks.ts'
 import type { ReadyHooks } from './hooks.ts'
 import type { Questions } from './questions.ts'
 import type { SourceUsed } from './record.ts'
@@ -59,18 +61,49 @@ export interface DatagramApp {
   onSessionEnd(session: AppSession): void
 }
 
-/** A stream that an app handles itself. It owns `client`, and resolves when it is over and all sockets are closed. */
+/** What the policy says of something that a client asks for within a flow. */
+export type Judgement =
+  /** It lets it go on, the way that the flow goes. */
+  | { readonly kind: 'go-on' }
+  /** It would let it go on, by another way: as a flow of its own. */
+  | { readonly kind: 'elsewhere' }
+  /** `rule`: undefined where none matched. */
+  | { readonly kind: 'reject'; readonly rule: string | undefined }
+
+/** A flow that an app serves. */
+export interface HandledFlow {
+  /** The name of the listener. */
+  readonly listener: string
+  readonly clientAddr: Endpoint
+  readonly originalDst: Endpoint
+  /** By which link the client came; undefined where no rule asks about it. */
+  readonly link?: FlowLink | undefined
+  /** What the first bytes are, where a rule or hook asked; undefined: nobody has looked. */
+  readonly protocol: DetectedProtocol | undefined
+  /** Whom the first bytes are for: SNI or Host, canonical; undefined where they do not say, or nobody has looked. */
+  readonly host: string | undefined
+  /** Names by which the client knows the original destination, from Limpid's DNS; the last learnt first. */
+  readonly names: readonly string[]
+  /** The policy's rule that gave it to the app, or `onFlow`. */
+  readonly rule: string | undefined
+  /** Aborted when the flow is ended: by a timeout, or because Limpid stops. */
+  readonly signal: AbortSignal
+  /**
+   * Opens an upstream with the flow's source, mark and DSCP; left out, to where the rule or the listener says. Half-open connections are
+   * allowed. It is destroyed with the flow. Rejects with LimpidError, by which the flow ends when the app lets it pass.
+   */
+  dial(to?: Endpoint): Promise<Socket>
+  /** Asks the policy of this moment about what a client says later than first: each request, each name. `host`: canonical. */
+  judge(finding: { readonly protocol: DetectedProtocol; readonly host: string | undefined }): Judgement
+}
+
+/** Handles the streams of flows in place of the relay. */
 export interface StreamApp {
-  serve(
-    client: Socket,
-    flow: {
-      readonly clientAddr: Endpoint
-      readonly originalDst: Endpoint
-      readonly link?: FlowLink | undefined
-      /** Opens the upstream with the flow's source. Rejects with LimpidError. */
-      dial(to: Endpoint | undefined): Promise<Socket>
-    },
-  ): Promise<void>
+  /**
+   * `client`: nothing was read of it; half-open connections are allowed. The flow ends when this settles: with reason `closed`, or when it
+   * rejects with that of the socket's error, of the failed dial, or `app-failed`. Both sides' sockets are destroyed then, on every path.
+   */
+  serve(client: Socket, flow: HandledFlow): Promise<void>
 }
 
 /** Names that clients have learnt by DNS. */
@@ -79,12 +112,14 @@ export interface NameSource {
   namesOf(clientAddress: string, serverAddress: string, nowMs: number): readonly string[]
 }
 
-/** What a proxy has beyond the relay: a handler for some listeners, the names that it learns, and the user's functions. */
+/** What a proxy has beyond the relay: handlers for some flows, the names that it learns, and the user's functions. */
 export interface Apps {
   readonly hooks?: ReadyHooks | undefined
   readonly names?: NameSource
   /** Undefined: the listener's flows are relayed as they are. `questions`: whom the app asks about what its clients ask. */
   appOf(listener: ListenerConfig, questions: Questions): App | undefined
+  /** Those to which rules and hooks give flows, by name. `hooks`: those of the proxy that it is for. */
+  named?(hooks: FlowHooks | undefined): ReadonlyMap<string, App>
 }
 
 /** Handles the flows of a listener instead of passing them on as they are. */

@@ -4,6 +4,7 @@ import type { Policy } from '../policy/policy.ts'
 import type { Shadow } from '../policy/shadow.ts'
 import type { RelayResources } from '../relay/resources.ts'
 import type { OwnAddresses } from '../sys/own-addresses.ts'
+import type { StreamApp } from './app.ts'
 import type { Budget } from './budget.ts'
 import type { ByteRates } from './byte-rates.ts'
 import type { ClientErrors } from './client-errors.ts'
@@ -44,6 +45,8 @@ export interface ProxyContext {
   readonly hostCheck: HostCheck
   /** What is asked beside it. */
   shadow(): Shadow | undefined
+  /** To which its rules, or a hook, give flows; undefined: there is none of that name. */
+  appNamed(name: string): StreamApp | undefined
   /** The servers that its rules share flows among. */
   readonly pools: Pools
   /** Tells clients by ICMP. */

@@ -1,4 +1,4 @@
-import type { Rejection } from '../config/policy-types.ts'
+import type { Decision, Rejection } from '../config/policy-types.ts'
 import type { Source, Timeouts } from '../config/types.ts'
 import type { QuicHello } from '../inspect/quic-initial.ts'
 import { type Endpoint, formatEndpoint } from '../net/address.ts'
@@ -143,9 +143,7 @@ export function mayGoOn(
   if (context.proxy.hooks?.decides === true) return { answer: 'policy' } // the hook is asked about sessions: it is to be another
   const facts = { ...factsOf(session, finding, context), finding }
   const decided = policy.decide(facts)
-  if (decided.kind !== 'decided' || decided.decision.kind === 'reject' || decided.decision.kind === 'via') {
-    return { answer: 'policy' }
-  }
+  if (decided.kind !== 'decided' || !MAY_GO_ON[decided.decision.kind]) return { answer: 'policy' }
   if (!namesHost(finding) || !checksHost(policy, decided.decision, session)) return { answer: 'yes' }
   let hostChecked: HostOutcome | undefined
   context.proxy.hostCheck.ask(facts, (outcome) => {
@@ -153,6 +151,15 @@ export function mayGoOn(
   })
   if (hostChecked === undefined) return { answer: 'later' }
   return { answer: isRefusedHost(policy, hostChecked) ? 'host-mismatch' : 'yes', hostChecked }
+}
+
+/** What a rule does with streams alone is not done to datagrams. */
+const MAY_GO_ON: Readonly<Record<Decision['kind'], boolean>> = {
+  forward: true,
+  bypass: true,
+  via: false,
+  handle: false,
+  reject: false,
 }
 
 function applied(
@@ -163,8 +170,8 @@ function applied(
 ): SessionDecision | DropReason {
   const { proxy } = context
   // its datagrams would go another way than a rule says; the client may try TCP
-  if (decision.kind === 'reject' || decision.kind === 'via') {
-    const errno = decision.kind === 'via' ? ECONNREFUSED : TOLD[decision.rejection]
+  if (decision.kind === 'reject' || decision.kind === 'via' || decision.kind === 'handle') {
+    const errno = decision.kind === 'reject' ? TOLD[decision.rejection] : ECONNREFUSED
     if (errno !== undefined) tellClient(start, errno, 0, 0, context)
     return 'policy'
   }

@@ -40,7 +40,7 @@ const SILENT: Finding = { protocol: 'unknown', host: undefined }
 
 /**
  * Finds what becomes of one TCP flow: what the policy says by what is known of it, and where a rule or a hook wants more, by its first
- * bytes; then, where the rules would forward it, what the hook says; and whether the host that it names is to be had where it goes.
+ * bytes; then, where the rules would let it go on, what the hook says; and whether the host that it names is to be had where it goes.
  */
 export class Deciding implements PeekOwner {
   readonly #flow: Undecided
@@ -121,7 +121,7 @@ export class Deciding implements PeekOwner {
     else this.#flow.onDecided(decided, facts, isSilent ? this : undefined)
   }
 
-  /** A hook is asked about what the rules would forward. */
+  /** A hook is asked about what the rules would let go on. */
   #mayAsk({ decision }: FinalDecision): boolean {
     return this.#hooks !== undefined && isOnward(decision)
   }

@@ -26,8 +26,10 @@ export function destinationOf({ to }: Onward, { client, originalDst, upstream }:
   return { kind: 'none', why: `pool ${to.pool}: none of its ${pool?.servers.length ?? 0} servers is up` }
 }
 
-export function isOnward(decision: Decision): decision is Decision & Onward & { readonly kind: 'forward' | 'via' } {
-  return decision.kind === 'forward' || decision.kind === 'via'
+export function isOnward(
+  decision: Decision,
+): decision is Decision & Onward & { readonly kind: 'forward' | 'via' | 'handle' } {
+  return decision.kind === 'forward' || decision.kind === 'via' || decision.kind === 'handle'
 }
 
 /** Where it would go, as far as that is known: of a pool a server is chosen when it is entered. */

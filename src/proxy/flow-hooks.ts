@@ -1,9 +1,11 @@
 import { readDecision } from '../config/hook-decision.ts'
+import { type HttpAnswer, readHttpAnswer } from '../config/http-answer.ts'
 import type { Decision } from '../config/policy-types.ts'
 import type { Finding } from '../policy/facts.ts'
 import { type HookOutcome, HookRunner } from '../policy/hook-runner.ts'
 import { FixedMemory } from '../sys/fixed-memory.ts'
 import type { HookFlow, ReadyHooks } from './hooks.ts'
+import type { HookRequest } from './http-hook.ts'
 import { QuestionHook } from './question-hook.ts'
 import type { FlowRecord } from './record.ts'
 
@@ -35,6 +37,7 @@ export class FlowHooks {
   readonly #computing = new FixedMemory(4)
   readonly #onFlow: HookRunner
   readonly #onClose: HookRunner
+  readonly #onHttpRequest: HookRunner
   /** About what clients ask apps. */
   readonly questions: QuestionHook
 
@@ -47,6 +50,7 @@ export class FlowHooks {
     this.#onFlow = new HookRunner({ name: 'onFlow', number: 1, computing, deadlineMs, mostWaiting, note })
     this.#onClose = new HookRunner({ name: 'onClose', number: 2, computing, deadlineMs, mostWaiting, note })
     this.questions = new QuestionHook(hooks, { number: 3, computing, note })
+    this.#onHttpRequest = new HookRunner({ name: 'onHttpRequest', number: 4, computing, deadlineMs, mostWaiting, note })
   }
 
   /** Where the number of the hook that computes stands, see HOOK_NAMES: for another process, since this one cannot tell then. */
@@ -69,13 +73,47 @@ export class FlowHooks {
     )
   }
 
+  /** Whether requests are asked about. */
+  get decidesRequests(): boolean {
+    return this.#hooks.onHttpRequest !== undefined
+  }
+
+  /** As ask(), of one request; `done` gets undefined where it goes on as it is. */
+  askRequest(
+    request: HookRequest,
+    done: (answer: HttpAnswer | 'failed' | undefined) => void,
+    onLate: () => void,
+  ): () => void {
+    return this.#onHttpRequest.run<unknown>(
+      () => this.#hooks.onHttpRequest?.(request),
+      (outcome) => {
+        const answer = outcome.kind === 'failed' ? undefined : readSafely(() => readHttpAnswer(outcome.value))
+        if (outcome.kind === 'failed') done(this.#failed)
+        else if (typeof answer === 'string') done(this.failRequest(`it returned no answer: ${answer}`))
+        else done(answer)
+      },
+      onLate,
+    )
+  }
+
+  /** What a hook made of a request cannot be done. */
+  failRequest(why: string): 'failed' | undefined {
+    this.#onHttpRequest.fail(why)
+    return this.#failed
+  }
+
+  /** What becomes of what a hook failed to decide; undefined: it goes on. */
+  get #failed(): 'failed' | undefined {
+    return this.#hooks.onFailure === 'reject' ? 'failed' : undefined
+  }
+
   #answer(outcome: HookOutcome<unknown>): HookAnswer {
     if (outcome.kind === 'returned') {
-      const decision = readReturned(outcome.value, this.#markMask)
+      const decision = readReturned(outcome.value, this.#markMask, this.#hooks.apps)
       if (typeof decision !== 'string') return decision
       this.#onFlow.fail(`it returned no decision: ${decision}`)
     }
-    return this.#hooks.onFailure === 'reject' ? 'failed' : undefined
+    return this.#failed
   }
 
   closed(record: FlowRecord): void {
@@ -93,7 +131,7 @@ export class FlowHooks {
   }
 
   get #runners(): readonly HookRunner[] {
-    return [this.#onFlow, this.#onClose, this.questions.runner]
+    return [this.#onFlow, this.#onClose, this.questions.runner, this.#onHttpRequest]
   }
 
   get stats(): HookStats {
@@ -109,9 +147,13 @@ export class FlowHooks {
 }
 
 /** Getters of an object of theirs may throw. */
-function readReturned(value: unknown, markMask: number): Decision | undefined | string {
+function readReturned(value: unknown, markMask: number, apps: readonly string[]): Decision | undefined | string {
+  return readSafely(() => readDecision(value, markMask, apps))
+}
+
+function readSafely<T>(read: () => T): T | string {
   try {
-    return readDecision(value, markMask)
+    return read()
   } catch {
     return 'it cannot be read'
   }

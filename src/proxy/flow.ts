@@ -9,7 +9,7 @@ import { setKeepalive, setResetOnClose } from '../sys/options.ts'
 import { type Accepted, closeFd, type FirstBytes } from '../sys/socket.ts'
 import { type Parties, refusalOf } from './admission.ts'
 import type { StreamApp } from './app.ts'
-import { serveStream } from './app-stream.ts'
+import { isAsHandled, type Served, ServedStream } from './app-stream.ts'
 import { type Arrival, arrivalOf } from './arrival.ts'
 import type { ByteShare } from './byte-rates.ts'
 import { tellProhibited } from './client-errors.ts'
@@ -31,7 +31,7 @@ import { timeoutsOf } from './timeouts.ts'
  * One flow's life. Takes the accepted socket; it is closed on every path, and the record is told exactly once. `header`: what a proxy in front
  * said before.
  * Opens the record → refuses a loop → decides → dials → relays → closes with one reason. An app serves the flow in place of all from
- * the decision on.
+ * the decision on, or in place of dialling and relaying where that says so.
  */
 export function runFlow(
   id: number,
@@ -46,7 +46,7 @@ export function runFlow(
   if (flow === undefined) return // no memory for it in the kernel: the client has had its reset
   const refusal = header?.kind === 'failed' ? header.why : refusalOf(flow, context)
   if (refusal !== undefined) flow.resetClient(refusal)
-  else if (app !== undefined) void serveStream(flow, app, context).then((reason) => flow.close(reason))
+  else if (app !== undefined) flow.serve(app)
   else flow.decide() // then dial(), and onOpened() relays, until onRelayEnd()
 }
 
@@ -82,7 +82,7 @@ function askArrival(fd: number, listener: ListenerConfig): Arrival {
  * One TCP flow, between accept and its record. Each step calls the next one, or is called back by the loop; nothing waits for a
  * promise, and what is held while the flow is idle is this object, its relay and two watches.
  */
-export class Flow implements Parties, EventTarget, Opened, RelayOwner {
+export class Flow implements Parties, EventTarget, Opened, Served, RelayOwner {
   readonly #context: ProxyContext
   readonly id: number
   readonly listener: ListenerConfig
@@ -123,10 +123,10 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
   /** Whose address the server saw, and which, once there was an answer. */
   sourceUsed: SourceUsed | undefined
   sourceAddr: Endpoint | undefined
-  /** Bytes of a flow that an app serves: there is no relay to count them. */
-  served: { readonly bytesClientToUpstream: number; readonly bytesUpstreamToClient: number } | undefined
-  /** Ends what an app does. */
-  abandon: (() => void) | undefined
+  /** In place of the relay, where an app serves the flow. */
+  #served: ServedStream | undefined
+  /** Takes away the client's socket from who has it meanwhile. */
+  #abandon: (() => void) | undefined
 
   /** @throws SyscallError when the client's socket cannot be watched; it is closed then. */
   constructor(
@@ -160,6 +160,14 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
   /** The name for which the client dials, where one is known. */
   get host(): string | undefined {
     return this.#finding?.host ?? this.#context.nameOf(this.client.address, this.originalDst.address)
+  }
+
+  get finding(): Finding | undefined {
+    return this.#finding
+  }
+
+  get rule(): string | undefined {
+    return this.#rule
   }
 
   /** What the client says first is looked at yet, and stays in its socket. */
@@ -212,8 +220,38 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
     }
     this.#way = decision
     this.#obey(decision, rule)
-    if (this.#isWithin(decision, rule)) this.dial()
-    else this.resetClient('policy-limit')
+    if (!this.#isWithin(decision, rule)) this.resetClient('policy-limit')
+    else if (decision.kind === 'handle') this.#handle(decision.app)
+    else this.dial()
+  }
+
+  /** What the client says first stays in its socket for the app. */
+  #handle(name: string): void {
+    const app = this.#context.appNamed(name)
+    if (app !== undefined) {
+      this.serve(app)
+      return
+    }
+    this.#error = `there is no app ${name}` // a policy of another program
+    this.resetClient('app-failed')
+  }
+
+  /** Gives the client to an app. */
+  serve(app: StreamApp): void {
+    this.#shadowing?.look(this.watch.fd)
+    this.#served = new ServedStream(this, app, this.#way, this.#context, this.isHeld)
+    this.#late?.lookOn(this.watch.fd)
+    this.#served.begin()
+  }
+
+  onDialled(): void {
+    if (this.#dialMs === 0) this.#dialMs = performance.now() - this.#acceptedAt
+  }
+
+  onServed(reason: CloseReason, error: string | undefined): void {
+    this.#late?.stop()
+    this.#error = error
+    this.close(this.#lateReason ?? reason)
   }
 
   #isWithin({ limit }: Way, rule: string | undefined): boolean {
@@ -233,7 +271,7 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
   onTurnedAway(why: TurnedAway, finding?: Finding): void {
     this.#finding = finding ?? this.#finding
     this.#deciding = undefined
-    if (this.#relay === undefined) this.resetClient(why)
+    if (this.#relay === undefined && this.#served === undefined) this.resetClient(why)
     else this.#endLate(why)
   }
 
@@ -244,14 +282,19 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
     this.#late = undefined
     this.#rule = rule
     this.#finding = facts.finding
-    if (decision === this.#way) this.#relay?.passClient()
-    else if (!this.#isAsDialled(decision)) this.#endLate('policy')
-    else if (decision.kind !== 'forward') this.#relay?.passClient()
+    if (decision !== this.#way && !this.#isAsDialled(decision)) this.#endLate('policy')
+    else if (decision === this.#way || (decision.kind !== 'forward' && decision.kind !== 'handle')) this.#passLate()
     else if (!this.#isWithin(decision, rule)) this.#endLate('policy-limit')
     else {
       this.#obey(decision, rule)
-      this.#relay?.passClient()
+      this.#passLate()
     }
+  }
+
+  /** What the client said first may be read. */
+  #passLate(): void {
+    this.#relay?.passClient()
+    this.#served?.release()
   }
 
   /** `isSilent`: it is decided anew when the client says something. */
@@ -263,6 +306,7 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
   /** Whether another decision would have dialled the same. */
   #isAsDialled(decision: Decision): boolean {
     const way = this.#way
+    if (way.app !== undefined) return decision.kind === 'handle' && isAsHandled(decision, way)
     if (way.via !== undefined) return false
     if (decision.kind !== 'forward') return decision.kind === 'bypass'
     const { to, source, mark, dscp } = decision
@@ -273,6 +317,7 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
   #endLate(reason: PolicyReason): void {
     this.#lateReason = reason
     this.#relay?.end('shutdown')
+    this.#served?.end(reason)
   }
 
   #reject(rejection: Rejection): void {
@@ -287,7 +332,7 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
     this.#shadowing?.look(this.watch.fd)
     this.#context.resources.loop.remove(this.watch)
     const { closed, abandon } = forbid(this.watch.fd, this.#rule)
-    this.abandon = abandon
+    this.#abandon = abandon
     void closed.then(() => this.close('policy'))
   }
 
@@ -300,8 +345,9 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
   /** Of the client, before there is a relay. */
   onEvents(events: number): void {
     this.#clientEvents |= events
-    if ((events & EPOLLERR) === 0) this.#deciding?.onEvents(events)
+    if ((events & EPOLLERR) === 0) (this.#deciding ?? (this.#served && this.#late))?.onEvents(events)
     else if (this.#deciding !== undefined) this.#endUndecided('client-gone')
+    else if (this.#served !== undefined) this.#served.end('client-reset')
     else this.#opening?.abandon() // nobody waits for the answer any more
   }
 
@@ -328,6 +374,7 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
   /** Every second or so while the flow lives: ends it when a timeout has passed. `now`: monotonic milliseconds. */
   sweep(now: number): void {
     const relay = this.#relay
+    this.#served?.expire(now, this.timeouts)
     if (relay === undefined) return // a dial has its own timer
     relay.expire(now, this.timeouts)
     if (this.#watchesPeer || relay.ended || now - this.#acceptedAt < WATCH_PEER_AFTER_MS) return
@@ -343,7 +390,8 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
     this.#stopping = true
     if (this.#deciding !== undefined) this.#endUndecided('shutdown')
     this.#opening?.abandon()
-    this.abandon?.()
+    this.#abandon?.()
+    this.#served?.end('shutdown')
     this.#relay?.end('shutdown')
   }
 
@@ -379,7 +427,7 @@ export class Flow implements Parties, EventTarget, Opened, RelayOwner {
 
   #record(reason: CloseReason): FlowRecord {
     const refused = reason in REFUSALS
-    const counted = this.#relay ?? this.served
+    const counted = this.#relay ?? this.#served
     const durationMs = performance.now() - this.#acceptedAt
     return {
       id: this.id,

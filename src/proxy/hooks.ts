@@ -3,6 +3,7 @@ import type { DecisionWords } from '../config/hook-decision.ts'
 import type { DetectedProtocol } from '../config/policy-types.ts'
 import type { Protocol } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
+import type { HookRequest, HttpAnswerWords } from './http-hook.ts'
 import type { FlowRecord } from './record.ts'
 
 /** A TCP flow, or a UDP session, that the rules let go on, as `onFlow` sees it before anything is dialled. */
@@ -58,6 +59,11 @@ export interface Hooks {
    * undefined: as the rules say. A hook that returns no promise is not waited for.
    */
   onDns?(question: HookQuestion): DnsDecisionWords | undefined | Promise<DnsDecisionWords | undefined>
+  /**
+   * Asked for each request of a flow that the app `http` handles and that the rules let go on, also about the later ones of a connection.
+   * Returns what becomes of it, or undefined: it goes on as it is.
+   */
+  onHttpRequest?(request: HookRequest): HttpAnswerWords | undefined | Promise<HttpAnswerWords | undefined>
   /** Told of each flow and session when it has ended. */
   onClose?(record: FlowRecord): void | Promise<void>
   /** How long a hook may take, such as `500ms`; `1s` when left out. */
@@ -79,9 +85,12 @@ export interface ReadyHooks {
   readonly onFlow: Hooks['onFlow']
   readonly onDns: Hooks['onDns']
   readonly onClose: Hooks['onClose']
+  readonly onHttpRequest?: Hooks['onHttpRequest']
   readonly deadlineMs: number
   /** 0: nobody watches. */
   readonly computingMs: number
   readonly onFailure: 'reject' | 'forward'
   readonly mostWaiting: number
+  /** Names of the apps that a decision may name. */
+  readonly apps: readonly string[]
 }

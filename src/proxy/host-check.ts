@@ -29,7 +29,7 @@ export function leadsToOriginalDst(decision: Decision, { to }: Pick<ListenerConf
   if (decision.kind === 'bypass') return to === undefined
   if (decision.to !== undefined || to !== undefined) return false
   // the proxy gets the name, and finds the address by itself
-  return decision.kind === 'forward' || decision.via.kind === 'proxy-protocol' || !decision.via.names
+  return decision.kind !== 'via' || decision.via.kind === 'proxy-protocol' || !decision.via.names
 }
 
 /** Whether it says anything that can be compared. */

@@ -16,7 +16,7 @@ import { ViaHandshake, type ViaOwner } from './via-handshake.ts'
 import { conversationFor, viaText } from './via-protocols.ts'
 
 /** What a policy says of an upstream. */
-export type Way = Onward & { readonly via?: Via }
+export type Way = Onward & { readonly via?: Via; readonly app?: string }
 
 /** Where there is no policy, or it says nothing else. */
 export const AS_LISTENER: Way = { to: undefined, source: undefined }

@@ -75,7 +75,7 @@ export interface ProxyStats extends DialCounters, HookStats {
   readonly shadow: ShadowStats | undefined
   /** The pools of the policy: by the pool's name, by the server's address and port. */
   readonly pools: Readonly<Record<string, Readonly<Record<string, PoolServerStats>>>>
-  /** What the apps of listeners have counted, by the listener's name. */
+  /** What apps have counted: those of listeners by the listener's name, those of rules by their own. */
   readonly apps: Readonly<Record<string, Readonly<Record<string, number>>>>
 }
 
@@ -93,6 +93,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   readonly #config: Config
   readonly #apps: Apps
   readonly #appOf = new Map<ListenerConfig, App>()
+  readonly #named: ReadonlyMap<string, App>
   readonly #context: ProxyContext
   readonly #pipes: PipePool
   readonly #messages = new MessageBatch(eventLoop)
@@ -137,6 +138,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       nameOf: (client, server) => this.#apps.names?.namesOf(client, server, performance.now())[0],
       policy: () => this.#policies?.live,
       shadow: () => this.#policies?.shadow,
+      appNamed: (name) => this.#named.get(name)?.streams,
       hooks: apps.hooks && new FlowHooks(apps.hooks, config.rules.markMask, (line) => this.emit('note', line)),
       hostCheck: new HostCheck(config.listeners, (line) => this.emit('note', line)),
       pools: new Pools({ loop: eventLoop, ports, mark, note: (line) => this.emit('note', line) }),
@@ -153,6 +155,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       const app = apps.appOf(listener, new Questions(listener.name, this.#context))
       if (app !== undefined) this.#appOf.set(listener, app)
     }
+    this.#named = apps.named?.(this.#context.hooks) ?? new Map()
     if (served.udp) this.#udp = this.#makeUdp(config)
   }
 
@@ -304,9 +307,16 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       hostChecks: this.#context.hostCheck.counts,
       shadow: this.#policies?.shadow && this.#shadowCounts.stats,
       pools: this.#context.pools.stats(),
-      apps: Object.fromEntries([...this.#appOf].map(([{ name }, app]) => [name, app.stats()])),
+      apps: this.#appStats(),
       acceptBackoffs: this.#listeners.reduce((sum, listener) => sum + listener.backoffs, 0),
     }
+  }
+
+  /** Those of listeners; of the others those that were used. */
+  #appStats(): Record<string, Readonly<Record<string, number>>> {
+    const stats = [...this.#named].map(([name, app]) => [name, app.stats()] as const)
+    const used = stats.filter(([, counters]) => Object.values(counters).some((count) => count > 0))
+    return Object.fromEntries([...used, ...[...this.#appOf].map(([{ name }, app]) => [name, app.stats()] as const)])
   }
 
   #datagramStats() {

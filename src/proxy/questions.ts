@@ -97,7 +97,7 @@ export class Questions {
   #applied(rule: string | undefined, decision: Decision, { client, originalDst }: FlowFacts): QuestionDecision {
     const { kind } = decision
     if (kind === 'reject') return TURNED_AWAY[decision.rejection] ?? REFUSED
-    if (kind === 'via') return REFUSED // it would go another way than the rule says
+    if (kind === 'via' || kind === 'handle') return REFUSED // it would go another way than the rule says
     const { rates, pools, resources, onBypass } = this.#context
     if (kind === 'bypass') {
       onBypass(originalDst.address, decision.forMs)

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import type { Endpoint } from '../../net/address.ts'
+import type { HandledFlow } from '../../proxy/app.ts'
 import { CLIENT, SERVER } from './app.fixture.ts'
 import type { DnsApp } from './app.ts'
 import { framed, MessageFrames } from './frames.ts'
@@ -74,7 +75,7 @@ export async function serve(
   const client = connect({ host: '127.0.0.1', port, allowHalfOpen: true })
   const [accepted] = (await once(acceptor, 'connection')) as [Socket]
   acceptor.close()
-  const served = app.streams.serve(accepted, { clientAddr: CLIENT, originalDst: SERVER, dial })
+  const served = app.streams.serve(accepted, { clientAddr: CLIENT, originalDst: SERVER, dial } as HandledFlow)
   const frames = new MessageFrames()
   const messages: Buffer[] = []
   let isOver = false
