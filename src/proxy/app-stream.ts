@@ -168,7 +168,8 @@ export class ServedStream {
   #watch(socket: Socket, peer: Peer): void {
     // also so that an app which does not listen for errors ends its flow, and not the process
     socket.on('error', (error: NodeJS.ErrnoException) => {
-      this.#loss ??= { error, reason: lossOf(-(error.errno ?? 0), peer) }
+      if (error.errno === undefined) return // the app's own, by which it was destroyed
+      this.#loss ??= { error, reason: lossOf(-error.errno, peer) }
     })
   }
 

@@ -33,6 +33,7 @@ export class HttpConnection {
   #waiting = 0
   #isPaused = false
   #isUpstreamGone = false
+  #hasClientEnded = false
   #seenBytes = 0
 
   constructor(client: Socket, flow: HandledFlow, { hooks, counters }: HttpParts) {
@@ -49,6 +50,10 @@ export class HttpConnection {
     // a listener, though it is taken away at once, has Node's parser get its bytes by the socket: else pause() would not hold it back
     const nothing = (): void => {}
     client.on('data', nothing).off('data', nothing)
+    client.once('end', () => {
+      this.#hasClientEnded = true
+      if (this.#waiting === 0) client.destroySoon()
+    })
     const timer = setInterval(() => this.#checkHead(), HEAD_MS)
     if (!client.closed) await new Promise<void>((resolve) => client.once('close', () => resolve()))
     clearInterval(timer)
@@ -96,7 +101,7 @@ export class HttpConnection {
   #served(): void {
     this.#seenBytes = this.client.bytesRead
     this.#waiting--
-    if (this.#waiting === 0 && this.#isUpstreamGone) this.client.destroySoon()
+    if (this.#waiting === 0 && (this.#isUpstreamGone || this.#hasClientEnded)) this.client.destroySoon()
     if (!this.#isPaused || this.#waiting > 1) return
     this.#isPaused = false
     this.client.resume()

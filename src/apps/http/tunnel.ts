@@ -55,6 +55,7 @@ export async function tunnel(
   counters.upgrades++
   if (rest.length > 0) client.write(rest)
   if (head.length > 0) socket.write(head)
+  for (const one of [client, socket]) one.setMaxListeners(20) // two pipelines, beside those of node:http
   await Promise.all([pipeline(client, socket), pipeline(socket, client)])
 }
 

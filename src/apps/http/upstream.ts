@@ -41,6 +41,4 @@ export class UpstreamAgent extends Agent {
   keepSocketAlive(_socket: Duplex): boolean {
     return true
   }
-
-  reuseSocket(): void {}
 }
