@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
+import { PassThrough } from 'node:stream'
 import { test } from 'node:test'
 import { parseConfig } from '../config/parse.ts'
 import { type ConfigInput, defineConfig } from './define-config.ts'
+import { transformApp } from './transform-app.ts'
 
 test('an object gives the same configuration as the file that says the same', () => {
   const text = 'listeners: [{ name: web, ports: [80, 8000-8100], source: client, timeouts: { idle: 5m } }]'
@@ -60,6 +62,10 @@ test('a mistyped hook, and a decision with a wrong word, do not compile', () => 
           ? { then: 'forward', to: `${client.address}:80`, source: 'client' }
           : undefined,
       onClose: ({ reason, host }) => void [reason === 'closed', host],
+      onHttpRequest: async ({ method, url, headers, host }) =>
+        method === 'PUT'
+          ? { then: 'reject', status: 405, body: `${host} ${headers.accept}` }
+          : { then: 'forward', url },
       hookDeadline: '200ms',
       onHookFailure: 'forward',
     },
@@ -84,6 +90,13 @@ test('a mistyped hook, and a decision with a wrong word, do not compile', () => 
     { onDns: () => ({ then: 'reject', addresses: ['10.0.0.1'] }) },
     // @ts-expect-error
     { onDns: ({ host }) => (host === 'a' ? { then: 'reject' } : undefined) },
+    { onFlow: () => ({ then: 'handle', app: 'http', to: 'pool:web' }) },
+    // @ts-expect-error
+    { onHttpRequest: () => ({ then: 'reject', code: 403 }) },
+    // @ts-expect-error
+    { onHttpRequest: () => ({ then: 'forward', status: 200 }) },
+    // @ts-expect-error
+    { onHttpRequest: ({ path }) => (path === '/' ? { then: 'reject' } : undefined) },
     // @ts-expect-error
     { onFlo: () => undefined },
     // @ts-expect-error
@@ -97,9 +110,29 @@ test('a mistyped hook, and a decision with a wrong word, do not compile', () => 
     // @ts-expect-error
     { onHookFailure: 'open' },
   ]
-  assert.equal(hooks.length, 16)
+  assert.equal(hooks.length, 20)
 })
 // biome-ignore-end lint/suspicious/noThenProperty: as above
+
+test('an app that is none does not compile, and a transform needs no types of its own', () => {
+  const apps: ConfigInput['apps'][] = [
+    { mine: { serve: async (client, flow) => void client.end(`${flow.host} ${(await flow.dial()).remotePort}`) } },
+    {
+      mine: transformApp({
+        clientToUpstream: ({ clientAddr }) => (clientAddr.port > 9 ? new PassThrough() : undefined),
+      }),
+    },
+    // @ts-expect-error
+    { mine: { serve: (client) => client.end() } },
+    // @ts-expect-error
+    { mine: { serves: async () => {} } },
+    // @ts-expect-error
+    { mine: transformApp({ clientToServer: () => new PassThrough() }) },
+    // @ts-expect-error
+    { mine: transformApp({ upstreamToClient: () => 'stream' }) },
+  ]
+  assert.equal(apps.length, 6)
+})
 
 test('hooks are checked as the rest is, and have their defaults', () => {
   class Counting {

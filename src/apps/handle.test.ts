@@ -267,6 +267,10 @@ test('a rule names an app that there is', () => {
     { otherwise: { then: 'handle' } },
     'policy.otherwise.app: expected "app": then handle needs to know which app has the flow',
   )
+  says(
+    { otherwise: { then: 'handle', app: 'http', limit: { bytes: '1M/s' } } },
+    'policy.otherwise.limit.bytes: "bytes" has no meaning with then handle: an app reads as fast as it likes',
+  )
   says({ otherwise: { then: 'forward', app: 'http' } }, 'policy.otherwise.app: "app" has no meaning with then forward')
   says(
     { rules: [{ protocols: 'udp', then: 'handle', app: 'http' }] },

@@ -36,13 +36,17 @@ export function decisionKeys(pieces: { readonly value: typeof parsed }) {
       ),
     dscp: value(DSCP)
       .optional()
-      .describe('With `then: forward` or `via`: DSCP of packets to the upstream: 0 to 63, or ef, af41, cs1 and so on.'),
+      .describe(
+        'With `then: forward`, `via` or `handle`: DSCP of packets to the upstream: 0 to 63, or ef, af41, cs1 and so on.',
+      ),
     limit: limitSchema(pieces)
       .optional()
-      .describe('With `then: forward` or `via`: more flows are reset, more bytes have to wait, datagrams are dropped.'),
+      .describe(
+        'With `then: forward`, `via` or `handle`: more flows are reset, more bytes have to wait, datagrams are dropped.',
+      ),
     timeouts: timeoutsSchema(pieces)
       .optional()
-      .describe('With `then: forward` or `via`: those of the listener hold where nothing else is said.'),
+      .describe('With `then: forward`, `via` or `handle`: those of the listener hold where nothing else is said.'),
     by: value<Rejection, Rejection>(REJECTION)
       .optional()
       .describe(
@@ -90,7 +94,13 @@ export function buildDecision(input: DecisionInput, path: Path, context: Decisio
   if (then === 'bypass') return { kind: 'bypass', forMs: input.for ?? DEFAULT_BYPASS_MS }
   const onward = buildOnward(input, path, context)
   if (then === 'forward') return { kind: 'forward', ...onward }
-  if (then === 'handle') return { kind: 'handle', app: appOf(input, path, context), ...onward }
+  if (then === 'handle') {
+    if (onward.limit?.bytes !== undefined) {
+      const message = '"bytes" has no meaning with then handle: an app reads as fast as it likes'
+      report({ path: [...path, 'limit', 'bytes'], at: 'key', message })
+    }
+    return { kind: 'handle', app: appOf(input, path, context), ...onward }
+  }
   const via = buildVia(input.via, path, report)
   if (via.kind !== 'proxy-protocol') {
     checkDialled(input, [via.proxy], [...path, 'via', via.kind], report)

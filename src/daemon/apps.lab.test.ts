@@ -22,16 +22,15 @@ const servers: LabServer[] = []
 let lab: Topology
 let limpid: LimpidProcess
 
-/** In TypeScript, as somebody would write it: an app that shouts, one that answers itself, and a hook for requests. */
+/** As somebody would write it (examples/apps.config.ts is one in TypeScript): an app that shouts, one that answers itself, and a hook for requests. */
 const PROGRAM = `import { Transform } from 'node:stream'
-import { defineConfig, type HandledFlow, type StreamApp, transformApp } from 'limpid'
-import type { Socket } from 'node:net'
+import { defineConfig, transformApp } from 'limpid'
 
 const shout = () => new Transform({ transform: (chunk, _encoding, done) => done(null, String(chunk).toUpperCase()) })
 
-class Greeter implements StreamApp {
+class Greeter {
   greeted = 0
-  async serve(client: Socket, flow: HandledFlow): Promise<void> {
+  async serve(client, flow) {
     for await (const line of client.setEncoding('utf8')) {
       client.end(\`hello \${flow.clientAddr.address}, number \${++this.greeted}, you said \${line.trim()} to \${flow.originalDst.port}\\n\`)
     }
@@ -76,7 +75,7 @@ before(async () => {
     socket.end('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nframes')
   })
   servers.push(await serve(lab.z, { address: z, port: 80 }, (socket) => void http.emit('connection', socket)))
-  const file = join(folder, 'limpid.config.ts')
+  const file = join(folder, 'limpid.config.mjs')
   writeFileSync(file, PROGRAM, { mode: 0o644 })
   limpid = await LimpidProcess.start(lab.x, ['run', '-c', file, '--workers', '2'])
 })

@@ -131,6 +131,31 @@ test('limpid.config.ts: a function decides, and keeps what it has seen', async (
   await rules('install', '--intercept', 'tproxy', '--ports', '80')
 })
 
+test('apps.config.ts: requests are decided one by one, and flows go through code of the program', async () => {
+  tested.add('apps.config.ts')
+  await rules('remove')
+  const http = createServer((request, response) => response.end(`a secret of ${request.url}\n`))
+  await using _web = await serve(lab.z, web, (socket) => void http.emit('connection', socket))
+  await using _other = await serve(lab.z, { address: z, port: 8000 }, (socket) => socket.end('a secret'))
+  await using limpid = await LimpidProcess.start(lab.x, ['run', '-c', `${EXAMPLES}apps.config.ts`])
+  const request = (line: string, host: string) => `${line} HTTP/1.1\r\nHost: ${host}\r\n\r\n`
+  const requests = [
+    request('GET /old/page', 'a.example'),
+    request('GET /', 'x.ads.example'),
+    request('DELETE /', 'a.example'),
+  ]
+  const answers = (await ask(web, requests.join(''))).split(/(?=HTTP\/1\.1 )/)
+  assert.deepEqual(
+    answers.map((answer) => answer.slice(9, 12)),
+    ['200', '403', '405'],
+  )
+  assert.match(answers[0]!, /a secret of \/new\/page\n$/)
+  assert.equal(await ask({ address: z, port: 8000 }, 'what is there?'), 'a ******')
+  assert.match(await ask({ address: z, port: 37 }, '?'), new RegExp(`^${y}: it is \\d{4}-`))
+  assert.equal(await limpid.stop(), 0, limpid.stderr)
+  await rules('install', '--intercept', 'tproxy', '--ports', '80')
+})
+
 test("foreign-listener takes connections to somebody else's address without a rule for the port", async () => {
   await withExample('foreign-listener.mjs', [z, '2121'], async () => {
     await listening(2121)

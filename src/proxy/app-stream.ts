@@ -19,6 +19,8 @@ import type { Way } from './opening.ts'
 import type { PoolPlace } from './pool.ts'
 import type { CloseReason, DialReason, RefusalReason, SourceUsed } from './record.ts'
 
+/** How long a peer may go on sending after it was told the end. */
+const LINGER_MS = 2_000
 /** How long an app may go on after its client has gone, until the flow's record is told without it. */
 const SETTLE_MS = 5_000
 
@@ -107,6 +109,7 @@ export class ServedStream {
 
   async #serve(): Promise<undefined> {
     await this.#app.serve(this.#client.socket, this.#view())
+    await Promise.all([this.#client.socket, ...this.#upstreams.keys()].map(wentOut))
   }
 
   #view(): HandledFlow {
@@ -264,6 +267,25 @@ export class ServedStream {
     this.#failed.set(error, reason)
     return error
   }
+}
+
+/**
+ * Resolves when what was end()ed has been taken, by a peer that may go on sending for a while: closed with its bytes unread, the socket
+ * would take away from it what it has not read yet.
+ */
+async function wentOut(socket: Socket): Promise<void> {
+  if (!socket.writableEnded || socket.destroyed) return
+  let timer: NodeJS.Timeout | undefined
+  await new Promise<void>((resolve) => {
+    const look = (): void => {
+      if (socket.destroyed || (socket.writableFinished && socket.readableEnded)) resolve()
+      else if (socket.writableFinished) timer ??= setTimeout(resolve, LINGER_MS)
+    }
+    for (const event of ['finish', 'end', 'close']) socket.on(event, look)
+    socket.resume()
+    look()
+  })
+  clearTimeout(timer)
 }
 
 /** Whether a decision about what a client says later leads the way that the flow goes already. */

@@ -100,8 +100,9 @@ export interface HandledFlow {
 /** Handles the streams of flows in place of the relay. */
 export interface StreamApp {
   /**
-   * `client`: nothing was read of it; half-open connections are allowed. The flow ends when this settles: with reason `closed`, or when it
-   * rejects with that of the socket's error, of the failed dial, or `app-failed`. Both sides' sockets are destroyed then, on every path.
+   * `client`: nothing was read of it; half-open connections are allowed. The flow ends when this settles: with reason `closed`, when
+   * what was end()ed has been sent; or where it rejects, with that of the socket's error, of the failed dial, or `app-failed`. Both sides'
+   * sockets are destroyed then, on every path.
    */
   serve(client: Socket, flow: HandledFlow): Promise<void>
 }
