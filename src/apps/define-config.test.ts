@@ -92,7 +92,7 @@ test('a mistyped hook, and a decision with a wrong word, do not compile', () => 
     { onDns: ({ host }) => (host === 'a' ? { then: 'reject' } : undefined) },
     { onFlow: () => ({ then: 'handle', app: 'http', to: 'pool:web' }) },
     // @ts-expect-error
-    { onHttpRequest: () => ({ then: 'reject', code: 403 }) },
+    { onHttpRequest: () => ({ then: 'reject', status: '403' }) },
     // @ts-expect-error
     { onHttpRequest: () => ({ then: 'forward', status: 200 }) },
     // @ts-expect-error

@@ -34,6 +34,9 @@ export type HttpAnswerWords =
       readonly status?: number
       readonly body?: string
       readonly headers?: Readonly<Record<string, string | string[]>>
+      readonly url?: never
+      readonly host?: never
+      readonly remove?: never
     }
   /**
    * It goes on, changed: `headers` are put in the place of those of the same name, which `remove` takes away. `url`: another path and query.
@@ -45,4 +48,6 @@ export type HttpAnswerWords =
       readonly host?: string
       readonly headers?: Readonly<Record<string, string | string[]>>
       readonly remove?: readonly string[]
+      readonly status?: never
+      readonly body?: never
     }
