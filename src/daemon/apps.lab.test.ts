@@ -20,7 +20,7 @@ const folder = mkdtempSync(join(tmpdir(), 'limpid-apps-'))
 const curl = { skip: isInstalled('curl') ? false : 'curl is not installed' }
 const servers: LabServer[] = []
 let lab: Topology
-let limpid: LimpidProcess
+let limpid: LimpidProcess // undefined where before() failed
 
 /** As somebody would write it (examples/apps.config.ts is one in TypeScript): an app that shouts, one that answers itself, and a hook for requests. */
 const PROGRAM = `import { Transform } from 'node:stream'
@@ -81,10 +81,11 @@ before(async () => {
 })
 
 after(async () => {
-  assert.equal(await limpid.stop(), 0, limpid.stderr)
+  const exitCode = await limpid?.stop()
   for (const server of servers) await server[Symbol.asyncDispose]()
   await lab.close()
   rmSync(folder, { recursive: true })
+  assert.equal(exitCode, 0, limpid?.stderr)
 })
 
 /** What it prints, and its exit code where that is not 0. */

@@ -30,9 +30,9 @@ test('limits and timeouts are told in words', () => {
 
 test('a hook may return them', () => {
   const { policy } = defineConfig({ listeners: [{}], policy: { otherwise: LIMITED } })
-  assert.deepEqual(readDecision(LIMITED, 0), policy.otherwise)
+  assert.deepEqual(readDecision(LIMITED, 0, []), policy.otherwise)
   assert.match(
-    String(readDecision({ then: 'forward', limit: { bytes: 10 } }, 0)),
+    String(readDecision({ then: 'forward', limit: { bytes: 10 } }, 0, [])),
     /^limit\.bytes: expected bytes or bits/,
   )
 })

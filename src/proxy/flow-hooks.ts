@@ -26,7 +26,7 @@ export interface HookStats {
 export const NO_HOOK_STATS: HookStats = { hookFailures: 0, hookTimeouts: 0, hooksSkipped: 0, hooksWaiting: 0 }
 
 /** By the number that stands at `computingAt`; 0: none, or one goes on after an await. */
-export const HOOK_NAMES = ['', 'onFlow', 'onClose', 'onDns'] as const
+export const HOOK_NAMES = ['', 'onFlow', 'onClose', 'onDns', 'onHttpRequest'] as const
 
 type AskedFlow = Omit<HookFlow, 'signal' | 'protocol' | 'host' | 'alpn'>
 
