@@ -15,6 +15,7 @@ import type { ProxyContext } from './context.ts'
 import { destinationOf, withPort } from './destination.ts'
 import { dial } from './dial.ts'
 import { DIAL_CODES } from './dial-tcp.ts'
+import { type HostOutcome, leadsToOriginalDst, namesHost } from './host-check.ts'
 import type { Way } from './opening.ts'
 import type { PoolPlace } from './pool.ts'
 import type { CloseReason, DialReason, RefusalReason, SourceUsed } from './record.ts'
@@ -186,7 +187,7 @@ export class ServedStream {
     return 'app-failed'
   }
 
-  #judge(finding: Finding): Judgement {
+  async #judge(finding: Finding): Promise<Judgement> {
     const policy = this.#context.policy()
     if (policy === undefined) return { kind: 'go-on' }
     const { listener, client, originalDst, rule } = this.#flow
@@ -198,6 +199,12 @@ export class ServedStream {
     if (decided.kind === 'inspect') return { kind: 'reject', rule: undefined } // cannot be: there is a finding
     const { decision } = decided
     if (decision.kind === 'reject') return { kind: 'reject', rule: decided.rule }
+    if (policy.hostCheck !== 'off' && namesHost(finding) && leadsToOriginalDst(decision, listener)) {
+      const asked = { client, originalDst, finding, learntNames }
+      const outcome = await new Promise<HostOutcome>((resolve) => this.#context.hostCheck.ask(asked, resolve))
+      const isFalse = outcome === 'mismatch' || outcome === 'unresolved'
+      if (isFalse && policy.hostCheck === 'enforce') return { kind: 'elsewhere' }
+    }
     const isOfHook = rule === 'onFlow' // who chose the way in the place of the rules
     return { kind: isOfHook || isAsHandled(decision, this.#way) ? 'go-on' : 'elsewhere' }
   }

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net'
 import type { DetectedProtocol } from '../config/policy-types.ts'
 import type { ListenerConfig } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
-import type { FlowLink } from '../policy/facts.ts'
+import type { Finding, FlowLink } from '../policy/facts.ts'
 import type { FlowHooks } from './flow-hooks.ts'
 import type { ReadyHooks } from './hooks.ts'
 import type { Questions } from './questions.ts'
@@ -93,8 +93,9 @@ export interface HandledFlow {
    * allowed. It is destroyed with the flow. Rejects with LimpidError, by which the flow ends when the app lets it pass.
    */
   dial(to?: Endpoint): Promise<Socket>
-  /** Asks the policy of this moment about what a client says later than first: each request, each name. `host`: canonical. */
-  judge(finding: { readonly protocol: DetectedProtocol; readonly host: string | undefined }): Judgement
+  /** Asks the policy of this moment about what a client says later than first: each request, each name. `host`: canonical; it is compared
+   * with the address as `hostCheck` says. */
+  judge(finding: Finding): Promise<Judgement>
 }
 
 /** Handles the streams of flows in place of the relay. */

@@ -23,7 +23,7 @@ export async function decideRequest(req: IncomingMessage, connection: Connection
     counters.malformed++
     return page(400, `Bad Request: ${head}`, true)
   }
-  const judged = flow.judge({ protocol: 'http1', host: head.host })
+  const judged = await flow.judge({ protocol: 'http1', host: head.host, address: head.address })
   if (judged.kind === 'reject') {
     counters.refused++
     return forbidden(judged.rule)
