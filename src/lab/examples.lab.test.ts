@@ -136,7 +136,9 @@ test('apps.config.ts: requests are decided one by one, and flows go through code
   await rules('remove')
   const http = createServer((request, response) => response.end(`a secret of ${request.url}\n`))
   await using _web = await serve(lab.z, web, (socket) => void http.emit('connection', socket))
-  await using _other = await serve(lab.z, { address: z, port: 8000 }, (socket) => socket.end('a secret'))
+  await using _other = await serve(lab.z, { address: z, port: 8000 }, (socket) =>
+    socket.once('data', () => socket.end('a secret')),
+  )
   await using limpid = await LimpidProcess.start(lab.x, ['run', '-c', `${EXAMPLES}apps.config.ts`])
   const request = (line: string, host: string) => `${line} HTTP/1.1\r\nHost: ${host}\r\n\r\n`
   const requests = [
