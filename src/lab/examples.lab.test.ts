@@ -152,7 +152,7 @@ test('apps.config.ts: requests are decided one by one, and flows go through code
     ['200', '403', '405'],
   )
   assert.match(answers[0]!, /a secret of \/new\/page\n$/)
-  assert.equal(await ask({ address: z, port: 8000 }, 'what is there?'), 'a ******')
+  assert.equal(await ask({ address: z, port: 8000 }, 'what is there?\n'), 'a ******')
   assert.match(await ask({ address: z, port: 37 }, '?'), new RegExp(`^${y}: it is \\d{4}-`))
   assert.equal(await limpid.stop(), 0, limpid.stderr)
   await rules('install', '--intercept', 'tproxy', '--ports', '80')
