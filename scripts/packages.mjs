@@ -18,7 +18,7 @@ const OPTIONAL_FOR_TEST = {
 }
 
 /** The same, but their packages start a service, or take the place of one: only CI installs them by itself. */
-const SERVICES_FOR_TEST = { chronyd: 'chrony', gtlsserver: 'ngtcp2-server' }
+const SERVICES_FOR_TEST = { chronyd: 'chrony', gtlsserver: 'ngtcp2-server', 'nats-server': 'nats-server' }
 
 const SEARCHED = new Set([...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/usr/bin', '/sbin', '/bin'])
 

@@ -13,6 +13,11 @@ export function createProxy(config: ProgramConfig, learnt = new LearntNames()): 
       cure: 'pass it through defineConfig()',
     })
   }
+  if (config.policyFrom !== undefined) {
+    throw new LimpidError('LIMPID_USAGE', 'createProxy: policyFrom is followed by `limpid run` alone', {
+      cure: 'read the policy yourself, give it as policy, and change it with usePolicy()',
+    })
+  }
   return new TransparentProxy(config, {
     hooks: config.hooks,
     names: learnt,

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { FlowRecord } from '../proxy/record.ts'
+import { flowJson } from '../proxy/record-json.ts'
 import { colourOf } from './colour.ts'
-import { flowJson, flowLineFormat } from './flow-line.ts'
+import { flowLineFormat } from './flow-line.ts'
 
 const PLAIN = colourOf({})
 const RECORD: FlowRecord = {

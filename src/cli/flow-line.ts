@@ -65,16 +65,3 @@ export function formatBytes(bytes: number): string {
   }
   return `${bytes} B`
 }
-
-/** The record as one line of JSON; a microsecond is all that the durations can tell. */
-export function flowJson(record: FlowRecord): string {
-  return JSON.stringify({
-    ...record,
-    dialMs: inMicroseconds(record.dialMs),
-    durationMs: inMicroseconds(record.durationMs),
-  })
-}
-
-function inMicroseconds(ms: number): number {
-  return Math.round(ms * 1000) / 1000
-}

@@ -30,6 +30,8 @@ export function statsLines(stats: ServiceStats): string[] {
     ...bypassLine(stats.bypassed),
     `rules     restored ${stats.restorations} times`,
     ...policyLine(stats),
+    ...originLine(stats.origin),
+    ...stats.records.map(sinkLine),
     ...shadowLines(stats.shadow),
     ...(stats.workers ?? []).map((worker, index) =>
       worker === undefined
@@ -49,6 +51,22 @@ function hostLine(hostChecks: ServiceStats['hostChecks']): string[] {
 function policyLine({ reloads, reloadsFailed }: ServiceStats): string[] {
   if (reloads + reloadsFailed === 0) return []
   return [`policy    reloaded ${reloads} times, ${reloadsFailed} reloads failed`]
+}
+
+function originLine(origin: ServiceStats['origin']): string[] {
+  if (origin === undefined) return []
+  const { from, revision, isConnected, problem } = origin
+  const parts = [
+    `from ${from}`,
+    ...(revision === undefined ? [] : [`revision ${revision}`]),
+    ...(isConnected === undefined ? [] : [isConnected ? 'connected' : 'cut off']),
+    ...(problem === undefined ? [] : [problem]),
+  ]
+  return [`policy    ${parts.join(', ')}`]
+}
+
+function sinkLine({ to, written, dropped, waiting, problem }: ServiceStats['records'][number]): string {
+  return `records   ${to}: ${written} written, ${waiting} waiting, ${dropped} dropped${problem === undefined ? '' : `, ${problem}`}`
 }
 
 function shadowLines(shadow: ServiceStats['shadow']): string[] {

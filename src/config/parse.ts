@@ -7,6 +7,7 @@ import { MAX_CONFIG_BYTES } from './limits.ts'
 import { BUILT_IN_APPS, buildPolicy } from './policy.ts'
 import { ConfigError, type ConfigSource, MAX_PROBLEMS, missing, type Problem } from './problem.ts'
 import { FILE_SCHEMA, type FileInput } from './schema.ts'
+import { buildSharing } from './sharing.ts'
 import { problemsTogether } from './together.ts'
 import type { Config } from './types.ts'
 import { readYaml } from './yaml-source.ts'
@@ -81,11 +82,15 @@ function buildConfig(
     markMask: rules.markMask,
     report: (problem) => problems.push({ ...problem, path: ['policy', ...problem.path] }),
   })
+  if (input.policy !== undefined && input.policyFrom !== undefined) {
+    problems.push({ path: ['policyFrom'], at: 'key', message: 'expected "policy" or "policyFrom", found both' })
+  }
   return {
     listeners,
     forwards,
     bypass: input.bypass ?? [],
     policy,
+    ...buildSharing(input, (problem) => problems.push(problem)),
     workers: input.workers ?? DEFAULT_WORKERS,
     ioUring: input.ioUring ?? true,
     limits: { ...DEFAULT_LIMITS, ...defined(input.limits ?? {}) },

@@ -3,6 +3,7 @@ import type { Family } from '../net/address.ts'
 import { dnsSchema } from './dns.ts'
 import { NAME } from './name.ts'
 import { policySchema } from './policy.ts'
+import { sharingKeys } from './sharing.ts'
 import { timeoutsSchema } from './timeouts.ts'
 import type { BackendChoice, Intercept, OnDown, Source, WorkerCount } from './types.ts'
 import {
@@ -152,6 +153,7 @@ export const FILE_SCHEMA = z.strictObject(
     policy: policySchema({ value, values })
       .optional()
       .describe('Rules that decide flows; all are forwarded when left out.'),
+    ...sharingKeys({ values }),
     workers: value<WorkerCount, number | 'auto'>(WORKERS)
       .optional()
       .describe('Processes that relay; auto: one for each core. 1 when left out.'),

@@ -2,6 +2,7 @@ import type { Endpoint, Family } from '../net/address.ts'
 import type { NumberRange, PortRange } from '../net/ports.ts'
 import type { Prefix } from '../net/prefix.ts'
 import type { PolicyConfig } from './policy-types.ts'
+import type { SharingConfig } from './sharing.ts'
 
 /**
  * How traffic reaches a listener. `tproxy`: untouched, by nft's or iptables' TPROXY; `mark`: untouched, by a fwmark and a
@@ -173,14 +174,14 @@ export interface RulesConfig {
 /** Processes that relay: so many, or one for each core of this host. */
 export type WorkerCount = number | 'auto'
 
-export interface Config {
+export interface Config extends SharingConfig {
   readonly listeners: readonly ListenerConfig[]
   readonly forwards: readonly ForwardConfig[]
   /** Destinations that no listener takes: the kernel forwards what goes there, and counts it. More may come at run time. */
   readonly bypass: readonly Prefix[]
   /** Of `limpid run`: with 1 its own process relays, else it supervises others. A program that embeds Limpid has its own process. */
   readonly workers: WorkerCount
-  /** What becomes of flows: by address, name, protocol and time. */
+  /** What becomes of flows: by address, name, protocol and time. With `policyFrom` every flow goes on until it has been read from there. */
   readonly policy: PolicyConfig
   /** A second policy, which is asked about every flow and never acts: of `limpid run --shadow`, and of programs. */
   readonly shadow?: PolicyConfig | undefined

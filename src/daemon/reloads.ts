@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Config } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
+import type { PolicyOrigin } from './policy-origin.ts'
 
 /** What a reload has changed, and what it has not. */
 export interface Reloaded {
@@ -29,6 +30,8 @@ export type Reread = ((running: Config) => Promise<Config>) | undefined
 
 export interface ReloadsOptions {
   readonly reread: Reread
+  /** Where the policy comes from; undefined: from the file. */
+  readonly origin?: PolicyOrigin | undefined
   /** All of it, or it throws and nothing has changed. */
   use(config: Config): Promise<void>
   /** One line for the operator. */
@@ -38,6 +41,8 @@ export interface ReloadsOptions {
 /** Changes the policy of a running Limpid to what its file says now, one time after the other. A file that is wrong changes nothing. */
 export class Reloads {
   readonly #running: Config
+  /** What decides now. */
+  #current: Config
   readonly #options: ReloadsOptions
   #done = 0
   #failed = 0
@@ -47,6 +52,7 @@ export class Reloads {
 
   constructor(running: Config, options: ReloadsOptions) {
     this.#running = running
+    this.#current = running
     this.#options = options
   }
 
@@ -62,27 +68,36 @@ export class Reloads {
     if (this.#next === undefined) {
       this.#next = this.#last.then(() => {
         this.#next = undefined
-        return this.#reload()
+        return this.#use(() => this.#reread())
       })
       this.#last = this.#next.catch(() => {})
     }
     return this.#next
   }
 
-  async #reload(): Promise<Reloaded> {
-    const { reread, use, note } = this.#options
+  /** The same where the origin has another policy, and the file is as it was. */
+  follow(): Promise<Reloaded> {
+    const done = this.#last.then(() => this.#use(async () => this.#current))
+    this.#last = done.catch(() => {})
+    return done
+  }
+
+  async #reread(): Promise<Config> {
+    const { reread } = this.#options
+    if (reread !== undefined) return await reread(this.#running)
+    throw new LimpidError('LIMPID_CONTROL', 'there is no file to read again: this limpid run was started with flags', {
+      cure: 'start it with -c FILE',
+    })
+  }
+
+  async #use(read: () => Promise<Config>): Promise<Reloaded> {
+    const { origin, use, note } = this.#options
     try {
-      if (reread === undefined) {
-        throw new LimpidError(
-          'LIMPID_CONTROL',
-          'there is no file to read again: this limpid run was started with flags',
-          {
-            cure: 'start it with -c FILE',
-          },
-        )
-      }
-      const config = await reread(this.#running)
+      const file = await read()
+      const config = origin === undefined ? file : { ...file, policy: origin.read() }
       await use(config)
+      await origin?.taken()
+      this.#current = config
       this.#done++
       const reloaded = { ...sizeOf(config), needsRestart: otherKeys(this.#running, config) }
       note(reloadedLine(reloaded))

@@ -18,8 +18,11 @@ import type { ControlHandlers, ControlSocket } from './control.ts'
 import { controlHandlers } from './control-handlers.ts'
 import type { ForwardWatch } from './forward-watch.ts'
 import type { KeptRules } from './kept-rules.ts'
+import type { OriginStats } from './policy-origin.ts'
+import type { SinkStats } from './record-sinks.ts'
 import { Reloads, type Reread } from './reloads.ts'
 import { openService, type Service, workerCount } from './service.ts'
+import { Sharing } from './sharing.ts'
 import { StopSignals } from './stop-signals.ts'
 import { surviveStrayErrors } from './stray-errors.ts'
 import type { WorkerStats } from './worker-pool.ts'
@@ -47,18 +50,21 @@ export interface DaemonOptions {
  * without one; SIGUSR2 notes the counters; SIGHUP without a terminal reads the policy again.
  * @throws LimpidError when it cannot start, or cannot keep the rules in place.
  */
-export async function runDaemon(config: ProgramConfig, options: DaemonOptions): Promise<ProxyStats> {
+export async function runDaemon(written: ProgramConfig, options: DaemonOptions): Promise<ProxyStats> {
   const hasTerminal = process.stdout.isTTY || process.stderr.isTTY
   using signals = new StopSignals({ hasTerminal })
-  using _ = config.hooks === undefined && config.apps === undefined ? undefined : surviveStrayErrors(options.note)
+  using _ = written.hooks === undefined && written.apps === undefined ? undefined : surviveStrayErrors(options.note)
   const facts = hostFacts()
-  const draft = planRuleset(config, facts) // for whatever backend, and also without rules: it knows whether the interfaces are there
-  const needsRules = config.rules.install && !isEmptyPlan(draft)
-  requireCapabilities(neededCapabilities(config, needsRules), needsRules ? 'take traffic' : 'use foreign addresses')
-  const backend = await chooseBackend(config.rules)
-  const plan = draft.backend === backend ? draft : planRuleset(config, facts, { backend })
+  const draft = planRuleset(written, facts) // for whatever backend, and also without rules: it knows whether the interfaces are there
+  const needsRules = written.rules.install && !isEmptyPlan(draft)
+  requireCapabilities(neededCapabilities(written, needsRules), needsRules ? 'take traffic' : 'use foreign addresses')
+  const backend = await chooseBackend(written.rules)
+  const plan = draft.backend === backend ? draft : planRuleset(written, facts, { backend })
   // what is missing has been told by now: loading the proxy takes longer than all before
-  const service = await openService(config, { records: options.onFlow !== undefined })
+  await using sharing = await Sharing.open(written, options.note)
+  const config = sharing.config
+  const records = sharing.records
+  const service = await openService(config, { records: options.onFlow !== undefined || records !== undefined })
   const { KeptRules } = await import('./kept-rules.ts')
   const { ForwardWatch } = await import('./forward-watch.ts')
   for (const line of configNotes(config)) options.note(line)
@@ -67,6 +73,7 @@ export async function runDaemon(config: ProgramConfig, options: DaemonOptions): 
   let control: ControlSocket | undefined
   let isClean = false
   if (options.onFlow !== undefined) service.on('flow', options.onFlow)
+  if (records !== undefined) service.on('flow', (record) => records.write(record))
   service.on('note', (line) => options.note(line))
   const refused = new Set<string>()
   service.on('bypass', (destination, forMs) => {
@@ -82,17 +89,24 @@ export async function runDaemon(config: ProgramConfig, options: DaemonOptions): 
       signals.request()
     })
   }
-  const reloads = new Reloads(config, {
+  const reloads = new Reloads(written, {
     reread: options.reread,
+    origin: sharing.origin,
     use: (reread) => service.usePolicy(reread.policy, reread.shadow),
     note: options.note,
   })
-  const onHangup = (): void => void reloads.reload().catch(() => {}) // it has been noted
+  const onReopen = (): void => records?.reopen()
+  const reload = (): Promise<unknown> => {
+    onReopen() // who moves the file away sends SIGHUP
+    return reloads.reload()
+  }
+  const onHangup = (): void => void reload().catch(() => {}) // it has been noted
   const readBypassed = async () => (needsRules ? await accountsOf(plan) : undefined)
   const statsWith = async (bypassed: BypassAccounts | undefined): Promise<ServiceStats> => ({
     ...(await service.stats()),
     restorations: rules?.restorations ?? 0,
     ...reloads.counts,
+    ...sharing.stats,
     bypassed: bypassed?.total,
   })
   const stats = async () => await statsWith(await readBypassed())
@@ -103,16 +117,21 @@ export async function runDaemon(config: ProgramConfig, options: DaemonOptions): 
   }
   try {
     const addresses = await service.listen() // before the rules: they would bring traffic that nobody takes
+    await sharing.origin?.taken()
+    sharing.origin?.follow(() =>
+      reloads.follow().then(
+        () => {},
+        () => {}, // it has been noted
+      ),
+    )
     if (!signals.stop.aborted) {
       if (needsRules) rules = await KeptRules.install(plan, options.note)
       if (needsRules) forwards = new ForwardWatch(config, options.note)
       process.on('SIGUSR2', onDump)
+      process.on('SIGUSR1', onReopen)
       if (!hasTerminal) process.on('SIGHUP', onHangup)
       if (options.control)
-        control = await openControl(
-          controlHandlers({ stats, reload: () => reloads.reload(), bypass: rules?.kernelBypass }),
-          options,
-        )
+        control = await openControl(controlHandlers({ stats, reload, bypass: rules?.kernelBypass }), options)
       const workers = workerCount(config)
       const doing = [
         ...(addresses.length > 0 ? [`listening on ${addresses.map(formatEndpoint).join(' and ')}`] : []),
@@ -131,6 +150,7 @@ export async function runDaemon(config: ProgramConfig, options: DaemonOptions): 
     return await service.stats()
   } finally {
     process.off('SIGUSR2', onDump)
+    process.off('SIGUSR1', onReopen)
     process.off('SIGHUP', onHangup)
     await control?.[Symbol.asyncDispose]()
     forwards?.[Symbol.dispose]()
@@ -150,6 +170,10 @@ export type ServiceStats = ProxyStats &
     readonly reloadsFailed: number
     /** What the kernel forwarded by itself; undefined without listeners that take traffic. */
     readonly bypassed: BypassCounts | undefined
+    /** Where the policy comes from; undefined: from the file. */
+    readonly origin: OriginStats | undefined
+    /** Where records go besides stdout. */
+    readonly records: readonly SinkStats[]
   }
 
 /** Without it all else works. */

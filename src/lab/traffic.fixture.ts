@@ -102,9 +102,13 @@ export const OWN_PORTS = { 'net.ipv4.ip_local_port_range': '20000 29999' } as co
 export const PATIENCE_MS = 30_000
 
 /** Waits until `condition` holds. @throws Error after `withinMs`. */
-export async function until(condition: () => boolean, what: string, withinMs = PATIENCE_MS): Promise<void> {
+export async function until(
+  condition: () => boolean | Promise<boolean>,
+  what: string,
+  withinMs = PATIENCE_MS,
+): Promise<void> {
   const deadlineAt = performance.now() + withinMs
-  while (!condition()) {
+  while (!(await condition())) {
     if (performance.now() > deadlineAt) throw new Error(`no ${what} within ${withinMs} ms`)
     await new Promise((resolve) => setTimeout(resolve, 2))
   }
