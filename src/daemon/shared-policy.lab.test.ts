@@ -261,12 +261,12 @@ describe('a folder', () => {
     t.diagnostic(`live after ${Math.max(...(await liveMs(lab.gateways, false))).toFixed(0)} ms at most`)
     put('rules: [{ then: refuse }]\n')
     await until(
-      () => limpids.every(({ stderr }) => /policy stays as it was: LIMPID_CONFIG: \S+policy\.yaml:1:18: /.test(stderr)),
+      () => limpids.every(({ stderr }) => /policy stays as it was: LIMPID_CONFIG: \S+policy\.yaml:1:17: /.test(stderr)),
       'the bad policy',
     )
     assert.equal(await isServed(lab.gateways[1]!), false)
     put(LISTED)
-    await until(() => limpids.every(({ stderr }) => stderr.includes('policy.yaml:1:')), 'no such list')
+    await until(() => limpids.every(({ stderr }) => stderr.includes('found "here"')), 'no such list')
     writeFileSync(join(shared, 'lists', 'here'), '192.0.2.1\n')
     await liveMs(lab.gateways, true)
     writeFileSync(join(shared, 'lists', 'here'), '10.2.0.0/16\n')
