@@ -8,6 +8,7 @@ import type { Config } from '../config/types.ts'
 import { configFile, loadConfig } from './config-file.ts'
 import type { Invocation } from './invocation.ts'
 import { note, printJson, printLine } from './print.ts'
+import { withSharedPolicy } from './shared-policy.ts'
 
 interface CheckFlags {
   config?: string
@@ -23,11 +24,12 @@ export function configure(command: Command, invocation: Invocation): void {
     .option('--json', 'print the configuration with all defaults filled in')
     .option('--schema', 'print the JSON Schema of limpid.yaml instead')
     .option('-q, --quiet', 'print nothing when the file is good')
-    .action(async (file: string | undefined, flags: CheckFlags) => {
+    .action(async (named: string | undefined, flags: CheckFlags) => {
       if (flags.schema) return printJson(fileSchema())
-      const path = configFile(file ?? flags.config, 'limpid check FILE')
+      const path = configFile(named ?? flags.config, 'limpid check FILE')
       try {
-        const config = isProgramFile(path) ? await loadConfig(path) : parseConfig(readConfig(path), path)
+        const file = isProgramFile(path) ? await loadConfig(path) : parseConfig(readConfig(path), path)
+        const config = file.policyFrom?.kind === 'directory' ? withSharedPolicy(file) : file
         if (!flags.quiet) for (const line of configNotes(config)) note(`note: ${line}`)
         if (flags.json) printJson(config)
         else if (!flags.quiet) printLine(`${path}: good, ${counts(config)}`)

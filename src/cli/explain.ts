@@ -10,6 +10,7 @@ import { configFile, loadConfig } from './config-file.ts'
 import { explanationJson, explanationLines } from './explanation.ts'
 import type { Invocation } from './invocation.ts'
 import { note, printJson, printLine } from './print.ts'
+import { withSharedPolicy } from './shared-policy.ts'
 
 interface ExplainFlags {
   config?: string
@@ -48,7 +49,7 @@ export function configure(command: Command, invocation: Invocation): void {
     .action(async (client: string, destination: string, flags: ExplainFlags) => {
       const asked = askedFlow(client, destination, flags)
       const path = configFile(flags.config, 'limpid explain CLIENT DESTINATION -c FILE')
-      const config = await loadConfig(path, { policyAlone: true, decides: false })
+      const config = withSharedPolicy(await loadConfig(path, { policyAlone: true, decides: false }))
       const missing = missingOf(asked, config)
       if (missing !== undefined) throw usageError('explain', missing)
       const loaded = await LoadedPolicy.open(config.policy, note)

@@ -12,6 +12,7 @@ import { configFile, loadConfig } from './config-file.ts'
 import { explanationJson, explanationLines, outcomesText } from './explanation.ts'
 import type { Invocation } from './invocation.ts'
 import { note, printJson, printLine } from './print.ts'
+import { withSharedPolicy } from './shared-policy.ts'
 
 const EXIT_DIFFERS = 3
 
@@ -33,7 +34,7 @@ Reads the file and its lists, and asks no running Limpid. Exit code 3: a decisio
       const { parseFlowTable } = await import('../config/flow-table.ts')
       const table = parseFlowTable(readConfig(file), file)
       const path = configFile(flags.config, 'limpid policy test FILE -c limpid.yaml')
-      const config = await loadConfig(path, { policyAlone: true, decides: false })
+      const config = withSharedPolicy(await loadConfig(path, { policyAlone: true, decides: false }))
       const loaded = await LoadedPolicy.open(config.policy, note)
       const now = new Date()
       const results = table.flows.map((flow) => judge(flow, now, loaded.policy, config))

@@ -2,6 +2,7 @@ import { deepFreeze } from '../config/build.ts'
 import type { Config } from '../config/types.ts'
 import { loadConfig } from './config-file.ts'
 import type { OpenedConfig } from './config-flags.ts'
+import { withSharedPolicy } from './shared-policy.ts'
 
 /** The same with the policy of `file` as shadow policy, which is read again as well; undefined: without one. @throws ConfigError */
 export async function withShadow({ config, reread }: OpenedConfig, file: string | undefined): Promise<OpenedConfig> {
@@ -9,7 +10,7 @@ export async function withShadow({ config, reread }: OpenedConfig, file: string 
   const apps = Object.keys(config.apps ?? {})
   const shadowed = async (one: Config, { listeners }: Config): Promise<Config> => {
     const policyListeners = listeners.map(({ name }) => name)
-    const { policy } = await loadConfig(file, { policyAlone: true, policyListeners, apps })
+    const { policy } = withSharedPolicy(await loadConfig(file, { policyAlone: true, policyListeners, apps }))
     return deepFreeze({ ...one, shadow: policy })
   }
   return {
