@@ -57,7 +57,7 @@ const COMMANDS: readonly Entry[] = [
   },
   {
     name: 'policy',
-    summary: 'test the policy of a file with a table of flows',
+    summary: 'test the policy of a file with a table of flows, or push one to the bucket that gateways watch',
     verbs: 'test',
     load: () => import('./policy.ts'),
   },

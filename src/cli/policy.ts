@@ -11,12 +11,14 @@ import type { Policy, RuleAccount } from '../policy/policy.ts'
 import { configFile, loadConfig } from './config-file.ts'
 import { explanationJson, explanationLines, outcomesText } from './explanation.ts'
 import type { Invocation } from './invocation.ts'
+import { configurePush } from './policy-push.ts'
 import { note, printJson, printLine } from './print.ts'
 import { withSharedPolicy } from './shared-policy.ts'
 
 const EXIT_DIFFERS = 3
 
 export function configure(command: Command, invocation: Invocation): void {
+  configurePush(command)
   command
     .command('test <file>')
     .description('decide a table of flows, and tell where a decision is not the expected one')

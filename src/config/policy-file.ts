@@ -2,17 +2,22 @@ import { isAbsolute } from 'node:path'
 import { deepFreeze } from './build.ts'
 import { issueProblems } from './issues.ts'
 import { MAX_CONFIG_BYTES } from './limits.ts'
-import { buildPolicy, policySchema } from './policy.ts'
+import { BUILT_IN_APPS, buildPolicy, policySchema } from './policy.ts'
 import type { PolicyConfig } from './policy-types.ts'
 import { ConfigError, MAX_PROBLEMS, type Problem } from './problem.ts'
 import { value, values } from './schema.ts'
 import type { Config } from './types.ts'
 import { readYaml } from './yaml-source.ts'
 
+/** What a policy's rules may name of the gateway that it is for. */
+export interface Gateway extends Pick<Config, 'listeners' | 'rules'> {
+  /** By their names, where it is a program's. */
+  readonly apps?: Readonly<Record<string, unknown>>
+}
+
 /** What the text of a policy may name, beyond itself. */
 export interface PolicySurroundings {
-  /** The gateway that it is for. */
-  readonly gateway: Pick<Config, 'listeners' | 'rules'>
+  readonly gateway: Gateway
   /** Lists that lie beside the policy: their files by their names. */
   readonly lists: Readonly<Record<string, string>>
 }
@@ -47,6 +52,7 @@ export function parsePolicy(text: string, fileName: string, { gateway, lists }: 
     { ...parsed.data, lists: { ...beside, ...own } },
     {
       listeners: gateway.listeners.length === 0 ? undefined : gateway.listeners.map(({ name }) => name),
+      apps: [...BUILT_IN_APPS, ...Object.keys(gateway.apps ?? {})],
       markMask: gateway.rules.markMask,
       report: (problem) => problems.push(problem),
     },

@@ -3,9 +3,8 @@ import { join } from 'node:path'
 import { LimpidError } from '../errors.ts'
 import { readConfig } from './find.ts'
 import { NAME } from './name.ts'
-import { parsePolicy } from './policy-file.ts'
+import { type Gateway, parsePolicy } from './policy-file.ts'
 import type { PolicyConfig } from './policy-types.ts'
-import type { Config } from './types.ts'
 
 /** Of a folder with a policy: what the key `policy` of limpid.yaml holds. */
 export const POLICY_FILE = 'policy.yaml'
@@ -13,7 +12,7 @@ export const POLICY_FILE = 'policy.yaml'
 export const LISTS_FOLDER = 'lists'
 
 /** The policy of a folder, for `gateway`. @throws LimpidError LIMPID_CONFIG when it cannot be read, is wrong, or others can write it. */
-export function readPolicyFolder(folder: string, gateway: Pick<Config, 'listeners' | 'rules'>): PolicyConfig {
+export function readPolicyFolder(folder: string, gateway: Gateway): PolicyConfig {
   const file = join(folder, POLICY_FILE)
   const text = readConfig(file, { decides: true })
   const lists = Object.fromEntries(listsIn(folder).map((name) => [name, join(folder, LISTS_FOLDER, name)]))

@@ -28,7 +28,11 @@ test('without the keys there is nothing in the configuration that could be share
 
 for (const [what, text, problem] of [
   ['two policies', 'policy: {}\npolicyFrom: { directory: /p }', /^4:1: expected "policy" or "policyFrom", found both/],
-  ['two places', 'policyFrom: { directory: /p, bucket: b }', /^3:13: expected one of "directory" and "bucket"/],
+  [
+    'two places',
+    'nats: { servers: a }\npolicyFrom: { directory: /p, bucket: b }',
+    /^4:13: expected one of "directory" and "bucket"/,
+  ],
   ['no place', 'policyFrom: {}', /^3:13: expected one of "directory" and "bucket"/],
   ['a bucket, and no servers', 'policyFrom: { bucket: b }', /expected "nats": policyFrom has a bucket/],
   ['a subject, and no servers', 'records: { subject: s }', /expected "nats": records have a subject/],

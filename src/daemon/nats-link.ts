@@ -43,29 +43,8 @@ export class NatsLink implements AsyncDisposable {
 
   /** Begins to connect. @throws LimpidError LIMPID_NATS when what it needs is not installed; LIMPID_CONFIG for files that cannot be read. */
   async begin(): Promise<void> {
-    const { connect, credsAuthenticator } = await loadPackage(() => import('@nats-io/transport-node'))
-    const { servers, credentials, user, password, tls } = this.#config
-    const creds = credentials === undefined ? undefined : readSecret(credentials)
-    const options: NodeConnectionOptions = {
-      servers: [...servers],
-      name: this.#options.name,
-      timeout: DIAL_MS,
-      pingInterval: PING_MS,
-      maxPingOut: PINGS_OUT,
-      maxReconnectAttempts: -1,
-      ignoreAuthErrorAbort: true, // who is refused today may be let in tomorrow
-      reconnectDelayHandler: () => this.#nextDelayMs(),
-      ...(creds && { authenticator: credsAuthenticator(creds) }),
-      ...(user !== undefined && { user, pass: password! }),
-      ...(tls && {
-        tls: {
-          ...(tls.ca !== undefined && { ca: readSecret(tls.ca).toString() }),
-          ...(tls.cert !== undefined && { cert: readSecret(tls.cert).toString() }),
-          ...(tls.key !== undefined && { key: readSecret(tls.key).toString() }),
-        },
-      }),
-    }
-    this.#running = this.#run(() => connect(options))
+    const dial = await dialler(this.#config, this.#options.name, () => this.#nextDelayMs())
+    this.#running = this.#run(dial)
   }
 
   /** Told at once when it is up. */
@@ -137,6 +116,45 @@ export class NatsLink implements AsyncDisposable {
     const longest = Math.min(FIRST_BACKOFF_MS * 2 ** this.#attempts, MAX_BACKOFF_MS)
     return longest / 2 + (Math.random() * longest) / 2
   }
+}
+
+/** One connection for one purpose; the caller closes it. @throws LimpidError LIMPID_NATS when there is none. */
+export async function connectOnce(config: NatsConfig, name: string): Promise<NatsConnection> {
+  const dial = await dialler(config, name, () => MAX_BACKOFF_MS)
+  try {
+    return await dial()
+  } catch (cause) {
+    throw new LimpidError('LIMPID_NATS', `NATS cannot be reached: ${(cause as Error).message}`, {
+      cure: `look whether ${config.servers.join(' or ')} answers`,
+      cause,
+    })
+  }
+}
+
+/** What opens a connection, which opens itself again after each cut. @throws LimpidError LIMPID_NATS, LIMPID_CONFIG */
+async function dialler(
+  { servers, credentials, user, password, tls }: NatsConfig,
+  name: string,
+  nextDelayMs: () => number,
+): Promise<() => Promise<NatsConnection>> {
+  const { connect, credsAuthenticator } = await loadPackage(() => import('@nats-io/transport-node'))
+  const creds = credentials === undefined ? undefined : readSecret(credentials)
+  const pem = (file: string | undefined): string | undefined => (file === undefined ? undefined : `${readSecret(file)}`)
+  const [ca, cert, key] = [tls?.ca, tls?.cert, tls?.key].map(pem)
+  const options: NodeConnectionOptions = {
+    servers: [...servers],
+    name,
+    timeout: DIAL_MS,
+    pingInterval: PING_MS,
+    maxPingOut: PINGS_OUT,
+    maxReconnectAttempts: -1,
+    ignoreAuthErrorAbort: true, // who is refused today may be let in tomorrow
+    reconnectDelayHandler: nextDelayMs,
+    ...(creds && { authenticator: credsAuthenticator(creds) }),
+    ...(user !== undefined && { user, pass: password! }),
+    ...(tls && { tls: { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) } }),
+  }
+  return () => connect(options)
 }
 
 /** A package of NATS, which is there only for those who want it. @throws LimpidError LIMPID_NATS */

@@ -34,8 +34,8 @@ export class Sharing implements AsyncDisposable {
     try {
       records = written.records && (await RecordSinks.open(written.records, { link, note }))
       origin = await openPolicyOrigin(written, { link, note })
-      const { policyFrom: _, ...rest } = written
-      const config = origin === undefined ? written : Object.freeze({ ...rest, policy: origin.first() })
+      const { policyFrom: _, nats: __, records: ___, ...own } = written // who we are at NATS is no worker's affair
+      const config = Object.freeze(origin === undefined ? own : { ...own, policy: origin.first() })
       return new Sharing(config, origin, records, link)
     } catch (error) {
       await closeAll(origin, records, link)
