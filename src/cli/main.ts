@@ -58,7 +58,7 @@ const COMMANDS: readonly Entry[] = [
   {
     name: 'policy',
     summary: 'test the policy of a file with a table of flows, or push one to the bucket that gateways watch',
-    verbs: 'test',
+    verbs: 'test or push',
     load: () => import('./policy.ts'),
   },
   { name: 'stats', summary: 'print the counters of the limpid run that runs here', load: () => import('./stats.ts') },
