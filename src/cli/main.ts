@@ -4,6 +4,7 @@ import { colourOf } from './colour.ts'
 import type { CommandModule, Invocation } from './invocation.ts'
 import { Output } from './output.ts'
 import { packageVersion } from './package-version.ts'
+import { note } from './print.ts'
 
 interface Entry {
   readonly name: string
@@ -124,7 +125,7 @@ function report(error: unknown, argv: readonly string[]): number {
     if (error.code === 'commander.help') {
       const asked =
         command?.verbs === undefined ? 'limpid: which command?' : `limpid ${command.name}: which of ${command.verbs}?`
-      process.stderr.write(`${asked} See \`${help}\`\n`)
+      note(`${asked} See \`${help}\``)
       return EXIT_USAGE
     }
     const what = error.message
@@ -135,13 +136,14 @@ function report(error: unknown, argv: readonly string[]): number {
   }
   const debug = process.env.LIMPID_DEBUG === '1'
   if (error instanceof LimpidError) {
-    process.stderr.write(`${debug ? `${error.toString()}\n${error.stack}` : error.toString()}\n`)
+    note(error.toString())
+    if (debug) process.stderr.write(`${error.stack}\n`)
     return error.exitCode
   }
   const line = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
-  const advice = debug
-    ? `\n${error instanceof Error ? error.stack : ''}`
-    : '; this is a defect: LIMPID_DEBUG=1 shows where'
-  process.stderr.write(`limpid: unexpected ${line.replaceAll(/\s*\n\s*/g, ' ')}${advice}\n`)
+  note(
+    `limpid: unexpected ${line.replaceAll(/\s*\n\s*/g, ' ')}${debug ? '' : '; this is a defect: LIMPID_DEBUG=1 shows where'}`,
+  )
+  if (debug && error instanceof Error) process.stderr.write(`${error.stack}\n`)
   return 1
 }

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import type { ListenerConfig, Protocol } from '../config/types.ts'
 import { type Endpoint, familyOf, formatEndpoint } from '../net/address.ts'
+import { printable } from '../net/printable.ts'
 import { type Finding, note, ok, wrong } from './finding.ts'
 import { type KernelSocket, readOpenSockets } from './kernel-sockets.ts'
 
@@ -92,7 +93,7 @@ function tryReadlink(path: string): string {
 
 function nameOf(pid: string): string {
   try {
-    return readFileSync(`/proc/${pid}/comm`, 'latin1').trim()
+    return printable(readFileSync(`/proc/${pid}/comm`, 'latin1').trim()) // its user has chosen it
   } catch {
     return '?'
   }

@@ -49,6 +49,19 @@ test('every prefix of a good head asks for more, and what follows the head chang
   }
 })
 
+test('what git sends over its own protocol is no request, and nothing else with NUL in its line is let go', () => {
+  const git = raw('0033git-upload-pack /repository\0host=ok.example\0') // captured, git 2.39
+  assert.deepEqual(probeHttp1(git), { kind: 'no' })
+  assert.deepEqual(probeHttp1(Buffer.concat([git, raw('\0version=2\0')])), { kind: 'no' })
+  for (const other of [
+    '0033git-upload-pack /repository\0',
+    'GET /\0host=ok.example\0',
+    '0033git-upload-pack / HTTP/1.1\r\n',
+  ]) {
+    assert.equal(probeHttp1(raw(other)).kind, 'more', other)
+  }
+})
+
 test('a name has its canonical form, whatever the case, the port and the dot at its end', () => {
   for (const value of ['a.example', 'A.Example', 'a.example.', 'a.example:', 'A.EXAMPLE.:8080']) {
     assert.equal(matched(head(GET, `Host: ${value}`)).host, 'a.example', value)

@@ -27,6 +27,8 @@ const TOKEN_BYTES = tokenBytes()
 
 const LOOKS_LIKE_HTTP = /[\t\v\f\r ]http\//i
 const REQUEST_LINE = /^([^ \t]+) ([^ \t]+) HTTP\/(1\.\d)$/
+/** What git(1) sends first over its own protocol: a method and a target, too, and then it waits, with no line end (gitprotocol-pack(5)). */
+const GIT_REQUEST = /^[0-9a-f]{4}git-[a-z-]+ [^\0\r\n]+\0host=[^\0\r\n]*\0/
 const HTTP2_PREFACE = 'PRI * HTTP/2.0'
 const TRANSFER_CODINGS = /^(?:(?:x-)?(?:gzip|compress) *, *|deflate *, *)?chunked$/i // RFC 9112 §7.2
 
@@ -46,7 +48,7 @@ export function probeHttp1(bytes: Uint8Array): Probed<Http1Head> {
   if (methodEnd === start || !BLANKS.has(shown[methodEnd]!)) return NO
 
   const lineEnd = shown.indexOf(LF, methodEnd)
-  if (lineEnd < 0) return beyond(shown)
+  if (lineEnd < 0) return GIT_REQUEST.test(latin1(shown, 0, shown.length)) ? NO : beyond(shown)
   const line = latin1(shown, start, lineEnd)
   if (!LOOKS_LIKE_HTTP.test(line) || line.startsWith(HTTP2_PREFACE)) return NO
   if (start > 0 && !isCrLf(shown, start)) return malformed('something stands before the request line') // RFC 9112 §2.2: one empty line may

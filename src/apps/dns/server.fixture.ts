@@ -40,13 +40,13 @@ export class DnsServer implements AsyncDisposable {
     this.#zone = zone
   }
 
-  static async open(host: Host, address: string, zone: Zone): Promise<DnsServer> {
+  static async open(host: Host, address: string, zone: Zone, port = 53): Promise<DnsServer> {
     const server = new DnsServer(zone)
-    const endpoint = { address, port: 53 }
+    const endpoint = { address, port }
     const udp = await DatagramPeer.open(host, endpoint)
-    udp.socket.on('message', (bytes, { address: sender, port }) => {
-      const answer = server.#answer(bytes, { address: sender, port }, 'udp')
-      if (answer !== undefined) udp.socket.send(answer, port, sender)
+    udp.socket.on('message', (bytes, sender) => {
+      const answer = server.#answer(bytes, sender, 'udp')
+      if (answer !== undefined) udp.socket.send(answer, sender.port, sender.address)
     })
     server.#sockets.push(udp, await serve(host, endpoint, (socket) => server.#serve(socket)))
     return server
