@@ -12,13 +12,21 @@ const OPTIONAL_FOR_TEST = {
   'iptables-restore': 'iptables',
   curl: 'curl',
   dig: 'bind9-dnsutils',
+  git: 'git',
   gtlsclient: 'ngtcp2-client',
   iperf3: 'iperf3',
   openssl: 'openssl',
+  ssh: 'openssh-client',
 }
 
-/** The same, but their packages start a service, or take the place of one: only CI installs them by itself. */
-const SERVICES_FOR_TEST = { chronyd: 'chrony', gtlsserver: 'ngtcp2-server', 'nats-server': 'nats-server' }
+/** The same, but their packages start a service, take the place of one, or are large: only CI installs them by itself. */
+const SERVICES_FOR_TEST = {
+  chromium: 'chromium',
+  chronyd: 'chrony',
+  gtlsserver: 'ngtcp2-server',
+  'nats-server': 'nats-server',
+  sshd: 'openssh-server',
+}
 
 const SEARCHED = new Set([...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/usr/bin', '/sbin', '/bin'])
 

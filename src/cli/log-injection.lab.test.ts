@@ -10,7 +10,7 @@ import { DatagramPeer } from '../lab/datagram.fixture.ts'
 import { LIMPID_PROGRAM } from '../lab/limpid-process.ts'
 import { enterNamespaces } from '../lab/namespace.ts'
 import { ADDRESSES, raiseTopology, type Topology } from '../lab/topology.ts'
-import { receiveAll, serve, until } from '../lab/traffic.fixture.ts'
+import { PATIENCE_MS, receiveAll, serve, until } from '../lab/traffic.fixture.ts'
 import type { FlowRecord } from '../proxy/record.ts'
 import { run } from '../sys/program.ts'
 
@@ -141,7 +141,9 @@ for (const json of [false, true]) {
 }
 
 async function limpid(...args: string[]): Promise<string> {
-  const { stdout, stderr } = await lab.x.inside(() => run(process.execPath, [LIMPID_PROGRAM, ...args]))
+  const { stdout, stderr } = await lab.x.inside(() =>
+    run(process.execPath, [LIMPID_PROGRAM, ...args], { timeoutMs: PATIENCE_MS }),
+  )
   return stdout + stderr
 }
 
@@ -156,9 +158,8 @@ test('errors and explain say what was asked for on one line', async () => {
     ['explain', asked, z, '-c', config],
     ['check', '-c', file],
     ['check', '-c', asked],
-    ['run', '--ports', asked],
+    ['run', '--intercept', 'tproxy', '--ports', asked],
     [asked],
-    ['stats', asked],
     ['stats', `--${asked}`],
   ]) {
     const text = await limpid(...args)
