@@ -7,12 +7,27 @@ import { filesUnder, ROOT, setUp } from './setup.mjs'
 
 /**
  * Tests that look how soon something happens, or how much of the processor it takes: nothing else runs beside them. The others have
- * no bound on time that a busy machine would break, and wait for what must not arrive, so two of their files run side by side.
+ * no bound on time that a busy machine would break, or one of ten times what they take, and half of their time they wait for what must
+ * not arrive, so two of their files run on each core.
  */
 const ALONE = [
-  ...['cli/bad-input', 'daemon/heal', 'daemon/kill', 'daemon/udp-kill', 'proxy/abuse', 'proxy/dead-server'],
-  ...['proxy/exhaustion', 'proxy/memory', 'proxy/proxy.test', 'proxy/transfer', 'proxy/udp-flood', 'relay/patience'],
-  'ruleset/backend-iptables',
+  ...['daemon/kill', 'daemon/udp-kill', 'proxy/abuse', 'proxy/dead-server', 'proxy/exhaustion', 'proxy/memory'],
+  ...['proxy/proxy.test', 'proxy/transfer', 'proxy/udp-flood', 'relay/patience'],
+]
+const SIDE_BY_SIDE = 2 * Math.min(2, availableParallelism())
+/** Those that take longest begin first, so that none of them runs on when all others have ended. */
+const LONGEST = [
+  ...[
+    'doctor/faults',
+    'lab/lab.lab',
+    'ruleset/traffic',
+    'trace/trace.lab',
+    'daemon/matrix',
+    'daemon/workers',
+    'daemon/heal',
+  ],
+  ...['daemon/kernel-bypass', 'ruleset/iptables.lab', 'ruleset/install', 'ruleset/repair', 'ruleset/backend-iptables'],
+  ...['daemon/bridge', 'daemon/browser', 'proxy/udp-many', 'proxy/dead-peer', 'daemon/udp-programs', 'daemon/run'],
 ]
 
 setUp('test')
@@ -48,8 +63,28 @@ function testFiles() {
 
 async function runTests(files) {
   tell(`running ${files.length} test file${files.length === 1 ? '' : 's'} …`)
-  const isAlone = (file) => ALONE.some((name) => file.includes(`/${name}`))
-  const together = { files: files.filter((file) => !isAlone(file)), concurrency: Math.min(2, availableParallelism()) }
-  const alone = { files: files.filter(isAlone), concurrency: 1 }
-  process.exitCode = await runLanes([together, alone], ROOT)
+  const isAlone = (file) => namedBy(ALONE, file) >= 0
+  const isLab = (file) => file.endsWith('.lab.test.js')
+  const together = files.filter((file) => !isAlone(file))
+  const units = together.filter((file) => !isLab(file))
+  process.exitCode = await runLanes(
+    [
+      { files: units, concurrency: Math.min(2, availableParallelism()) },
+      { files: longestFirst(together.filter(isLab)), concurrency: SIDE_BY_SIDE, inOrder: true },
+      { files: files.filter(isAlone), concurrency: 1 },
+    ],
+    ROOT,
+  )
+}
+
+function longestFirst(files) {
+  const rank = (file) => {
+    const index = namedBy(LONGEST, file)
+    return index < 0 ? LONGEST.length : index
+  }
+  return files.toSorted((one, other) => rank(one) - rank(other))
+}
+
+function namedBy(names, file) {
+  return names.findIndex((name) => file.includes(`/${name}`))
 }

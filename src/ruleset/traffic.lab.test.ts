@@ -50,7 +50,7 @@ async function withRules(config: Config, work: (installed: InstalledRuleset) => 
   }
 }
 
-const fromY = (address: string, port = 80) => ask(gateway.y.connect({ address, port }))
+const fromY = (address: string, port = 80, waitMs?: number) => ask(gateway.y.connect({ address, port }), waitMs)
 
 test('packets to a server reach the listener, whose accepted socket has the address that the client dialled', async () => {
   await withRules(configOf(listener()), async () => {
@@ -263,12 +263,12 @@ test('a new connection with the address and port of one in TIME_WAIT reaches the
 })
 
 test('onDown decides what happens while nobody listens', async () => {
-  for (const [onDown, expected] of [
-    ['open', /^server saw/],
-    ['closed', /^silence$/],
+  for (const [onDown, expected, waitMs] of [
+    ['open', /^server saw/, undefined],
+    ['closed', /^silence$/, SILENT_MS],
   ] as const) {
     const installed = await install(configOf(listener({ onDown })))
-    for (const family of FAMILIES) assert.match(await fromY(SERVER[family]), expected)
+    for (const family of FAMILIES) assert.match(await fromY(SERVER[family], 80, waitMs), expected)
     await installed.remove()
     assert.match(await fromY(SERVER[4]), /^server saw/)
   }
