@@ -44,7 +44,7 @@ const echo = (socket: Socket): void =>
 
 /** Whether what the client sends comes back. */
 async function isAlive(client: Socket): Promise<boolean> {
-  if (client.destroyed) return false
+  if (client.destroyed || client.readableEnded) return false // its end may be over
   client.write('alive?')
   const answered = once(client, 'data', { signal: AbortSignal.timeout(PATIENCE_MS) })
   return await Promise.race([answered, once(client, 'end'), once(client, 'close')]).then(
@@ -170,15 +170,12 @@ test('T29: a worker that is killed costs its own flows and no other connection, 
     )
     await until(() => (limpid.stderr.match(/ended: SIGKILL/g) ?? []).length === 1, 'end')
     await sleep(TOLD_MS) // the third worker has begun
+    await until(() => served > 100, 'more than 100 that were served')
   } finally {
     clearInterval(dialling)
   }
   await until(() => served + failed.length === dialled, 'end of what was dialled')
-  assert.deepEqual(
-    [failed, served > 100],
-    [[], true],
-    'whoever dialled afterwards was served, by the other or the next',
-  )
+  assert.deepEqual(failed, [], 'whoever dialled afterwards was served, by the other or the next')
   const { workers, workerRestarts, flowsLost } = await statsOf(limpid)
   const pids = workers.map((worker) => worker?.pid)
   assert.ok(pids.includes(survivor) && !pids.includes(victim) && !pids.includes(undefined), `${pids}`)
