@@ -135,7 +135,7 @@ for (const json of [false, true]) {
       else assert.match(line, /^#\d+ +(?:names|all) /)
     }
     for (const line of stderr.split('\n').slice(0, -1)) assert.match(line, /^limpid: /)
-    assert.match(stderr, /^limpid: hook onFlow failed: Error: \\u001b\[2J/m, 'told, and escaped')
+    assert.match(stderr, /^limpid: (?:worker 1: )?hook onFlow failed: Error: \\u001b\[2J/m, 'told, and escaped')
     assert.match(stdout, json ? /"name":"\\\\027\\\\0912j/ : /#/, 'a name of DNS is escaped as RFC 1035 has it')
   })
 }

@@ -51,6 +51,7 @@ policy:
   rules:
     - { name: no-guests, sources: ${GUEST}, then: reject }
     - { name: closed-port, ports: [${PORTS.closed}, ${PORTS.closedQuic}], then: reject }
+    - { name: names-are-told, ports: ${PORTS.names}, then: forward }
     - { name: blocked, hosts: .blocked.example, then: reject }
     - { name: tls-alone, protocols: tcp, ports: ${PORTS.tls}, detected: [http1, http2, ssh, unknown], then: reject }
     - { name: http-alone, protocols: tcp, ports: ${PORTS.http}, detected: [tls, http2, ssh, unknown], then: reject }

@@ -169,7 +169,9 @@ test('T29: a worker that is killed costs its own flows and no other connection, 
       'the flows of the other worker, and they alone, go on',
     )
     await until(() => (limpid.stderr.match(/ended: SIGKILL/g) ?? []).length === 1, 'end')
-    await sleep(TOLD_MS) // the third worker has begun
+    const hasFlows = async () => (await statsOf(limpid)).workers.every((worker) => (worker?.flowsTotal ?? 0) > 0)
+    const deadlineAt = performance.now() + PATIENCE_MS
+    while (!(await hasFlows()) && performance.now() < deadlineAt) await sleep(100) // the third worker has begun
     await until(() => served > 100, 'more than 100 that were served')
   } finally {
     clearInterval(dialling)
