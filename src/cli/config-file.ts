@@ -20,16 +20,27 @@ export function configFile(flag: string | undefined, otherwise: string): string 
   )
 }
 
-/** Reads and checks it. The YAML parser and the schema are loaded only here. `decides`: see readConfig(). @throws ConfigError */
+interface LoadOptions extends Omit<ParseOptions, 'hostFamilies'> {
+  /** See readConfig(). */
+  readonly decides?: boolean
+  /** In a thread: this process relays meanwhile. */
+  readonly apart?: boolean
+}
+
+/** Reads and checks it. The YAML parser and the schema are loaded only here. @throws ConfigError */
 export async function loadConfig(
   path: string,
-  { decides, ...options }: Omit<ParseOptions, 'hostFamilies'> & { readonly decides?: boolean } = {},
+  { decides, apart = false, ...options }: LoadOptions = {},
 ): Promise<ProgramConfig> {
   if (isProgramFile(path)) {
     const { loadProgram } = await import('../apps/program-file.ts')
     return await loadProgram(path)
   }
   const text = readConfig(path, { decides: decides ?? true })
+  if (apart) {
+    const { parseConfigApart } = await import('../config/apart.ts')
+    return await parseConfigApart(text, path, { ...options, hostFamilies: hostFamilies() })
+  }
   const { parseConfig } = await import('../config/parse.ts')
   return parseConfig(text, path, { ...options, hostFamilies: hostFamilies() })
 }

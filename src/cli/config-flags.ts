@@ -105,7 +105,8 @@ export async function openConfig(flags: QuickFlags, command: Command): Promise<O
       config: withFlags(await loadConfig(path), flags),
       reread: async ({ listeners }) => {
         refuseProgram(path)
-        return withFlags(await loadConfig(path, { policyListeners: listeners.map(({ name }) => name) }), flags)
+        const policyListeners = listeners.map(({ name }) => name)
+        return withFlags(await loadConfig(path, { policyListeners, apart: true }), flags)
       },
     }
   }

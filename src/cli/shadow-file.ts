@@ -8,13 +8,13 @@ import { withSharedPolicy } from './shared-policy.ts'
 export async function withShadow({ config, reread }: OpenedConfig, file: string | undefined): Promise<OpenedConfig> {
   if (file === undefined) return { config, reread }
   const apps = Object.keys(config.apps ?? {})
-  const shadowed = async (one: Config, { listeners }: Config): Promise<Config> => {
+  const shadowed = async (one: Config, { listeners }: Config, apart: boolean): Promise<Config> => {
     const policyListeners = listeners.map(({ name }) => name)
-    const { policy } = withSharedPolicy(await loadConfig(file, { policyAlone: true, policyListeners, apps }))
+    const { policy } = withSharedPolicy(await loadConfig(file, { policyAlone: true, policyListeners, apps, apart }))
     return deepFreeze({ ...one, shadow: policy })
   }
   return {
-    config: await shadowed(config, config),
-    reread: async (running) => await shadowed(reread === undefined ? config : await reread(running), running),
+    config: await shadowed(config, config, false),
+    reread: async (running) => await shadowed(reread === undefined ? config : await reread(running), running, true),
   }
 }

@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { LimpidError } from '../errors.ts'
+import { parsePolicyApart } from './apart.ts'
 import { readConfig } from './find.ts'
 import { NAME } from './name.ts'
 import { type Gateway, parsePolicy } from './policy-file.ts'
@@ -13,10 +14,19 @@ export const LISTS_FOLDER = 'lists'
 
 /** The policy of a folder, for `gateway`. @throws LimpidError LIMPID_CONFIG when it cannot be read, is wrong, or others can write it. */
 export function readPolicyFolder(folder: string, gateway: Gateway): PolicyConfig {
+  return parsePolicy(...openFolder(folder, gateway))
+}
+
+/** The same, parsed in a thread. @throws LimpidError LIMPID_CONFIG */
+export async function readPolicyFolderApart(folder: string, gateway: Gateway): Promise<PolicyConfig> {
+  return await parsePolicyApart(...openFolder(folder, gateway))
+}
+
+function openFolder(folder: string, gateway: Gateway): Parameters<typeof parsePolicy> {
   const file = join(folder, POLICY_FILE)
   const text = readConfig(file, { decides: true })
   const lists = Object.fromEntries(listsIn(folder).map((name) => [name, join(folder, LISTS_FOLDER, name)]))
-  return parsePolicy(text, file, { gateway, lists })
+  return [text, file, { gateway, lists }]
 }
 
 /** The names of the lists that lie in the folder; what is no name of a list is left out. */

@@ -11,7 +11,7 @@ import {
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { LISTS_FOLDER, listsIn, POLICY_FILE, readPolicyFolder } from '../config/policy-folder.ts'
+import { LISTS_FOLDER, listsIn, POLICY_FILE, readPolicyFolderApart } from '../config/policy-folder.ts'
 import type { PolicyConfig } from '../config/policy-types.ts'
 import type { Config } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
@@ -59,8 +59,8 @@ export class KeptPolicy {
   }
 
   /** @throws LimpidError LIMPID_CONFIG */
-  read(gateway: Config): PolicyConfig {
-    return readPolicyFolder(this.folder, gateway)
+  async read(gateway: Config): Promise<PolicyConfig> {
+    return await readPolicyFolderApart(this.folder, gateway)
   }
 
   /** `name`: a NAME. @throws LimpidError LIMPID_POLICY_SOURCE */

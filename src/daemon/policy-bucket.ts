@@ -1,7 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { KV } from '@nats-io/kv'
 import type { NatsConnection } from '@nats-io/transport-node'
-import { parsePolicy } from '../config/policy-file.ts'
+import { parsePolicyApart } from '../config/apart.ts'
 import { POLICY_FILE } from '../config/policy-folder.ts'
 import type { PolicyConfig } from '../config/policy-types.ts'
 import type { PolicyFrom } from '../config/sharing.ts'
@@ -75,22 +75,22 @@ export class PolicyBucket implements PolicyOrigin, LinkUser {
     return bucket
   }
 
-  first(): PolicyConfig {
+  async first(): Promise<PolicyConfig> {
     try {
-      return this.read()
+      return await this.read()
     } catch (error) {
       const { since } = this.#kept
       if (since === undefined || this.#view === undefined) throw error
       this.#read = undefined
-      const kept = this.#kept.read(this.#gateway)
+      const kept = await this.#kept.read(this.#gateway)
       this.#note(`begins with the policy that was kept at ${since.toISOString()}: ${(error as Error).message}`)
       return kept
     }
   }
 
-  read(): PolicyConfig {
+  async read(): Promise<PolicyConfig> {
     const view = this.#view
-    if (view === undefined) return this.#readKept()
+    if (view === undefined) return await this.#readKept()
     this.#told = this.#signature(view)
     const name = `${this.#from.bucket}/${POLICY_FILE}`
     if (view.policy === undefined) {
@@ -101,8 +101,9 @@ export class PolicyBucket implements PolicyOrigin, LinkUser {
     }
     const text = Buffer.from(view.policy.bytes).toString()
     const files = Object.entries(this.#kept.lists).filter(([list]) => view.lists.has(list))
-    const policy = parsePolicy(text, name, { gateway: this.#gateway, lists: Object.fromEntries(files) })
-    this.#read = { text, revision: view.policy.revision, lists: new Set(Object.keys(policy.lists)) }
+    const { revision } = view.policy
+    const policy = await parsePolicyApart(text, name, { gateway: this.#gateway, lists: Object.fromEntries(files) })
+    this.#read = { text, revision, lists: new Set(Object.keys(policy.lists)) }
     return policy
   }
 
@@ -152,7 +153,7 @@ export class PolicyBucket implements PolicyOrigin, LinkUser {
     await this.#watching
   }
 
-  #readKept(): PolicyConfig {
+  async #readKept(): Promise<PolicyConfig> {
     const { since } = this.#kept
     this.#read = undefined
     if (since === undefined) {
@@ -163,7 +164,7 @@ export class PolicyBucket implements PolicyOrigin, LinkUser {
         { cure: 'see to it that NATS can be reached: without a policy Limpid does not begin' },
       )
     }
-    const policy = this.#kept.read(this.#gateway)
+    const policy = await this.#kept.read(this.#gateway)
     if (this.#onChange === undefined)
       this.#note(`NATS is not reached: begins with the policy that was kept at ${since.toISOString()}`)
     return policy

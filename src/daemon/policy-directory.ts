@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs'
 import { join } from 'node:path'
-import { LISTS_FOLDER, listsIn, POLICY_FILE, readPolicyFolder } from '../config/policy-folder.ts'
+import { LISTS_FOLDER, listsIn, POLICY_FILE, readPolicyFolderApart } from '../config/policy-folder.ts'
 import type { PolicyConfig } from '../config/policy-types.ts'
 import type { Config } from '../config/types.ts'
 import { WatchedFolders } from '../policy/watched-folders.ts'
@@ -33,13 +33,13 @@ export class PolicyDirectory implements PolicyOrigin {
     this.#looked = this.#seen = this.#look()
   }
 
-  first(): PolicyConfig {
-    return this.read()
+  async first(): Promise<PolicyConfig> {
+    return await this.read()
   }
 
-  read(): PolicyConfig {
+  async read(): Promise<PolicyConfig> {
     this.#looked = this.#seen = this.#look()
-    return readPolicyFolder(this.#directory, this.#gateway)
+    return await readPolicyFolderApart(this.#directory, this.#gateway)
   }
 
   async taken(): Promise<void> {} // it lies there already

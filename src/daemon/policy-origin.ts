@@ -17,9 +17,9 @@ export interface OriginStats {
 /** Where the policy comes from that limpid.yaml does not have. */
 export interface PolicyOrigin extends AsyncDisposable {
   /** To begin with. @throws LimpidError when there is none. */
-  first(): PolicyConfig
-  /** As it is to be now. @throws LimpidError with what is wrong with it. */
-  read(): PolicyConfig
+  first(): Promise<PolicyConfig>
+  /** As it is to be now; parsed beside what this process does. @throws LimpidError with what is wrong with it. */
+  read(): Promise<PolicyConfig>
   /** What was read last decides now. */
   taken(): Promise<void>
   /** From now on `onChange` is called when read() may give another one; the next call waits for the end of this one. */

@@ -94,7 +94,7 @@ export class Reloads {
     const { origin, use, note } = this.#options
     try {
       const file = await read()
-      const config = origin === undefined ? file : { ...file, policy: origin.read() }
+      const config = origin === undefined ? file : { ...file, policy: await origin.read() }
       await use(config)
       await origin?.taken()
       this.#current = config

@@ -35,7 +35,7 @@ export class Sharing implements AsyncDisposable {
       records = written.records && (await RecordSinks.open(written.records, { link, note }))
       origin = await openPolicyOrigin(written, { link, note })
       const { policyFrom: _, nats: __, records: ___, ...own } = written // who we are at NATS is no worker's affair
-      const config = Object.freeze(origin === undefined ? own : { ...own, policy: origin.first() })
+      const config = Object.freeze(origin === undefined ? own : { ...own, policy: await origin.first() })
       return new Sharing(config, origin, records, link)
     } catch (error) {
       await closeAll(origin, records, link)

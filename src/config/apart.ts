@@ -1,0 +1,98 @@
+import { setImmediate } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { Worker } from 'node:worker_threads'
+import { LimpidError } from '../errors.ts'
+import { deepFreeze } from './build.ts'
+import type { ParseOptions } from './parse.ts'
+import type { PolicySurroundings } from './policy-file.ts'
+import type { PolicyConfig, PolicyRule } from './policy-types.ts'
+import { ConfigError } from './problem.ts'
+import type { Config } from './types.ts'
+
+const PARSER = fileURLToPath(new URL('./parser-main.js', import.meta.url))
+const PARSE_MS = 60_000 // a file of 1 MiB takes 5 s on one core of a busy machine
+const HEAP_MB = 1_024 // of V8; a file of 1 MiB has been seen to need a quarter of it
+
+/** What the thread is to parse. */
+export type Text =
+  | { readonly kind: 'config'; readonly text: string; readonly fileName: string; readonly options: ParseOptions }
+  | {
+      readonly kind: 'policy'
+      readonly text: string
+      readonly fileName: string
+      readonly surroundings: PolicySurroundings
+    }
+
+/** What it answers: all but the rules, then the rules, some at a time; each piece when it is asked for. */
+export type Piece =
+  | { readonly kind: 'wrong'; readonly problems: readonly string[] }
+  | { readonly kind: 'frame'; readonly value: Config | PolicyConfig }
+  | { readonly kind: 'rules'; readonly rules: readonly PolicyRule[] }
+  | { readonly kind: 'end' }
+
+interface Parsed<T> {
+  /** Without its rules. */
+  readonly frame: T
+  readonly rules: readonly PolicyRule[]
+}
+
+/**
+ * parseConfig() in a thread of its own, so that flows go on meanwhile: the thread is there for one text, and bounded in time and memory.
+ * @throws ConfigError as parseConfig(); LimpidError LIMPID_CONFIG beyond the bounds.
+ */
+export async function parseConfigApart(text: string, fileName: string, options: ParseOptions = {}): Promise<Config> {
+  const { frame, rules } = await parsedApart<Config>({ kind: 'config', text, fileName, options })
+  return deepFreeze({ ...frame, policy: { ...frame.policy, rules } })
+}
+
+/** parsePolicy() in the same way. @throws as parseConfigApart() */
+export async function parsePolicyApart(
+  text: string,
+  fileName: string,
+  { gateway, lists }: PolicySurroundings,
+): Promise<PolicyConfig> {
+  const { listeners, rules: install, apps = {} } = gateway
+  const names = Object.fromEntries(Object.keys(apps).map((name) => [name, true])) // apps are functions, which cannot be sent
+  const surroundings = { gateway: { listeners, rules: install, apps: names }, lists }
+  const { frame, rules } = await parsedApart<PolicyConfig>({ kind: 'policy', text, fileName, surroundings })
+  return deepFreeze({ ...frame, rules })
+}
+
+async function parsedApart<T extends Config | PolicyConfig>(text: Text): Promise<Parsed<T>> {
+  const parser = new Worker(PARSER, { workerData: text, resourceLimits: { maxOldGenerationSizeMb: HEAP_MB } })
+  parser.unref()
+  const late = AbortSignal.timeout(PARSE_MS)
+  try {
+    return await collected<T>(parser, late)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ERR_WORKER_OUT_OF_MEMORY') {
+      throw unparsed(text, `it needs more than ${HEAP_MB} MiB of memory`, error)
+    }
+    throw late.aborted ? unparsed(text, `it has not been parsed in ${PARSE_MS} ms`, error) : error
+  } finally {
+    await parser.terminate()
+  }
+}
+
+function collected<T>(parser: Worker, late: AbortSignal): Promise<Parsed<T>> {
+  return new Promise((resolve, reject) => {
+    let frame: T | undefined
+    const rules: PolicyRule[] = []
+    const onPiece = async (piece: Piece): Promise<void> => {
+      if (piece.kind === 'wrong') return reject(new ConfigError(piece.problems))
+      if (piece.kind === 'end') return resolve({ frame: frame!, rules })
+      if (piece.kind === 'frame') frame = piece.value as T
+      else for (const rule of piece.rules) rules.push(deepFreeze(rule))
+      await setImmediate() // flows have their turn between two pieces
+      parser.postMessage('more')
+    }
+    parser.on('message', (piece: Piece) => void onPiece(piece))
+    parser.once('error', reject)
+    parser.once('exit', (code) => reject(new Error(`the parser ended with ${code}`)))
+    late.addEventListener('abort', () => reject(late.reason), { once: true })
+  })
+}
+
+function unparsed({ fileName }: Text, why: string, cause: unknown): LimpidError {
+  return new LimpidError('LIMPID_CONFIG', `cannot read ${fileName}: ${why}`, { cause })
+}
