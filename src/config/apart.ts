@@ -3,15 +3,16 @@ import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { LimpidError } from '../errors.ts'
 import { deepFreeze } from './build.ts'
-import type { ParseOptions } from './parse.ts'
-import type { PolicySurroundings } from './policy-file.ts'
+import { type ParseOptions, parseConfig } from './parse.ts'
+import { type PolicySurroundings, parsePolicy } from './policy-file.ts'
 import type { PolicyConfig, PolicyRule } from './policy-types.ts'
 import { ConfigError } from './problem.ts'
 import type { Config } from './types.ts'
 
 const PARSER = fileURLToPath(new URL('./parser-main.js', import.meta.url))
-const PARSE_MS = 60_000 // a file of 1 MiB takes 5 s on one core of a busy machine
-const HEAP_MB = 1_024 // of V8; a file of 1 MiB has been seen to need a quarter of it
+const SMALL_BYTES = 8_192 // some hundred rules: parsed in less time than a thread needs to begin
+const PARSE_MS = 120_000 // the worst files of 1 MiB have been seen to take a minute on a busy machine; 10,000 rules take 5 s
+const HEAP_MB = 1_024 // the worst files of 1 MiB have been seen to need half of it
 
 /** What the thread is to parse. */
 export type Text =
@@ -37,10 +38,12 @@ interface Parsed<T> {
 }
 
 /**
- * parseConfig() in a thread of its own, so that flows go on meanwhile: the thread is there for one text, and bounded in time and memory.
+ * parseConfig() in a thread of its own, so that flows go on meanwhile: the thread is there for one text, and bounded in time and memory. A
+ * text that is small is parsed here.
  * @throws ConfigError as parseConfig(); LimpidError LIMPID_CONFIG beyond the bounds.
  */
 export async function parseConfigApart(text: string, fileName: string, options: ParseOptions = {}): Promise<Config> {
+  if (isSmall(text)) return parseConfig(text, fileName, options)
   const { frame, rules } = await parsedApart<Config>({ kind: 'config', text, fileName, options })
   return deepFreeze({ ...frame, policy: { ...frame.policy, rules } })
 }
@@ -51,11 +54,16 @@ export async function parsePolicyApart(
   fileName: string,
   { gateway, lists }: PolicySurroundings,
 ): Promise<PolicyConfig> {
+  if (isSmall(text)) return parsePolicy(text, fileName, { gateway, lists })
   const { listeners, rules: install, apps = {} } = gateway
   const names = Object.fromEntries(Object.keys(apps).map((name) => [name, true])) // apps are functions, which cannot be sent
   const surroundings = { gateway: { listeners, rules: install, apps: names }, lists }
   const { frame, rules } = await parsedApart<PolicyConfig>({ kind: 'policy', text, fileName, surroundings })
   return deepFreeze({ ...frame, rules })
+}
+
+function isSmall(text: string): boolean {
+  return Buffer.byteLength(text) <= SMALL_BYTES
 }
 
 async function parsedApart<T extends Config | PolicyConfig>(text: Text): Promise<Parsed<T>> {

@@ -1,5 +1,4 @@
 // The thread of apart.ts: parses one text, and tells what it says a piece at a time.
-import { setPriority } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
 import type { Piece, Text } from './apart.ts'
 import { parseConfig } from './parse.ts'
@@ -9,9 +8,7 @@ import { ConfigError } from './problem.ts'
 import type { Config } from './types.ts'
 
 const RULES_AT_ONCE = 100 // to take them over is a millisecond or two
-const NICE = 10 // setpriority(2): of this thread alone; where there is one core, flows go first
 
-setPriority(NICE)
 const pieces = piecesOf(workerData as Text)
 const tellNext = (): void => parentPort!.postMessage(pieces.next().value satisfies Piece)
 parentPort!.on('message', tellNext)

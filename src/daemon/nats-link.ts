@@ -2,6 +2,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import type { NatsConnection, NodeConnectionOptions } from '@nats-io/transport-node'
 import type { NatsConfig } from '../config/nats.ts'
 import { LimpidError } from '../errors.ts'
+import { natsTls } from './nats-tls.ts'
 import { readSecret } from './secret-file.ts'
 
 const DIAL_MS = 3_000 // also how long an end may have to wait for it
@@ -133,14 +134,15 @@ export async function connectOnce(config: NatsConfig, name: string): Promise<Nat
 
 /** What opens a connection, which opens itself again after each cut. @throws LimpidError LIMPID_NATS, LIMPID_CONFIG */
 async function dialler(
-  { servers, credentials, user, password, tls }: NatsConfig,
+  config: NatsConfig,
   name: string,
   nextDelayMs: () => number,
 ): Promise<() => Promise<NatsConnection>> {
+  const { servers, credentials, user, password } = config
   const { connect, credsAuthenticator } = await loadPackage(() => import('@nats-io/transport-node'))
   const creds = credentials === undefined ? undefined : readSecret(credentials)
-  const pem = (file: string | undefined): string | undefined => (file === undefined ? undefined : `${readSecret(file)}`)
-  const [ca, cert, key] = [tls?.ca, tls?.cert, tls?.key].map(pem)
+  const guarded = natsTls(config)
+  const authenticators = [...(guarded ? [guarded.authenticator] : []), ...(creds ? [credsAuthenticator(creds)] : [])]
   const options: NodeConnectionOptions = {
     servers: [...servers],
     name,
@@ -150,9 +152,9 @@ async function dialler(
     maxReconnectAttempts: -1,
     ignoreAuthErrorAbort: true, // who is refused today may be let in tomorrow
     reconnectDelayHandler: nextDelayMs,
-    ...(creds && { authenticator: credsAuthenticator(creds) }),
+    ...(authenticators.length > 0 && { authenticator: authenticators }),
     ...(user !== undefined && { user, pass: password! }),
-    ...(tls && { tls: { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) } }),
+    ...(guarded && { tls: guarded.tls }),
   }
   return () => connect(options)
 }

@@ -165,6 +165,48 @@ for (const workers of [1, 2]) {
   })
 }
 
+test('a file of 1,000 rules is read again beside flows: no exchange waits for it', async (t) => {
+  const rules = Array.from(
+    { length: 1_000 },
+    (_, at) => `    - { hosts: [h${at}.example], ports: ${1_000 + at}, then: reject }\n`,
+  )
+  writeFileSync(file, OPEN)
+  await using limpid = await LimpidProcess.start(lab.x, ['run', '-c', file])
+  const client = lab.y.connect({ address: z, port: 81 })
+  const tookMs: number[] = []
+  const exchange = async (): Promise<void> => {
+    const startedAt = performance.now()
+    assert.equal(await exchanged(client, 'kept'), 'kept')
+    tookMs.push(performance.now() - startedAt)
+  }
+  for (let warm = 0; warm < 50; warm++) await exchange()
+  tookMs.length = 0
+  const reloadMs = async (text: string, told: RegExp): Promise<number> => {
+    writeFileSync(file, text)
+    const startedAt = performance.now()
+    limpid.child.kill('SIGHUP')
+    while (!told.test(limpid.stderr)) {
+      await exchange()
+      await sleep(1)
+    }
+    return performance.now() - startedAt
+  }
+  const large = `${LISTENERS}policy:\n  rules:\n${rules.join('')}`
+  const took = await reloadMs(large, /policy reloaded: 1000 rules/)
+  const worst = Math.max(...tookMs)
+  t.diagnostic(`${worst.toFixed(0)} ms is the longest of ${tookMs.length} exchanges, ${took.toFixed(0)} ms the reload`)
+  assert.ok(worst < took / 2, `${worst} of ${took} ms`)
+  await reloadMs(`${large}    - { then: refuse }\n`, /policy stays as it was: LIMPID_CONFIG: \S+limpid\.yaml:1004:15: /)
+  await reloadMs(
+    `${large}#${'x'.repeat(1_048_576)}`,
+    /policy stays as it was: LIMPID_CONFIG: cannot read \S+: \d+ bytes are/,
+  )
+  const bomb = `${large}bypass: [&a [${'x,'.repeat(1_000)}]${', *a'.repeat(200)}]\n`
+  await reloadMs(bomb, /policy stays as it was: LIMPID_CONFIG: \S+: expected at most 100 aliases, found more/)
+  client.destroy()
+  assert.equal(await limpid.stop(), 0, limpid.stderr)
+})
+
 test('SIGHUP reads the policy again, and what else has changed is told to need a restart', async () => {
   writeFileSync(file, OPEN)
   await using limpid = await LimpidProcess.start(lab.x, ['run', '-c', file])

@@ -22,8 +22,11 @@ const END_MS = 3_000 // beyond the deadline it had; then it is killed
 /** One place of the pool: a worker, or the time until the next one. */
 interface Slot {
   readonly number: number
-  /** The supervisor keeps these: they stay in the kernel's group, and so every session stays with its place. */
-  readonly udp: readonly BoundSockets[]
+  /**
+   * What the supervisor keeps. Of UDP, so that they stay in the kernel's group, and every session with its place. Of TCP where there is one
+   * worker: until the next one listens, clients wait in the backlog instead of going undecided past listeners that are open when down.
+   */
+  kept: readonly BoundSockets[]
   worker: Worker | undefined
   watch: HookWatch | undefined
   backoffMs: number
@@ -102,10 +105,14 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
     closeSockets(alone)
     try {
       for (let number = 1; number <= this.#count; number++) {
-        const udp = bindSockets(this.#config, { reusePort: true, at: this.#addresses, only: 'udp' })
+        const kept = bindSockets(this.#config, {
+          reusePort: true,
+          at: this.#addresses,
+          ...(this.#count > 1 && { only: 'udp' }),
+        })
         this.#slots.push({
           number,
-          udp,
+          kept,
           worker: undefined,
           watch: undefined,
           backoffMs: FIRST_BACKOFF_MS,
@@ -165,7 +172,7 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
     this.#stopReplacing()
     for (const { worker } of this.#slots) worker?.close()
     await this.#haveEnded(END_MS)
-    for (const { udp } of this.#slots.splice(0)) closeSockets(udp)
+    for (const { kept } of this.#slots.splice(0)) closeSockets(kept)
     if (this.#recordsDropped > 0)
       this.emit('note', `${this.#recordsDropped} flow lines were dropped: they came too fast`)
     this.#recordsDropped = 0
@@ -187,7 +194,11 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
 
   #stopReplacing(): void {
     this.#isServing = false
-    for (const { timer } of this.#slots) clearTimeout(timer)
+    for (const slot of this.#slots) {
+      clearTimeout(slot.timer)
+      closeSockets(slot.kept.map((sockets) => ({ ...sockets, udp: undefined }))) // nobody is to wait for who does not come
+      slot.kept = slot.kept.map((sockets) => ({ ...sockets, tcp: undefined }))
+    }
   }
 
   /** Waits for all to end, and kills those that have not after `withinMs`. */
@@ -201,8 +212,8 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
   }
 
   #start(slot: Slot): void {
-    const tcp = bindSockets(this.#config, { reusePort: true, at: this.#addresses, only: 'tcp' })
-    const sockets = tcp.map(({ at, tcp }, index) => ({ at, tcp, udp: slot.udp[index]?.udp }))
+    const own = this.#count > 1 ? bindSockets(this.#config, { reusePort: true, at: this.#addresses, only: 'tcp' }) : []
+    const sockets = slot.kept.map(({ at, tcp, udp }, index) => ({ at, tcp: tcp ?? own[index]?.tcp, udp }))
     try {
       const worker = new Worker({
         config: this.#config,
@@ -215,7 +226,7 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
       slot.worker = worker
       if (this.#computingMs > 0) slot.watch = new HookWatch(this.#computingMs, (hook) => this.#onEndless(slot, hook))
     } finally {
-      closeSockets(tcp) // its own are left: when it ends, the kernel knows at once that nobody listens there
+      closeSockets(own) // the worker's are left: when it ends, the kernel knows at once that nobody listens there, and asks another
     }
   }
 
