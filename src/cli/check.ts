@@ -5,6 +5,7 @@ import { parseConfig } from '../config/parse.ts'
 import { ConfigError } from '../config/problem.ts'
 import { fileSchema } from '../config/schema.ts'
 import type { Config } from '../config/types.ts'
+import { LoadedPolicy } from '../policy/loaded-policy.ts'
 import { configFile, loadConfig } from './config-file.ts'
 import type { Invocation } from './invocation.ts'
 import { note, printJson, printLine } from './print.ts'
@@ -30,6 +31,7 @@ export function configure(command: Command, invocation: Invocation): void {
       try {
         const file = isProgramFile(path) ? await loadConfig(path) : parseConfig(readConfig(path), path)
         const config = file.policyFrom?.kind === 'directory' ? withSharedPolicy(file) : file
+        await checkLists(config)
         if (!flags.quiet) for (const line of configNotes(config)) note(`note: ${line}`)
         if (flags.json) printJson(config)
         else if (!flags.quiet) printLine(`${path}: good, ${counts(config)}`)
@@ -41,10 +43,17 @@ export function configure(command: Command, invocation: Invocation): void {
     })
 }
 
-function counts({ listeners, forwards, bypass }: Config): string {
+/** As a start would read them. @throws ListError */
+async function checkLists({ policy }: Config): Promise<void> {
+  const loaded = await LoadedPolicy.open(policy, note)
+  await loaded.close()
+}
+
+function counts({ listeners, forwards, bypass, policy }: Config): string {
   const parts = [
     ...(listeners.length > 0 ? [plural(listeners.length, 'listener')] : []),
     ...(forwards.length > 0 ? [plural(forwards.length, 'forward')] : []),
+    ...(policy.rules.length > 0 ? [plural(policy.rules.length, 'policy rule')] : []),
     ...(bypass.length > 0 ? [plural(bypass.length, 'bypassed prefix', 'bypassed prefixes')] : []),
   ]
   return parts.join(', ')

@@ -125,7 +125,7 @@ test('explain is told the interface and the MAC; an interface must be said where
 `,
   )
   const asked = (...args: string[]) => limpid('explain', '10.0.3.1', '10.0.4.2:80', '-c', file, ...args)
-  assert.match(asked().stderr, /expected an interface: rule guests asks about it/)
+  assert.match(asked().stderr, /expected an interface \(--interface NAME\): rule guests asks about it/)
   assert.match(asked('--interface', 'br0').stdout, /tcp 10\.0\.3\.1 by br0 →.*decided {2}reject by reset, by guests/s)
   const eth0 = asked('--interface', 'eth0').stdout
   assert.match(eth0, /guests {5}no {7}interfaces eth1,br\*: found eth0$/m)

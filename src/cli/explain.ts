@@ -50,7 +50,7 @@ export function configure(command: Command, invocation: Invocation): void {
       const asked = askedFlow(client, destination, flags)
       const path = configFile(flags.config, 'limpid explain CLIENT DESTINATION -c FILE')
       const config = withSharedPolicy(await loadConfig(path, { policyAlone: true, decides: false }))
-      const missing = missingOf(asked, config)
+      const missing = missingOf(asked, config, (key) => `--${key} NAME`)
       if (missing !== undefined) throw usageError('explain', missing)
       const loaded = await LoadedPolicy.open(config.policy, note)
       const explanation = explainFlow(asked, loaded.policy, config)

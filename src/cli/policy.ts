@@ -67,7 +67,7 @@ function judge({ dst, learnt, at, ...flow }: ExpectedFlow, now: Date, policy: Po
     learntNames: learnt,
     at: at === undefined ? now : momentFrom(at, now),
   }
-  const missing = missingOf(asked, config)
+  const missing = missingOf(asked, config, (key) => `${key}: NAME`)
   if (missing !== undefined) return { asked, problem: missing, explanation: undefined }
   const explanation = explainFlow(asked, policy, config)
   if (explanation.outcomes.every((outcome) => isExpected(outcome, flow))) {

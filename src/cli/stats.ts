@@ -80,7 +80,7 @@ function shadowLines(shadow: ServiceStats['shadow']): string[] {
 
 function poolLines(name: string, servers: ServiceStats['pools'][string]): string[] {
   return Object.entries(servers).map(([server, { flows, flowsTotal, failures, up }]) => {
-    const failed = failures === 0 ? '' : `, ${failures} dials failed`
+    const failed = failures === 0 ? '' : `, ${failures} ${failures === 1 ? 'dial' : 'dials'} failed`
     return `pool      ${name} ${server} ${up > 0 ? 'up' : 'down'}, ${flows} flows open, ${flowsTotal} in all${failed}`
   })
 }

@@ -77,9 +77,9 @@ export function dnsSchema({ value, values, integer }: Pieces) {
 
 /** For the JSON Schema: the same keys, whatever they hold; the pipe behind judges that. */
 const CACHE_KEYS_WRITTEN = {
-  entries: written('integer', 'Answers that are kept at the most; 0: none.'),
-  bytes: written('integer', 'What they may take together.'),
-  maxTtl: written('string', 'How long an answer is kept at the most, whatever its TTL.'),
+  entries: written('integer', 'Answers that are kept at the most; 100000; 0: none.'),
+  bytes: written('integer', 'What they may take together; 67108864.'),
+  maxTtl: written('string', 'How long an answer is kept at the most, whatever its TTL; 24h.'),
 }
 
 function written(type: 'integer' | 'string', description: string) {

@@ -39,6 +39,9 @@ const ALIASES: Readonly<Record<string, string | undefined>> = {
   mode: 'intercept',
   bind: 'listen',
   families: 'family',
+  action: 'then',
+  default: 'otherwise',
+  domains: 'hosts',
 }
 
 /** The value at `path`; a list that was written as its only element is that element. */

@@ -40,13 +40,20 @@ const SECRET = z
 export function natsSchema(pieces: { readonly values: typeof values }) {
   return z.strictObject(
     {
-      servers: pieces.values(NATS_SERVER, 1, MAX_SERVERS).nonoptional({ error: NATS_SERVER.expected }),
+      servers: pieces
+        .values(NATS_SERVER, 1, MAX_SERVERS)
+        .nonoptional({ error: NATS_SERVER.expected })
+        .describe('One is tried after the other: nats://10.0.0.5:4222, tls://nats.example:4222.'),
       credentials: FILE.optional().describe('The file of a user’s JWT and NKey.'),
-      user: SECRET.optional(),
-      password: SECRET.optional(),
+      user: SECRET.optional().describe('Instead of credentials.'),
+      password: SECRET.optional().describe('Of that user.'),
       tls: z
         .strictObject(
-          { ca: FILE.optional(), cert: FILE.optional(), key: FILE.optional() },
+          {
+            ca: FILE.optional().describe('Whom to believe (PEM).'),
+            cert: FILE.optional().describe('Who we are (PEM).'),
+            key: FILE.optional().describe('Its private key (PEM).'),
+          },
           { error: 'a map with ca, cert and key' },
         )
         .optional()

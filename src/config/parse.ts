@@ -1,3 +1,4 @@
+import { dirname, isAbsolute, join } from 'node:path'
 import type { Family } from '../net/address.ts'
 import { buildListener, deepFreeze } from './build.ts'
 import { DEFAULT_LIMITS, DEFAULT_RULES, DEFAULT_WORKERS } from './defaults.ts'
@@ -33,7 +34,15 @@ export function parseConfig(text: string, fileName: string, options: ParseOption
       `${fileName}:1:1: expected at most ${MAX_CONFIG_BYTES} bytes, found ${Buffer.byteLength(text)}`,
     ])
   }
-  return checkConfig(readYaml(text, fileName), options)
+  const config = checkConfig(readYaml(text, fileName), options)
+  if (Object.values(config.policy.lists).every(isAbsolute)) return config
+  const lists = Object.entries(config.policy.lists).map(([name, path]) => [name, besideFile(path, fileName)])
+  return deepFreeze({ ...config, policy: { ...config.policy, lists: Object.fromEntries(lists) } })
+}
+
+/** Whoever writes a file names others as they lie beside it, from wherever it will be read. */
+function besideFile(path: string, fileName: string): string {
+  return isAbsolute(path) ? path : join(dirname(fileName), path)
 }
 
 /** The frozen configuration of what was written. @throws ConfigError (the source's) with every problem. */

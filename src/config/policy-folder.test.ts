@@ -31,7 +31,7 @@ for (const [what, text, problem] of [
   [
     'a list that is not there',
     'rules: [{ lists: [gone], then: reject }]',
-    /policy\.yaml:1:18: expected ads, unused|expected no lists/,
+    /policy\.yaml:1:18: expected ads, unused|own key "lists"/,
   ],
   [
     'a listener of another gateway',

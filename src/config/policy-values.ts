@@ -27,7 +27,17 @@ export const DETECTED: ValueKind<DetectedProtocol> = oneOf([
 ])
 /** What a rule makes of a flow. */
 export type PolicyThen = Decision['kind']
-export const POLICY_THEN: ValueKind<PolicyThen> = oneOf(['forward', 'via', 'handle', 'reject', 'bypass'])
+export const POLICY_THEN: ValueKind<PolicyThen> = {
+  ...oneOf(['forward', 'via', 'handle', 'reject', 'bypass']),
+  suggest: (text) => MEANT[text] ?? nearest(text, ['forward', 'via', 'handle', 'reject', 'bypass']),
+}
+
+/** Words of other firewalls and proxies. */
+const MEANT: Readonly<Record<string, PolicyThen | undefined>> = {
+  ...{ allow: 'forward', accept: 'forward', pass: 'forward', permit: 'forward' },
+  ...{ deny: 'reject', block: 'reject', drop: 'reject', refuse: 'reject', reset: 'reject' },
+}
+
 export const REJECTION: ValueKind<Rejection> = oneOf([
   'reset',
   'drop',

@@ -38,6 +38,23 @@ test('a policy is complete when it is read', () => {
   assert.deepEqual(policy.peek, NO_POLICY.peek)
 })
 
+test('a list lies where the file says, which is told from the folder that the file is in', () => {
+  const listsOf = (fileName: string) =>
+    parseConfig(`${LISTENER}policy: { lists: { ads: ads.txt, bad: /srv/bad } }`, fileName).policy.lists
+  assert.deepEqual(listsOf('/etc/limpid/limpid.yaml'), { ads: '/etc/limpid/ads.txt', bad: '/srv/bad' })
+  assert.deepEqual(listsOf('limpid.yaml'), { ads: 'ads.txt', bad: '/srv/bad' })
+})
+
+test('one name of a list or listener needs no brackets', () => {
+  const { rules } = parseConfig(
+    `${LISTENER}policy: { lists: { ads: /srv/ads }, rules: [{ lists: ads, listeners: web, then: reject }] }`,
+    'limpid.yaml',
+  ).policy
+  assert.deepEqual([rules[0]!.match.lists, rules[0]!.match.listeners], [['ads'], ['web']])
+  assert.match(problemsOf('  rules: [{ lists: 5, then: reject }]')[0]!, /expected a name that `lists`.*found 5/)
+  assert.match(problemsOf('  rules: [{ lists: [a b], then: reject }]')[0]!, /expected a name of at most 32/)
+})
+
 test('without one every flow is forwarded', () => {
   assert.equal(parseConfig(LISTENER, 'limpid.yaml').policy, NO_POLICY)
 })
@@ -52,9 +69,12 @@ test('what makes no sense is told with its place', () => {
   assert.match(problemsOf('  rules: [{ listeners: [mail], then: reject }]')[0]!, /expected web, found "mail"/)
   assert.match(
     problemsOf('  rules: [{ lists: [ads], then: reject }]')[0]!,
-    /expected no lists: there are none, found "ads"/,
+    /expected a name of the policy's own key "lists", which has none, found "ads"/,
   )
   assert.match(problemsOf('  rules: [{ then: rejct }]')[0]!, /did you mean "reject"\?/)
+  assert.match(problemsOf('  rules: [{ then: deny }]')[0]!, /did you mean "reject"\?/)
+  assert.match(problemsOf('  rules: [{ then: allow }]')[0]!, /did you mean "forward"\?/)
+  assert.match(problemsOf('  rules: [{ action: reject }]').join(), /found "action"; did you mean "then"\?/)
   assert.match(problemsOf('  rules: [{ detected: htttp1, then: reject }]')[0]!, /did you mean "http1"\?/)
   assert.match(problemsOf('  rules: [{ times: 8-18, then: reject }]')[0]!, /expected days, a time of day, or both/)
   assert.match(problemsOf('  rules: [{ name: a, then: reject }, { name: a, then: reject }]')[0]!, /"a" is used twice/)

@@ -35,13 +35,20 @@ interface Pieces {
   readonly values: typeof values
 }
 
+/** One name or a list of them. */
+function names(error: string) {
+  const written = z.union([z.string(), z.array(z.any().meta({ type: 'string' }))], { error })
+  const schema = written.transform((one) => (Array.isArray(one) ? one : [one])).pipe(z.array(NAME))
+  return (schema as unknown as z.ZodType<string[], string | string[]>).optional()
+}
+
 /** The key `policy`. */
 export function policySchema({ value, values }: Pieces) {
   const decision = decisionKeys({ value })
   const rule = z.strictObject(
     {
       name: NAME.optional().describe('In flow records and messages; rule-1 and so on when left out.'),
-      listeners: z.array(NAME, { error: 'a list of names of listeners' }).optional().describe('Names of listeners.'),
+      listeners: names('a name of a listener, or a list of such').describe('Names of listeners.'),
       sources: values(PREFIX).describe('Client addresses or prefixes.'),
       destinations: values(PREFIX).describe('Original destinations: addresses or prefixes.'),
       ports: values(PORTS).describe('Original destination ports.'),
@@ -51,11 +58,12 @@ export function policySchema({ value, values }: Pieces) {
       ),
       interfaces: values(INTERFACE).describe('Interfaces by which clients come: eth0, or br*.'),
       macs: values(MAC).describe('MAC addresses of clients on a link of ours, as the neighbour table has them.'),
-      hosts: values(NAME_ENTRY).describe('SNI or Host, or a name that the client learnt by DNS.'),
-      lists: z
-        .array(NAME, { error: 'a list of names of lists' })
-        .optional()
-        .describe('The host or the destination is in one of them.'),
+      hosts: values(NAME_ENTRY).describe(
+        'SNI or Host, or a name that the client learnt by DNS: www.example.org, .example.org (it and all below), *.example.org (all below), ads*.example.org.',
+      ),
+      lists: names('a name that `lists` of the policy has, or a list of such').describe(
+        'Names of lists: the host or the destination is in one of them.',
+      ),
       times: values(TIMES).describe('Days and times of day, local time: mon-fri 08:00-18:00.'),
       ...decision,
     },
@@ -68,7 +76,9 @@ export function policySchema({ value, values }: Pieces) {
           error: 'a map of names and files',
         })
         .optional()
-        .describe('Files with a name or prefix on each line, read again when they change.'),
+        .describe(
+          'Files by their names, read again when they change. On each line a name as in `hosts`, a prefix, or a line of a hosts file.',
+        ),
       pools: poolsSchema({ value, values }, NAME).optional(),
       rules: z
         .array(rule, { error: 'a list of policy rules' })
@@ -91,7 +101,9 @@ export function policySchema({ value, values }: Pieces) {
               .optional()
               .describe('How long a client may be silent until its server speaks; 300ms.'),
             hello: value(DURATION).optional().describe('How long its first message may take; 5s.'),
-            serverFirst: values(PORTS).describe('Ports where the server speaks first.'),
+            serverFirst: values(PORTS).describe(
+              'Ports where the server speaks first, so that nobody waits; 21, 25, 110, 119, 143, 587, 3306.',
+            ),
           },
           { error: 'a map with silence, hello or serverFirst' },
         )
@@ -154,8 +166,10 @@ function buildRule(input: RuleInput, index: number, lists: readonly string[], co
   const known = (key: 'listeners' | 'lists', there: readonly string[] | undefined) => {
     for (const name of input[key] ?? []) {
       if (there === undefined || there.includes(name)) continue
-      const message = `expected ${there.length === 0 ? `no ${key}: there are none` : there.join(', ')}, found "${name}"`
-      context.report({ path: [...path, key], message })
+      const none =
+        key === 'lists' ? 'a name of the policy\'s own key "lists", which has none' : 'no listener: there are none'
+      const expected = there.length === 0 ? none : there.join(', ')
+      context.report({ path: [...path, key], message: `expected ${expected}, found "${name}"` })
     }
   }
   known('listeners', context.listeners)

@@ -44,14 +44,16 @@ export function value<T, I extends string | number = string | number>(kind: Valu
     context.issues.push({ code: 'custom', message: kind.expected, params, input: written })
     return z.NEVER
   })
-  return schema as unknown as z.ZodType<T, I>
+  const told = kind.words === undefined ? schema : schema.meta({ enum: [...kind.words] })
+  return told as unknown as z.ZodType<T, I>
 }
 
 /** One value or a list of them. `min`: 1 where an empty list would not mean "any". */
 export function values<T>(kind: ValueKind<T>, min = 0, max = MAX_LIST) {
-  const element = z.any().meta({ type: ['string', 'number'] })
+  const words = kind.words === undefined ? {} : { enum: [...kind.words] }
+  const element = z.any().meta({ type: ['string', 'number'], ...words })
   return z
-    .union([z.string(), z.number(), z.array(element)], { error: `${kind.expected}, or a list of such` })
+    .union([z.string().meta(words), z.number(), z.array(element)], { error: `${kind.expected}, or a list of such` })
     .transform((written) => (Array.isArray(written) ? written : [written]))
     .pipe(
       z
@@ -91,17 +93,21 @@ const LISTENER = z.strictObject(
     listen: values(LISTEN, 1).describe(
       'Where the listener waits: one address per family, or a port; with redirect also a range of ports.',
     ),
-    family: value<readonly Family[], Family | '4' | '6' | 'both'>(FAMILY).optional().describe('4, 6 or both.'),
+    family: value<readonly Family[], Family | '4' | '6' | 'both'>(FAMILY)
+      .optional()
+      .describe('4, 6 or both: those that this host has, when left out.'),
     ...MATCH,
-    exclude: EXCLUDE.optional(),
+    exclude: EXCLUDE.optional().describe('What one of these lists has is not taken.'),
     addressedHere: flag.describe('Also take what is addressed to this host itself; needs `to`.'),
     source: value<Source, 'proxy' | 'client' | 'client-port' | (string & {})>(SOURCE)
       .optional()
-      .describe('Whose address the server sees: proxy, client, client-port or an address.'),
+      .describe('Whose address the server sees: proxy (the default), client, client-port or an address.'),
     to: value(TARGET).optional().describe('Dial this instead of the original destination.'),
     onDown: value<OnDown, OnDown>(ON_DOWN)
       .optional()
-      .describe('If Limpid dies, traffic passes by (open) or stays dropped (closed); a clean stop lets it pass.'),
+      .describe(
+        'If Limpid dies, traffic passes by (open, the default) or stays dropped (closed); a clean stop lets it pass.',
+      ),
     fastOpen: flag.describe('TCP Fast Open on both sides.'),
     acceptProxyProtocol: z
       .strictObject(
@@ -110,7 +116,7 @@ const LISTENER = z.strictObject(
       )
       .optional()
       .describe('These proxies tell the client and its destination with a PROXY protocol header (v1 or v2).'),
-    timeouts: timeoutsSchema({ value }).optional(),
+    timeouts: timeoutsSchema({ value }).optional().describe('Durations: 500ms, 10s, 5m, 1h; or off.'),
     dns: dnsSchema({ value, values, integer })
       .optional()
       .describe('What it takes is DNS: port 53 by udp and tcp, where `ports` and `protocols` say nothing else.'),
@@ -123,7 +129,7 @@ const FORWARD = z.strictObject(
     name: NAME.optional().describe('In messages and rule comments; forward-1 and so on when left out.'),
     protocols: values(PROTOCOL, 1).describe('tcp (the default), udp, or both.'),
     ...MATCH,
-    exclude: EXCLUDE.optional(),
+    exclude: EXCLUDE.optional().describe('What one of these lists has is not taken.'),
     to: value(TARGET).describe('The server: an address, with a port or without to keep the original one.'),
     source: value<'proxy' | 'client', 'proxy' | 'client'>(FORWARD_SOURCE)
       .optional()
@@ -140,7 +146,8 @@ export const FILE_SCHEMA = z.strictObject(
       .array(LISTENER, { error: 'a list of listeners' })
       .min(1, { error: 'at least one listener' })
       .max(MAX_LISTENERS, { error: `at most ${MAX_LISTENERS} listeners` })
-      .optional(),
+      .optional()
+      .describe('What is taken out of the traffic, and where it goes.'),
     forwards: z
       .array(FORWARD, { error: 'a list of forwards' })
       .min(1, { error: 'at least one forward' })
@@ -161,21 +168,26 @@ export const FILE_SCHEMA = z.strictObject(
     limits: z
       .strictObject(
         {
-          flows: integer(0, 10_000_000, 'a number of flows').describe('At once; 0: what RLIMIT_NOFILE allows.'),
+          flows: integer(0, 10_000_000, 'a number of flows').describe(
+            'TCP flows at once; 0 (the default): what RLIMIT_NOFILE allows.',
+          ),
           flowsPerClient: integer(0, 10_000_000, 'a number of flows').describe(
-            'At once from one address; 0: no bound.',
+            'TCP flows at once of one client address; 0 (the default): no bound.',
           ),
           sessions: integer(0, 10_000_000, 'a number of sessions').describe(
-            'UDP sessions at once; 0: what RLIMIT_NOFILE allows.',
+            'UDP sessions at once; 0 (the default): what RLIMIT_NOFILE allows.',
           ),
           sessionsPerClient: integer(0, 10_000_000, 'a number of sessions').describe(
-            'UDP sessions at once of one address; 0: a quarter of all.',
+            'UDP sessions at once of one client address; 0 (the default): a quarter of all.',
           ),
-          backlog: integer(1, 1_000_000, 'a backlog').describe('Of listen(2).'),
+          backlog: integer(1, 1_000_000, 'a backlog').describe(
+            'Connections that wait to be accepted (listen(2)); 4096.',
+          ),
         },
         { error: 'a map of limits' },
       )
-      .optional(),
+      .optional()
+      .describe('Of all workers together.'),
     rules: z
       .strictObject(
         {
@@ -186,16 +198,21 @@ export const FILE_SCHEMA = z.strictObject(
           nftTable: z
             .string({ error: 'the name of an nft table' })
             .regex(/^limpid[A-Za-z0-9_-]{0,24}$/, { error: 'an nft table name that begins with limpid' })
-            .optional(),
-          routeTable: integer(1, U32_MAX, 'a route table'),
-          rulePriority: integer(3, 32_764, 'a rule priority between local and main,'), // 0 and 32766; we also use two below it, one above
-          markMask: integer(1, U32_MAX, 'a 32-bit fwmark mask'),
-          interceptMark: integer(1, U32_MAX, 'a 32-bit fwmark'),
-          bypassMark: integer(1, U32_MAX, 'a 32-bit fwmark'),
+            .optional()
+            .describe('What our nft tables are called; limpid.'),
+          routeTable: integer(1, U32_MAX, 'a route table').describe('Where marked packets are delivered here; 19536.'),
+          // between 0 and 32766; we also use two below it, one above
+          rulePriority: integer(3, 32_764, 'a rule priority between local and main,').describe('Of our ip rules; 195.'),
+          markMask: integer(1, U32_MAX, 'a 32-bit fwmark mask').describe('Bits of fwmarks that are ours; 0x30000000.'),
+          interceptMark: integer(1, U32_MAX, 'a 32-bit fwmark').describe(
+            'Packets that are delivered here; 0x10000000.',
+          ),
+          bypassMark: integer(1, U32_MAX, 'a 32-bit fwmark').describe('Our own packets; 0x20000000.'),
         },
         { error: 'a map of rule settings' },
       )
-      .optional(),
+      .optional()
+      .describe('How the kernel rules are made.'),
   },
   { error: 'a map with the key listeners or forwards' },
 )

@@ -20,12 +20,14 @@ export type TimeoutsInput = Partial<Record<keyof typeof NAMES, number | undefine
 export function timeoutsSchema({ value }: { readonly value: typeof parsed }) {
   return z.strictObject(
     {
-      connect: value(DURATION).optional().describe('How long a dial may take.'),
-      idle: value(DURATION).optional().describe('How long a flow may move no byte.'),
-      halfClose: value(DURATION).optional().describe('The same, once one direction is closed.'),
-      deadPeer: value(DURATION).optional().describe('How long a silent peer is believed alive.'),
-      session: value(DURATION).optional().describe('How long a UDP session may move no datagram.'),
-      query: value(DURATION).optional().describe('The same for ports with one answer to one question, such as DNS.'),
+      connect: value(DURATION).optional().describe('How long a dial may take; 10s.'),
+      idle: value(DURATION).optional().describe('How long a flow may move no byte; 1h.'),
+      halfClose: value(DURATION).optional().describe('The same, once one direction is closed; 1m.'),
+      deadPeer: value(DURATION).optional().describe('How long a silent peer is believed alive; 30s.'),
+      session: value(DURATION).optional().describe('How long a UDP session may move no datagram; 2m.'),
+      query: value(DURATION)
+        .optional()
+        .describe('The same for ports with one answer to one question, such as DNS; 10s.'),
     },
     { error: 'a map of timeouts' },
   )

@@ -9,6 +9,8 @@ import type { BackendChoice, FwmarkMatch, Intercept, OnDown, Path, Protocol, Sou
 export interface ValueKind<T> {
   /** What is expected, for `expected …, found …`. */
   readonly expected: string
+  /** Where it is one of a few words: these, for editors. */
+  readonly words?: readonly string[]
   /** The value, or undefined when `text` is not of this kind. */
   parse(text: string): T | undefined
   /** What may have been meant by a `text` that does not parse. */
@@ -36,6 +38,7 @@ export interface Target {
 export function oneOf<T extends string>(words: readonly T[]): ValueKind<T> {
   return {
     expected: words.length === 1 ? words[0]! : `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`,
+    words,
     parse: (text) => words.find((word) => word === text),
     suggest: (text) => nearest(text, words),
   }

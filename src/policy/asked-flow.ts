@@ -35,8 +35,11 @@ export interface Explanation {
 
 type Asked = Pick<Config, 'listeners' | 'policy'>
 
-/** What a rule asks about and the question does not say: `add a port: rule no-telnet asks about ports`; undefined: nothing. */
-export function missingOf(asked: AskedFlow, config: Asked): string | undefined {
+/**
+ * What a rule asks about and the question does not say: `expected an interface (--interface NAME): rule guests asks about it`; undefined:
+ * nothing. `said`: how the one who asks says such a thing.
+ */
+export function missingOf(asked: AskedFlow, config: Asked, said: (key: string) => string): string | undefined {
   const { rules } = config.policy
   const byPort = rules.find(({ match }) => match.ports.length > 0)
   if (asked.originalDst.port === 0 && byPort !== undefined) {
@@ -49,11 +52,11 @@ export function missingOf(asked: AskedFlow, config: Asked): string | undefined {
   }
   const byInterface = rules.find(({ match }) => match.interfaces.length > 0)
   if (asked.interface === undefined && byInterface !== undefined) {
-    return `expected an interface: rule ${byInterface.name} asks about it`
+    return `expected an interface (${said('interface')}): rule ${byInterface.name} asks about it`
   }
   const byListener = rules.find(({ match }) => match.listeners.length > 0)
   if (asked.listener !== undefined || byListener === undefined || takes.length === 1) return undefined
-  return `expected a listener: rule ${byListener.name} asks about it`
+  return `expected a listener (${said('listener')}): rule ${byListener.name} asks about it`
 }
 
 /** Those that may take it; which packets do is not asked here, but of `limpid trace`. */
