@@ -71,6 +71,7 @@ export function explainFlow(asked: AskedFlow, policy: Policy, config: Asked): Ex
   const { protocol, client, originalDst, learntNames, at } = asked
   const takes = listenersFor(asked, config)
   const isDns = takes.length > 0 && takes.every(({ dns }) => dns !== undefined)
+  const isNameless = isDns && asked.host === undefined
   const { finding, notes } = findingOf(
     isDns && asked.host !== undefined ? { ...asked, detected: 'dns' } : asked,
     policy,
@@ -82,11 +83,11 @@ export function explainFlow(asked: AskedFlow, policy: Policy, config: Asked): Ex
     originalDst,
     link: { interface: asked.interface, mac: asked.mac },
     finding,
+    ...(isNameless ? { isNamelessQuestion: isNameless } : {}),
     learntNames,
     at,
   }
   const accounts = policy.explain(facts)
-  const isNameless = isDns && asked.host === undefined
   const told = isNameless ? [`listener ${facts.listener} decides each question by itself: say the name by --host`] : []
   const outcomes = accounts.filter(({ answer }) => answer !== 'no')
   return { facts, accounts, outcomes, notes: [...notes, ...told, ...hostNotes(facts, outcomes, policy)] }

@@ -28,3 +28,21 @@ test('a few hosts are asked as many are', () => {
     { numRuns: 500 },
   )
 })
+
+test('a rule about DNS questions alone makes no other flow wait for its first bytes', () => {
+  const flow: FlowFacts = {
+    listener: 'web',
+    protocol: 'tcp',
+    client: { address: '10.0.3.1', port: 1 },
+    originalDst: { address: '10.0.4.2', port: 443 },
+    finding: undefined,
+    learntNames: [],
+    at: new Date(0),
+  }
+  const answer = (detected: readonly ('dns' | 'tls')[], facts: FlowFacts) =>
+    conditionsOf({ ...EVERY_FLOW, detected }, () => assert.fail())[0]!.ask(facts)
+  assert.equal(answer(['dns'], flow), 'no')
+  assert.equal(answer(['dns', 'tls'], flow), 'unknown')
+  assert.equal(answer(['dns'], { ...flow, isNamelessQuestion: true }), 'unknown')
+  assert.equal(answer(['dns'], { ...flow, finding: { protocol: 'dns', host: 'a.example' } }), 'yes')
+})

@@ -117,11 +117,13 @@ function macCondition({ macs }: PolicyMatch): Condition[] {
 
 function detectedCondition({ detected }: PolicyMatch): Condition[] {
   if (detected.length === 0) return []
+  const ofQuestions = detected.every((protocol) => protocol === 'dns') // no first bytes are ever found to be that: nobody waits for them
+  const unseen = ({ isNamelessQuestion }: FlowFacts) => (ofQuestions && !isNamelessQuestion ? 'no' : 'unknown')
   return [
     {
       text: `detected ${detected.join(',')}`,
-      ask: ({ finding }) => (finding === undefined ? 'unknown' : answer(detected.includes(finding.protocol))),
-      found: ({ finding }) => finding?.protocol ?? 'not looked at yet',
+      ask: (facts) => (facts.finding === undefined ? unseen(facts) : answer(detected.includes(facts.finding.protocol))),
+      found: (facts) => facts.finding?.protocol ?? (unseen(facts) === 'no' ? 'no DNS listener' : 'not looked at yet'),
     },
   ]
 }

@@ -22,6 +22,8 @@ export interface FlowFacts {
   readonly link?: FlowLink | undefined
   /** Undefined: nobody has looked yet. */
   readonly finding: Finding | undefined
+  /** True where the flow carries questions to a DNS listener, and which one is not known: a question that is asked about has a finding. */
+  readonly isNamelessQuestion?: true | undefined
   /** Names by which the client knows the destination's address, from DNS; they count where the first bytes have none. */
   readonly learntNames: readonly string[]
   /** Wall clock, for times of day. */
