@@ -39,7 +39,7 @@ export async function pushPolicy(folder: string, nats: NatsConfig, bucket: strin
     return { put, deleted, revision: (await kv.get(POLICY_FILE))!.revision }
   } catch (cause) {
     throw new LimpidError('LIMPID_NATS', `bucket ${bucket}: ${(cause as Error).message}`, {
-      cure: 'see that the bucket is there, that we may write it, and that no file is larger than max_payload of the server',
+      cure: `see that the bucket is there (nats kv add ${bucket}), that we may write it, and that no file is larger than max_payload of the server`,
       cause,
     })
   } finally {
