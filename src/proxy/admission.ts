@@ -28,6 +28,13 @@ export function refusalOf(flow: Parties, context: ProxyContext): RefusalReason |
   return isOver ? 'client-limit' : undefined
 }
 
+/** Counts a flow of a client, by 1, or its end, by -1. */
+export function countClient(counts: Map<string, number>, address: string, by: 1 | -1): void {
+  const count = (counts.get(address) ?? 0) + by
+  if (count > 0) counts.set(address, count)
+  else counts.delete(address)
+}
+
 /**
  * Would we dial ourselves? A flow to one of our listeners (dialled directly, or as its upstream) always; an intercepted
  * flow to an address of this host when it would be dialled where the client did.

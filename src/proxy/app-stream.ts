@@ -1,24 +1,20 @@
 import type { Socket } from 'node:net'
-import { isDeepStrictEqual } from 'node:util'
-import type { Decision, Onward } from '../config/policy-types.ts'
 import type { Timeouts } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
-import { type Endpoint, formatEndpoint } from '../net/address.ts'
+import type { Endpoint } from '../net/address.ts'
 import type { Finding, FlowLink } from '../policy/facts.ts'
 import { lossOf, type Peer } from '../relay/reasons.ts'
-import { EPOLLOUT, type Watch } from '../sys/loop.ts'
+import type { Watch } from '../sys/loop.ts'
 import { peerSilenceMs } from '../sys/options.ts'
-import { type Parties, refusalOf } from './admission.ts'
-import type { HandledFlow, Judgement, StreamApp } from './app.ts'
-import { HeldSocket, socketOf } from './app-socket.ts'
+import type { Parties } from './admission.ts'
+import type { HandledFlow, StreamApp } from './app.ts'
+import { AppDials } from './app-dials.ts'
+import { HeldSocket } from './app-socket.ts'
 import type { ProxyContext } from './context.ts'
-import { destinationOf, withPort } from './destination.ts'
-import { dial } from './dial.ts'
-import { DIAL_CODES } from './dial-tcp.ts'
-import { type HostOutcome, leadsToOriginalDst, namesHost } from './host-check.ts'
+import { judgeRequest } from './judge-request.ts'
 import type { Way } from './opening.ts'
 import type { PoolPlace } from './pool.ts'
-import type { CloseReason, DialReason, RefusalReason, SourceUsed } from './record.ts'
+import type { CloseReason, SourceUsed } from './record.ts'
 
 /** How long a peer may go on sending after it was told the end. */
 const LINGER_MS = 2_000
@@ -53,11 +49,8 @@ export class ServedStream {
   readonly #way: Way
   readonly #context: ProxyContext
   readonly #client: HeldSocket
-  readonly #upstreams = new Map<Socket, number>()
-  readonly #dials = new Set<() => void>()
+  readonly #dials: AppDials
   readonly #abort = new AbortController()
-  /** Why dials have failed, by what was thrown. */
-  readonly #failed = new WeakMap<object, DialReason | RefusalReason>()
   /** The first error of a socket. */
   #loss: { readonly error: unknown; readonly reason: CloseReason } | undefined
   #end: ((reason: CloseReason) => void) | undefined
@@ -74,6 +67,7 @@ export class ServedStream {
     if (!isHeld) context.resources.loop.remove(flow.watch)
     this.#client = new HeldSocket(flow.watch.fd, isHeld)
     this.#watch(this.#client.socket, 'client')
+    this.#dials = new AppDials(flow, way, context, (socket) => this.#watch(socket, 'upstream'))
   }
 
   /** To be called once; then release(), expire() and end(). */
@@ -95,22 +89,22 @@ export class ServedStream {
       const reason = await Promise.race([served, ended])
       return { reason: reason ?? 'closed', error: undefined }
     } catch (error) {
-      for (const one of [socket, ...this.#upstreams.keys()]) one.resetAndDestroy()
+      for (const one of [socket, ...this.#dials.open.keys()]) one.resetAndDestroy()
       return { reason: this.#reasonOf(error), error: errorText(error) }
     } finally {
       clearTimeout(timer)
       this.#end = undefined
+      this.#dials.close()
       served.catch(() => {}) // nobody waits for it any more
       this.#abort.abort()
       this.release()
-      for (const abandon of this.#dials) abandon()
-      for (const one of [socket, ...this.#upstreams.keys()]) one.destroy()
+      for (const one of [socket, ...this.#dials.open.keys()]) one.destroy()
     }
   }
 
   async #serve(): Promise<undefined> {
     await this.#app.serve(this.#client.socket, this.#view())
-    await Promise.all([this.#client.socket, ...this.#upstreams.keys()].map(wentOut))
+    await Promise.all([this.#client.socket, ...this.#dials.open.keys()].map(wentOut))
   }
 
   #view(): HandledFlow {
@@ -125,8 +119,11 @@ export class ServedStream {
       names: this.#context.namesOf(client.address, originalDst.address),
       rule,
       signal: this.#abort.signal,
-      dial: (to) => this.#dial(to),
-      judge: (finding) => this.#judge(finding),
+      dial: (to) => this.#dials.dial(to),
+      judge: (finding) => {
+        const isOpen = !this.#client.socket.destroyed
+        return judgeRequest(this.#flow, finding, { way: this.#way, isOpen }, this.#context)
+      },
     }
   }
 
@@ -149,7 +146,7 @@ export class ServedStream {
   end(reason: CloseReason): void {
     if (this.#end === undefined) return
     this.release()
-    for (const socket of [this.#client.socket, ...this.#upstreams.keys()]) socket.resetAndDestroy()
+    for (const socket of [this.#client.socket, ...this.#dials.open.keys()]) socket.resetAndDestroy()
     this.#end(reason)
   }
 
@@ -157,14 +154,14 @@ export class ServedStream {
   expire(now: number, { idleMs, halfCloseMs, deadPeerMs }: Timeouts): void {
     const { socket } = this.#client
     let moved = socket.bytesRead + socket.bytesWritten - socket.writableLength
-    for (const one of this.#upstreams.keys()) moved += one.bytesRead + one.bytesWritten - one.writableLength
+    for (const one of this.#dials.open.keys()) moved += one.bytesRead + one.bytesWritten - one.writableLength
     if (moved !== this.#moved) this.#lastActiveAt = now
     this.#moved = moved
     const isHalfClosed = halfCloseMs > 0 && (socket.readableEnded || socket.writableFinished)
     const limit = isHalfClosed ? halfCloseMs : idleMs
     if (limit > 0 && now - this.#lastActiveAt >= limit) this.end(isHalfClosed ? 'half-close-timeout' : 'idle-timeout')
     else if (deadPeerMs > 0 && isSilent(socket, this.#flow.watch.fd, deadPeerMs)) this.end('client-lost')
-    else if (deadPeerMs > 0 && [...this.#upstreams].some(([one, fd]) => isSilent(one, fd, deadPeerMs))) {
+    else if (deadPeerMs > 0 && [...this.#dials.open].some(([one, fd]) => isSilent(one, fd, deadPeerMs))) {
       this.end('upstream-lost')
     }
   }
@@ -179,100 +176,12 @@ export class ServedStream {
 
   #reasonOf(error: unknown): CloseReason {
     if (error !== null && typeof error === 'object') {
-      const reason = this.#failed.get(error)
+      const reason = this.#dials.reasonOf(error)
       if (reason !== undefined) return reason
       const isOfSocket = error === this.#loss?.error || ('code' in error && error.code === 'ERR_STREAM_PREMATURE_CLOSE')
       if (isOfSocket && this.#loss !== undefined) return this.#loss.reason
     }
     return 'app-failed'
-  }
-
-  async #judge(finding: Finding): Promise<Judgement> {
-    const policy = this.#context.policy()
-    if (policy === undefined) return { kind: 'go-on' }
-    const { listener, client, originalDst, rule } = this.#flow
-    const { namesOf } = this.#context
-    const learntNames = namesOf(client.address, originalDst.address)
-    const link = this.#client.socket.destroyed ? undefined : this.#flow.link()
-    const known = { listener: listener.name, protocol: 'tcp', client, originalDst, link, finding, learntNames } as const
-    const decided = policy.decide({ ...known, at: new Date() })
-    if (decided.kind === 'inspect') return { kind: 'reject', rule: undefined } // cannot be: there is a finding
-    const { decision } = decided
-    if (decision.kind === 'reject') return { kind: 'reject', rule: decided.rule }
-    if (policy.hostCheck !== 'off' && namesHost(finding) && leadsToOriginalDst(decision, listener)) {
-      const asked = { client, originalDst, finding, learntNames }
-      const outcome = await new Promise<HostOutcome>((resolve) => this.#context.hostCheck.ask(asked, resolve))
-      const isFalse = outcome === 'mismatch' || outcome === 'unresolved'
-      if (isFalse && policy.hostCheck === 'enforce') return { kind: 'elsewhere' }
-    }
-    const isOfHook = rule === 'onFlow' // who chose the way in the place of the rules
-    return { kind: isOfHook || isAsHandled(decision, this.#way) ? 'go-on' : 'elsewhere' }
-  }
-
-  async #dial(to: Endpoint | undefined): Promise<Socket> {
-    const flow = this.#flow
-    if (to !== undefined) return await this.#dialThere(to)
-    if (flow.place === undefined) {
-      const destination = destinationOf(this.#way, flow, this.#context.pools)
-      if (destination.kind === 'none') throw this.#failure('dial-failed', destination.why)
-      flow.place = destination.place
-      if (destination.place === undefined) return await this.#dialThere(destination.endpoint)
-    }
-    for (;;) {
-      try {
-        return await this.#dialThere(withPort(flow.place!.endpoint, flow.originalDst))
-      } catch (error) {
-        const reason = this.#failed.get(error as object) as DialReason | undefined
-        if (reason === undefined || this.#end === undefined || !flow.place!.move(reason, flow.source.kind)) throw error
-      }
-    }
-  }
-
-  async #dialThere(to: Endpoint): Promise<Socket> {
-    const flow = this.#flow
-    const { resources, counters, mark, ports } = this.#context
-    const { listener, client, reached, originalDst, source } = flow
-    const refusal = refusalOf({ listener, client, reached, originalDst, upstream: to, source }, this.#context)
-    if (refusal !== undefined) throw this.#failure(refusal, `cannot dial ${formatEndpoint(to)}: ${refusal}`)
-    if (this.#end === undefined)
-      throw this.#failure('client-gone', `cannot dial ${formatEndpoint(to)}: the flow has ended`)
-    flow.upstream = to
-    const { connectMs, deadPeerMs } = flow.timeouts
-    const { mark: bits = 0, dscp } = this.#way
-    const options = {
-      source,
-      mark: mark | bits,
-      dscp,
-      connectMs,
-      deadPeerMs,
-      first: undefined,
-      ports,
-      events: EPOLLOUT,
-    }
-    let onEnd = (): void => {}
-    const dialled = await dial(to, options, resources.loop, counters, (abandon) => {
-      onEnd = abandon
-      this.#dials.add(abandon)
-    })
-    this.#dials.delete(onEnd)
-    if (dialled.kind === 'failed')
-      throw this.#failure(dialled.reason, `cannot dial ${formatEndpoint(to)}: ${dialled.reason}`)
-    flow.sourceUsed ??= dialled.source
-    flow.sourceAddr ??= dialled.sourceAddr
-    flow.onDialled()
-    const socket = socketOf(dialled.fd)
-    this.#watch(socket, 'upstream')
-    this.#upstreams.set(socket, dialled.fd)
-    socket.once('close', () => this.#upstreams.delete(socket))
-    if (this.#end === undefined) socket.destroy()
-    return socket
-  }
-
-  #failure(reason: DialReason | RefusalReason, message: string): LimpidError {
-    const code = reason in DIAL_CODES ? DIAL_CODES[reason as DialReason] : 'LIMPID_DIAL_FAILED'
-    const error = new LimpidError(code, message)
-    this.#failed.set(error, reason)
-    return error
   }
 }
 
@@ -293,17 +202,6 @@ async function wentOut(socket: Socket): Promise<void> {
     look()
   })
   clearTimeout(timer)
-}
-
-/** Whether a decision about what a client says later leads the way that the flow goes already. */
-export function isAsHandled(decision: Decision, way: Way): boolean {
-  if (decision.kind !== 'handle' && decision.kind !== 'forward') return false
-  const isSameApp = decision.kind === 'forward' || decision.app === way.app
-  return isSameApp && isDeepStrictEqual(dialled(decision), dialled(way))
-}
-
-function dialled({ to, source, mark, dscp }: Onward): unknown {
-  return { to, source, mark, dscp }
 }
 
 function isSilent(socket: Socket, fd: number, deadPeerMs: number): boolean {

@@ -1,4 +1,4 @@
-/** Of one session: what its client sends until the hook has answered; a QUIC hello takes two datagrams, and both may be sent again. */
+/** Of one session: what its client sends until it is decided; a QUIC hello takes two datagrams, and both may be sent again. */
 const MOST_DATAGRAMS = 8
 const MOST_BYTES = 16_384
 /** Of all sessions together. */
@@ -10,12 +10,15 @@ interface Asked {
   readonly giveUp: () => void
 }
 
-/** Sessions that a hook is asked about, with what their clients have sent. Nothing else of them exists; how many there are the hook's runner bounds. */
+/**
+ * Sessions that a hook, or the name servers of a host, are asked about, with what their clients have sent. Nothing else of them exists; how
+ * many there are is bounded by whom is asked.
+ */
 export class AskedSessions {
   readonly #asked = new Map<string, Asked>()
   #bytes = 0
 
-  /** `key`: of its listener and ends. */
+  /** `key`: see askedKey(). */
   has(key: string): boolean {
     return this.#asked.has(key)
   }
@@ -39,7 +42,7 @@ export class AskedSessions {
     return true
   }
 
-  /** The hook has answered: what was kept, in its order. */
+  /** There is an answer: what was kept, in its order. */
   end(key: string): readonly Uint8Array[] {
     const asked = this.#asked.get(key)
     if (asked === undefined) return []

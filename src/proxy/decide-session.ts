@@ -1,4 +1,4 @@
-import type { Decision, Rejection } from '../config/policy-types.ts'
+import type { Rejection } from '../config/policy-types.ts'
 import type { Source, Timeouts } from '../config/types.ts'
 import type { QuicHello } from '../inspect/quic-initial.ts'
 import { type Endpoint, formatEndpoint } from '../net/address.ts'
@@ -6,15 +6,15 @@ import type { Finding, FlowFacts } from '../policy/facts.ts'
 import type { Policy } from '../policy/policy.ts'
 import type { ShadowDifference } from '../policy/shadow.ts'
 import { EACCES, ECONNREFUSED } from '../sys/errno.ts'
+import { type Answered, askedKey, askSession, checksHost } from './ask-session.ts'
 import type { ByteShare } from './byte-rates.ts'
 import { tellClient } from './client-errors.ts'
 import type { FinalDecision } from './deciding.ts'
 import { destinationOf, isOnward } from './destination.ts'
 import type { DropReason } from './drops.ts'
-import { type HostOutcome, namesHost } from './host-check.ts'
+import type { HostOutcome } from './host-check.ts'
 import type { PoolPlace } from './pool.ts'
 import type { SessionStart } from './session-start.ts'
-import { checksHost, isRefusedHost, type Settled, settleSession, settlingKey } from './settle-session.ts'
 import { compareSession } from './shadowing.ts'
 import { timeoutsOf } from './timeouts.ts'
 import type { UdpContext } from './udp-context.ts'
@@ -54,15 +54,15 @@ export interface SessionDecision {
 
 /**
  * Asks the policy about a session that is to be opened, then the hook and whether its host has that address, where that matters. A reason
- * where there must be none; `held` while its datagrams, which are kept, do not say yet what a rule asks, or an answer is waited for: then
- * `later` is told, once.
+ * where there must be none; `held` while its datagrams, which are kept, do not say yet what a rule asks, or an answer is waited for: of that
+ * `onDecided` is told, once.
  */
 export function decideSession(
   start: SessionStart,
   context: UdpContext,
-  later: (decision: SessionDecision | DropReason, datagrams: number) => void,
+  onDecided: (decided: SessionDecision | DropReason, datagrams: number) => void,
 ): SessionDecision | DropReason | 'held' {
-  const { proxy, undecided, asked } = context
+  const { proxy, hellos, asked } = context
   const { listener, upstream } = start
   const undisputed = {
     rule: undefined,
@@ -81,26 +81,26 @@ export function decideSession(
   }
   const policy = start.app === undefined ? proxy.policy() : undefined
   if (policy === undefined) return undisputed
-  const settling = settlingKey(start)
-  if (asked.has(settling)) return asked.hold(settling, start.datagrams()) ? 'held' : 'decision-waiting'
+  const asking = askedKey(start)
+  if (asked.has(asking)) return asked.hold(asking, start.datagrams()) ? 'held' : 'decision-waiting'
   const facts = factsOf(start, undefined, context)
   const byAddress = policy.decide(facts)
   if (byAddress.kind === 'decided' && !wantsFinding(byAddress, policy, start, context)) {
     return finished({ decided: byAddress, hostChecked: undefined }, facts, undisputed, start, context)
   }
   const key = `${formatEndpoint(start.client)} ${formatEndpoint(start.originalDst)}`
-  const found = undecided.look(key, start.datagrams(), proxy.resources.loop.now, policy.peek.helloMs)
+  const found = hellos.look(key, start.datagrams(), proxy.resources.loop.now, policy.peek.helloMs)
   if (found.kind !== 'found') return found.kind
   const { finding, quic, before } = found
   const known = { ...facts, finding }
   const decided = policy.decide(known)
   if (decided.kind === 'inspect') return 'policy' // cannot be: there is a finding
-  const finish = (settled: Settled, before: readonly Uint8Array[]): SessionDecision | DropReason =>
-    finished(settled, known, { ...undisputed, finding, quic, before }, start, context)
-  const settled = settleSession({ decided, facts: known, policy, before, start, context }, (late, all) =>
-    later(finish(late, all), all.length),
+  const finish = (answered: Answered, before: readonly Uint8Array[]): SessionDecision | DropReason =>
+    finished(answered, known, { ...undisputed, finding, quic, before }, start, context)
+  const answered = askSession({ decided, facts: known, policy, before, start, context }, (answered, all) =>
+    onDecided(finish(answered, all), all.length),
   )
-  return settled === 'held' ? 'held' : finish(settled, before)
+  return answered === 'held' ? 'held' : finish(answered, before)
 }
 
 /** Whether a hook or the check of hosts has to know what the first datagrams say, though the rules do not. */
@@ -115,52 +115,20 @@ function wantsFinding(
 
 /** What was decided by these facts, compared with what the shadow policy says, and done. */
 function finished(
-  settled: Settled,
+  answered: Answered,
   facts: FlowFacts,
   undisputed: SessionDecision,
   start: SessionStart,
   context: UdpContext,
 ): SessionDecision | DropReason {
-  if (typeof settled === 'string') return settled
-  const { decided, hostChecked } = settled
+  if (typeof answered === 'string') return answered
+  const { decided, hostChecked } = answered
   const shadow = compareSession(context.proxy.shadow(), start, facts, decided)
   return applied(decided, { ...undisputed, shadow, hostChecked }, start, context)
 }
 
-type FactsSource = Pick<SessionStart, 'listener' | 'client' | 'originalDst' | 'interfaceIndex'>
-
-/**
- * Whether a session may go on with what its client says within it: `host` of the connection that it began last. `later`: nobody knows yet; the
- * client asks again.
- */
-export function mayGoOn(
-  session: FactsSource,
-  finding: Finding,
-  context: UdpContext,
-): { readonly answer: 'yes' | 'policy' | 'host-mismatch' | 'later'; readonly hostChecked?: HostOutcome | undefined } {
-  const policy = context.proxy.policy()
-  if (policy === undefined) return { answer: 'yes' }
-  if (context.proxy.hooks?.decides === true) return { answer: 'policy' } // the hook is asked about sessions: it is to be another
-  const facts = { ...factsOf(session, finding, context), finding }
-  const decided = policy.decide(facts)
-  if (decided.kind !== 'decided' || !MAY_GO_ON[decided.decision.kind]) return { answer: 'policy' }
-  if (!namesHost(finding) || !checksHost(policy, decided.decision, session)) return { answer: 'yes' }
-  let hostChecked: HostOutcome | undefined
-  context.proxy.hostCheck.ask(facts, (outcome) => {
-    hostChecked = outcome
-  })
-  if (hostChecked === undefined) return { answer: 'later' }
-  return { answer: isRefusedHost(policy, hostChecked) ? 'host-mismatch' : 'yes', hostChecked }
-}
-
-/** What a rule does with streams alone is not done to datagrams. */
-const MAY_GO_ON: Readonly<Record<Decision['kind'], boolean>> = {
-  forward: true,
-  bypass: true,
-  via: false,
-  handle: false,
-  reject: false,
-}
+/** Whose facts are asked for. */
+export type FactsSource = Pick<SessionStart, 'listener' | 'client' | 'originalDst' | 'interfaceIndex'>
 
 function applied(
   { rule, decision }: FinalDecision,
@@ -193,7 +161,8 @@ function applied(
   return { ...undisputed, rule, upstream: endpoint, source, mark, dscp, place, timeouts, share }
 }
 
-function factsOf(
+/** `finding`: undefined while nobody has looked at its datagrams. */
+export function factsOf(
   { listener, client, originalDst, interfaceIndex }: FactsSource,
   finding: Finding | undefined,
   { proxy }: UdpContext,

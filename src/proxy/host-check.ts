@@ -2,6 +2,7 @@ import type { Decision } from '../config/policy-types.ts'
 import type { ListenerConfig } from '../config/types.ts'
 import { type Endpoint, formatEndpoint } from '../net/address.ts'
 import type { Finding } from '../policy/facts.ts'
+import type { Policy } from '../policy/policy.ts'
 import { HostAddresses } from './host-addresses.ts'
 import { nameLookup } from './name-lookup.ts'
 
@@ -35,6 +36,11 @@ export function leadsToOriginalDst(decision: Decision, { to }: Pick<ListenerConf
 /** Whether it says anything that can be compared. */
 export function namesHost({ host, address }: Finding): boolean {
   return host !== undefined || address !== undefined
+}
+
+/** Whether a flow must not go on for what was found about its host. */
+export function isRefusedHost({ hostCheck }: Pick<Policy, 'hostCheck'>, outcome: HostOutcome | undefined): boolean {
+  return hostCheck === 'enforce' && (outcome === 'mismatch' || outcome === 'unresolved')
 }
 
 /** Compares what clients say with where they go: SNI and Host are their word alone (CVE-2009-0801). */

@@ -8,38 +8,41 @@ import { decideSession, type SessionDecision } from './decide-session.ts'
 import { dialUdp } from './dial-udp.ts'
 import type { DropReason } from './drops.ts'
 import type { ReplyOutlet } from './reply-outlet.ts'
-import { QUERY_PORTS, type SessionStart } from './session-start.ts'
+import { endsOf, QUERY_PORTS, type SessionStart } from './session-start.ts'
 import { type DialSource, dialSource } from './source.ts'
 import type { UdpContext } from './udp-context.ts'
-import { endsOf, UdpSession } from './udp-session.ts'
+import { UdpSession } from './udp-session.ts'
 
 /**
  * Opens a session: decides → admits → finds the way of its answers → dials. A reason where there can be none: the datagram is dropped.
  * Room has been made before. `held`: nothing is decided yet, and the datagrams are kept.
  */
 export function openSession(wanted: SessionStart, context: UdpContext): UdpSession | DropReason | 'held' {
-  const decided = decideSession(wanted, context, (later, datagrams) => {
-    const session = typeof later === 'string' ? later : openLater(wanted, later, context)
+  const decided = decideSession(wanted, context, (decided, datagrams) => {
+    const session = typeof decided === 'string' ? decided : openHeld(wanted, decided, context)
     if (typeof session === 'string') context.countDrop(session, datagrams)
   })
   return typeof decided === 'string' ? decided : openOrLeave(wanted, decided, context)
 }
 
-/** The room that was made for it may be taken by now. */
-function openLater(wanted: SessionStart, decided: SessionDecision, context: UdpContext): UdpSession | DropReason {
+/** What had been held is decided; the room that was made for it may be taken by now. */
+function openHeld(wanted: SessionStart, decided: SessionDecision, context: UdpContext): UdpSession | DropReason {
   const reason = makeRoom(wanted.client, context)
   if (reason === undefined) return openOrLeave(wanted, decided, context)
-  decided.place?.leave()
+  leave(decided)
   return reason
 }
 
 function openOrLeave(wanted: SessionStart, decided: SessionDecision, context: UdpContext): UdpSession | DropReason {
   const session = openDecided(wanted, decided, context)
-  if (typeof session === 'string') {
-    decided.place?.leave()
-    decided.share?.leave()
-  }
+  if (typeof session === 'string') leave(decided)
   return session
+}
+
+/** There will be no session that does. */
+function leave({ place, share }: SessionDecision): void {
+  place?.leave()
+  share?.leave()
 }
 
 /** Ends the session that has been idle longest where one has to go; a reason where none may. */

@@ -22,10 +22,10 @@ import { ClientLinks } from './client-links.ts'
 import type { ProxyContext } from './context.ts'
 import type { DialCounters } from './dial.ts'
 import { type DropReason, newDatagramCounters } from './drops.ts'
-import { runFlow } from './flow.ts'
 import { FlowHooks, type HookStats, NO_HOOK_STATS } from './flow-hooks.ts'
 import { HostCheck, type HostChecks } from './host-check.ts'
 import { TcpListener } from './listener.ts'
+import { openFlow } from './open-flow.ts'
 import type { PoolServerStats } from './pool.ts'
 import { Pools } from './pools.ts'
 import { type HeaderOutcome, HeaderWait, sendsHeader } from './proxy-header.ts'
@@ -354,7 +354,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       () => this.#beginnings < context.budget.flows && context.resources.waitingBytes < MAX_WAITING_BYTES,
       (accepted) => {
         const run = (header?: HeaderOutcome): void =>
-          runFlow(++this.#flowsTotal, accepted, listener, target, context, { app, header })
+          openFlow(++this.#flowsTotal, accepted, listener, { target, app, header }, context)
         if (sendsHeader(listener, accepted.clientAddr)) this.#awaitHeader(accepted, run)
         else run()
       },

@@ -1,5 +1,5 @@
 import type { ListenerConfig } from '../config/types.ts'
-import type { Endpoint } from '../net/address.ts'
+import { type Endpoint, formatEndpoint } from '../net/address.ts'
 import type { DatagramApp } from './app.ts'
 import type { ReplyOutlet } from './reply-outlet.ts'
 
@@ -25,4 +25,9 @@ export interface SessionStart {
   /** Calls back when what waited at the listener so far has been taken. */
   afterQueue(work: () => void): void
   readonly app: DatagramApp | undefined
+}
+
+/** Both ends of a session's socket, where it has the client's port. */
+export function endsOf({ client, upstream }: Pick<SessionStart, 'client' | 'upstream'>): string {
+  return `${formatEndpoint(client)} ${formatEndpoint(upstream)}`
 }

@@ -7,7 +7,7 @@ import type { ProxyContext } from './context.ts'
 import type { DatagramCounters, DropReason } from './drops.ts'
 import type { ReplySockets } from './reply-sockets.ts'
 import type { UdpSession } from './udp-session.ts'
-import type { UndecidedSessions } from './undecided-sessions.ts'
+import type { UnfinishedHellos } from './unfinished-hellos.ts'
 
 /** What the UDP sessions of one proxy share, beside what they share with TCP flows. */
 export interface UdpContext {
@@ -18,7 +18,7 @@ export interface UdpContext {
   readonly replies: ReplySockets
   readonly errors: ClientErrors
   readonly counters: DatagramCounters
-  readonly undecided: UndecidedSessions
+  readonly hellos: UnfinishedHellos
   readonly asked: AskedSessions
   /** Ends of the sessions that have their client's port: see endsOf(). */
   readonly ends: Set<string>

@@ -1,30 +1,28 @@
-import type { ListenerConfig, Timeouts } from '../config/types.ts'
-import { looksLikeQuicInitial, type QuicHello } from '../inspect/quic-initial.ts'
-import { type Endpoint, type Family, familyOf, formatEndpoint } from '../net/address.ts'
-import type { Finding } from '../policy/facts.ts'
-import type { ShadowDifference } from '../policy/shadow.ts'
+import type { Timeouts } from '../config/types.ts'
+import type { QuicHello } from '../inspect/quic-initial.ts'
+import { type Family, familyOf } from '../net/address.ts'
 import type { ByteBucket } from '../relay/byte-bucket.ts'
 import type { Outlet, Sockaddr } from '../relay/outbox.ts'
-import { SessionEntry } from '../relay/session-table.ts'
-import { EAGAIN, ECONNREFUSED, EMSGSIZE, errnoName } from '../sys/errno.ts'
+import { EAGAIN, ECONNREFUSED, EMSGSIZE } from '../sys/errno.ts'
 import type { QueuedError } from '../sys/error-queue.ts'
 import { EPOLLERR, EPOLLIN, type EventTarget, type Watch } from '../sys/loop.ts'
 import { canSendSegments, pathMtu, setReceiveBuffer, takeSocketError } from '../sys/options.ts'
-import { SOCKADDR_WORDS, sockaddrWords } from '../sys/sockaddr.ts'
+import { SOCKADDR_WORDS, sameSockaddr, sockaddrWords } from '../sys/sockaddr.ts'
 import { localEndpoint, transmit } from '../sys/socket.ts'
 import type { AppSession, DatagramApp } from './app.ts'
 import type { ByteShare } from './byte-rates.ts'
 import { tellClient } from './client-errors.ts'
 import { type ClientSide, ClientSocket, STREAM_BUFFER_BYTES } from './client-socket.ts'
 import { datagramsIn, trimToRate } from './datagram-rate.ts'
-import { mayGoOn, type SessionDecision } from './decide-session.ts'
+import type { SessionDecision } from './decide-session.ts'
 import type { DropReason } from './drops.ts'
-import type { HostOutcome } from './host-check.ts'
+import { judgeConnection } from './judge-connection.ts'
+import { OpenSessionRecord } from './open-session-record.ts'
 import { Overflow } from './overflow.ts'
 import type { PoolPlace } from './pool.ts'
-import type { CloseReason, FlowRecord, SourceUsed } from './record.ts'
+import type { CloseReason, SourceUsed } from './record.ts'
 import type { ReplyOutlet } from './reply-outlet.ts'
-import { QUERY_PORTS, type SessionStart } from './session-start.ts'
+import { endsOf, QUERY_PORTS, type SessionStart } from './session-start.ts'
 import type { UdpContext } from './udp-context.ts'
 
 const READ_BATCH = 32
@@ -40,17 +38,7 @@ const EVERY_PATH_BYTES = 1_200 // fits the smallest MTU of IPv6 (RFC 8200 §5)
  * One UDP session: what a client sends to one original destination, and the answers. Its socket is connected to the upstream;
  * the client's datagrams come by the listener. Ends when it was idle for too long, or has to make room, with one reason.
  */
-export class UdpSession extends SessionEntry implements EventTarget, Outlet, AppSession, ClientSide {
-  readonly id: number
-  readonly client: Endpoint
-  readonly reached: Endpoint
-  readonly originalDst: Endpoint
-  readonly upstream: Endpoint
-  readonly interfaceIndex: number
-  readonly listener: ListenerConfig
-  readonly rule: string | undefined
-  readonly shadow: ShadowDifference | undefined
-  readonly source: SourceUsed
+export class UdpSession extends OpenSessionRecord implements EventTarget, Outlet, AppSession, ClientSide {
   readonly #dscp: number | undefined
   readonly #place: PoolPlace | undefined
   readonly #timeouts: Timeouts
@@ -61,7 +49,6 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   head = -1
   tail = -1
   state: unknown
-  readonly #context: UdpContext
   readonly #watch: Watch
   readonly #app: DatagramApp | undefined
   #replyBy: ReplyOutlet
@@ -71,20 +58,10 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   #mayOwn: boolean
   readonly #afterQueue: SessionStart['afterQueue']
   readonly #upstreamWords: Uint32Array
-  readonly #startedAt = Date.now()
-  readonly #openedAt: number
-  #datagramsUp = 0
-  #datagramsDown = 0
-  #bytesUp = 0
-  #bytesDown = 0
-  #dropped = 0
   #lastBytes = 0
   #lastBytesDown = 0
   #largest = EVERY_PATH_BYTES
   readonly #overflow = new Overflow()
-  #error: number | undefined
-  #finding: Finding | undefined
-  #hostChecked: HostOutcome | undefined
   readonly #quic: QuicHello | undefined
 
   constructor(
@@ -94,29 +71,15 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     replyBy: ReplyOutlet,
     context: UdpContext,
   ) {
-    const { now } = context.proxy.resources.loop
-    super(start.key, start.hash, start.client.address, now)
-    this.id = context.nextId()
-    this.client = start.client
-    this.reached = start.reached
-    this.originalDst = start.originalDst
-    this.upstream = start.upstream
-    this.interfaceIndex = start.interfaceIndex
-    this.listener = start.listener
-    this.rule = decided.rule
-    this.shadow = decided.shadow
-    this.#finding = decided.finding
-    this.#hostChecked = decided.hostChecked
+    super(start, decided, dialled.source, context)
     this.#quic = decided.quic
     this.#dscp = decided.dscp
     this.#place = decided.place
     this.#timeouts = decided.timeouts
     this.#share = decided.share
-    this.source = dialled.source
     this.fd = dialled.fd
     this.family = familyOf(start.upstream.address)
     this.segments = canSendSegments(dialled.fd)
-    this.#context = context
     this.#app = start.app
     this.#replyBy = replyBy
     this.#to = { words: start.key, at: 0 }
@@ -124,13 +87,12 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     this.#afterQueue = start.afterQueue
     this.#from = replyBy.needsFrom ? { words: start.key, at: SOCKADDR_WORDS } : undefined
     this.#upstreamWords = sockaddrWords(start.upstream)
-    this.#openedAt = now
     this.#watch = context.proxy.resources.loop.take(dialled.fd, EPOLLIN, this)
   }
 
   /** A datagram of the client, or a train of them, is on its way to the upstream. */
   sendUp(slot: number): void {
-    const { arena, outbox, counters, table, proxy } = this.#context
+    const { arena, outbox, counters, table, proxy } = this.context
     if (this.#share !== undefined && !this.#isWithin(this.#share.clientToUpstream, slot)) return
     const bytes = arena.length[slot]!
     if (this.#quic !== undefined && !this.#mayPass(this.#quic, arena.datagramsOf(slot))) return
@@ -139,8 +101,8 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
       return
     }
     const datagrams = datagramsIn(bytes, arena.segment[slot]!)
-    this.#datagramsUp += datagrams
-    this.#bytesUp += bytes
+    this.datagramsUp += datagrams
+    this.bytesUp += bytes
     this.#lastBytes = bytes
     const size = arena.segment[slot]! || bytes
     if (size > this.#largest) this.#onLargest(size)
@@ -148,7 +110,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     if (this.#dscp !== undefined) arena.tos[slot] = (this.#dscp << 2) | (arena.tos[slot]! & ECN)
     table.touch(this, proxy.resources.loop.now)
     outbox.put(this, slot)
-    if (this.#mayOwn && this.#datagramsUp >= OWN_SOCKET_AFTER && this.idleClass === 'stream') this.#ownSocket()
+    if (this.#mayOwn && this.datagramsUp >= OWN_SOCKET_AFTER && this.idleClass === 'stream') this.#ownSocket()
   }
 
   /** A datagram that was held back until the session was decided. It came while another connection may have begun. */
@@ -160,51 +122,34 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
       this.#drop('policy-rate', 1)
       return
     }
-    this.#datagramsUp++
-    this.#bytesUp += datagram.length
+    this.datagramsUp++
+    this.bytesUp += datagram.length
     this.#lastBytes = datagram.length
     const sent = transmit(this.fd, datagram, datagram.length)
-    if (sent >= 0) this.#context.counters.datagramsClientToUpstream++
+    if (sent >= 0) this.context.counters.datagramsClientToUpstream++
     else this.onLost(-1, -sent, 1)
   }
 
   /** Drops what of a slot is beyond the rate; false when nothing is left. */
   #isWithin(bucket: ByteBucket, slot: number): boolean {
-    const dropped = trimToRate(bucket, this.#context.arena, slot)
+    const dropped = trimToRate(bucket, this.context.arena, slot)
     if (dropped.datagrams > 0) this.#drop('policy-rate', dropped.datagrams)
     return !dropped.all
   }
 
-  /** Within a session a client may begin another connection, with another name. False: these datagrams go no further. */
+  /** Within a session a client may begin another connection. False: these datagrams go no further. */
   #mayPass(quic: QuicHello, datagrams: readonly Uint8Array[]): boolean {
-    for (const datagram of datagrams) {
-      if (!looksLikeQuicInitial(datagram)) continue
-      const answer = quic.add(datagram)
-      if (answer.kind === 'malformed') return this.#refuse('malformed')
-      if (answer.kind !== 'match' || answer.finding.serverName === this.#finding?.host) continue
-      const finding: Finding = { protocol: 'quic', host: answer.finding.serverName }
-      const { answer: whether, hostChecked } = mayGoOn(this, finding, this.#context)
-      if (whether === 'later') {
-        this.#drop('host-mismatch', 1)
-        return false
-      }
-      this.#finding = finding
-      this.#hostChecked = hostChecked
-      if (whether !== 'yes') return this.#refuse(whether)
-    }
-    return true
-  }
-
-  #refuse(reason: 'malformed' | 'policy' | 'host-mismatch'): false {
-    this.#drop(reason, 1)
-    this.end(reason)
+    const why = judgeConnection(this, quic, datagrams, this.context)
+    if (why === undefined) return true
+    this.#drop(why === 'unknown' ? 'host-mismatch' : why, 1)
+    if (why !== 'unknown') this.end(why)
     return false
   }
 
   /** From the next one on the client's datagrams come to a socket of its own, read when those before it have been. */
   #ownSocket(): void {
     this.#mayOwn = false
-    const { replies, outbox } = this.#context
+    const { replies, outbox } = this.context
     const own = replies.own(this.reached, this.client, this, outbox)
     if (own === undefined) return
     replies.release(this.#replyBy)
@@ -218,7 +163,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
 
   /** A router, or the client's host, about an answer. */
   onClientError({ errno, mtu }: QueuedError): void {
-    this.#context.counters.errorsFromClient++
+    this.context.counters.errorsFromClient++
     if (errno === EMSGSIZE) this.tellUpstream(mtu)
     else if (errno === ECONNREFUSED) this.end('client-gone')
   }
@@ -226,7 +171,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   onEvents(events: number): void {
     if ((events & EPOLLERR) !== 0) this.#onError(takeSocketError(this.fd))
     if ((events & EPOLLIN) === 0 || this.fd < 0) return
-    const { arena, outbox } = this.#context
+    const { arena, outbox } = this.context
     const count = outbox.receive(this, READ_BATCH)
     if (count < 0) this.#onError(-count)
     for (let slot = arena.used - Math.max(0, count); slot < arena.used; slot++) this.#sendDown(slot)
@@ -234,8 +179,9 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   }
 
   #sendDown(slot: number): void {
-    const { arena, outbox, counters, table, proxy } = this.#context
-    if (!this.#isFromUpstream(slot)) {
+    const { arena, outbox, counters, table, proxy } = this.context
+    // between bind() and connect() a socket takes datagrams from anybody
+    if (!sameSockaddr(arena.senders, slot * SOCKADDR_WORDS, this.#upstreamWords)) {
       this.#drop('stranger', datagramsIn(arena.length[slot]!, arena.segment[slot]!))
       return
     }
@@ -250,8 +196,8 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
       arena.length[slot] = kept
     }
     const bytes = arena.length[slot]!
-    this.#datagramsDown += datagrams
-    this.#bytesDown += bytes
+    this.datagramsDown += datagrams
+    this.bytesDown += bytes
     this.#lastBytesDown = bytes
     counters.datagramsUpstreamToClient += datagrams
     if (this.idleClass !== 'stream') this.#reclass()
@@ -259,22 +205,11 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     outbox.put(this.#replyBy, slot, this.#to, this.#from)
   }
 
-  /** Between bind() and connect() a socket takes datagrams from anybody. */
-  #isFromUpstream(slot: number): boolean {
-    const { senders } = this.#context.arena
-    const at = slot * SOCKADDR_WORDS
-    const upstream = this.#upstreamWords
-    if (senders[at] !== upstream[0]) return false
-    if (this.family === 4) return senders[at + 1] === upstream[1]
-    for (let i = 2; i < 6; i++) if (senders[at + i] !== upstream[i]) return false
-    return true
-  }
-
   #reclass(): void {
-    const isQuery = QUERY_PORTS.has(this.originalDst.port) && this.#datagramsUp + this.#datagramsDown < STREAM_AFTER
+    const isQuery = QUERY_PORTS.has(this.originalDst.port) && this.datagramsUp + this.datagramsDown < STREAM_AFTER
     const wanted = isQuery ? 'query' : 'stream'
     if (this.idleClass === wanted) return
-    this.#context.table.reclass(this, wanted)
+    this.context.table.reclass(this, wanted)
     if (wanted === 'stream') setReceiveBuffer(this.fd, STREAM_BUFFER_BYTES)
   }
 
@@ -289,17 +224,17 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
   }
 
   onLost(slot: number, errno: number, datagrams: number): void {
-    this.#dropped += datagrams
-    this.#context.countLost(errno, datagrams)
+    this.dropped += datagrams
+    this.context.countLost(errno, datagrams)
     // it does not fit the path, and was not to be fragmented
-    if (errno === EMSGSIZE) this.#tellClient(errno, this.#context.arena.length[slot]!)
+    if (errno === EMSGSIZE) this.#tellClient(errno, this.context.arena.length[slot]!)
   }
 
   /** What ICMP says of a datagram that went to the upstream, or of what was sent there before. */
   #onError(errno: number): void {
     if (errno === 0 || errno === EAGAIN) return
-    this.#error = errno
-    this.#context.counters.errorsFromUpstream++
+    this.errno = errno
+    this.context.counters.errorsFromUpstream++
     if (errno !== EMSGSIZE) this.#app?.onUnreachable(this.upstream)
     this.#tellClient(errno, this.#lastBytes)
   }
@@ -316,7 +251,7 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
 
   /** The way to the client carries `mtu` bytes: the upstream is told, as without a proxy a router would have done. */
   tellUpstream(mtu: number): void {
-    const { errors, counters } = this.#context
+    const { errors, counters } = this.context
     if (mtu <= 0 || this.fd < 0) return
     const own = sockaddrWords(localEndpoint(this.fd))
     const quoted = { datagram: this.#lastBytesDown }
@@ -327,27 +262,27 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
 
   /** Counts what full buffers of its own have cost since they were last asked. */
   countOverflow(): void {
-    const down = this.#overflow.since(this.fd, this.#datagramsDown, this.#bytesDown)
+    const down = this.#overflow.since(this.fd, this.datagramsDown, this.bytesDown)
     if (down > 0) this.#drop('upstream-buffer', down)
     if (!(this.#replyBy instanceof ClientSocket)) return
-    const up = this.#replyBy.overflow.since(this.#replyBy.fd, this.#datagramsUp, this.#bytesUp)
+    const up = this.#replyBy.overflow.since(this.#replyBy.fd, this.datagramsUp, this.bytesUp)
     if (up > 0) this.#drop('client-buffer', up)
   }
 
   #tellClient(errno: number, bytes: number): void {
     const mtu = errno === EMSGSIZE ? pathMtu(this.fd, this.family) : 0
-    tellClient(this, errno, mtu, bytes, this.#context)
+    tellClient(this, errno, mtu, bytes, this.context)
   }
 
   #drop(reason: DropReason, datagrams: number): void {
-    this.#dropped += datagrams
-    this.#context.countDrop(reason, datagrams)
+    this.dropped += datagrams
+    this.context.countDrop(reason, datagrams)
   }
 
   /** Ends it: its socket is closed, and its record is told. */
   end(reason: CloseReason): void {
     if (this.fd < 0) return
-    const { table, replies, proxy, ends } = this.#context
+    const { table, replies, proxy, ends } = this.context
     this.countOverflow()
     if (this.source === 'client-port') ends.delete(endsOf(this))
     const sourceAddr = localEndpoint(this.fd)
@@ -358,46 +293,8 @@ export class UdpSession extends SessionEntry implements EventTarget, Outlet, App
     this.#app?.onSessionEnd(this)
     this.#place?.leave()
     this.#share?.leave()
-    proxy.onFlowEnd(this.#record(reason, sourceAddr))
-  }
-
-  #record(reason: CloseReason, sourceAddr: Endpoint): FlowRecord {
-    return {
-      id: this.id,
-      listener: this.listener.name,
-      protocol: 'udp',
-      client: this.client,
-      front: undefined,
-      originalDst: this.originalDst,
-      name: this.#context.proxy.nameOf(this.client.address, this.originalDst.address),
-      rule: this.rule,
-      shadow: this.shadow,
-      detected: this.#finding?.protocol,
-      host: this.#finding?.host,
-      hostChecked: this.#hostChecked,
-      upstream: this.upstream,
-      sourceAddr,
-      source: this.source,
-      bytesClientToUpstream: this.#bytesUp,
-      bytesUpstreamToClient: this.#bytesDown,
-      datagrams: {
-        clientToUpstream: this.#datagramsUp,
-        upstreamToClient: this.#datagramsDown,
-        dropped: this.#dropped,
-      },
-      startedAt: this.#startedAt,
-      dialMs: 0,
-      durationMs: performance.now() - this.#openedAt,
-      reason,
-      error: this.#error === undefined ? undefined : errnoName(this.#error),
-      refused: false,
-    }
+    proxy.onFlowEnd(this.toRecord(reason, sourceAddr))
   }
 }
 
 const ECN = 0x3 // RFC 3168 §5
-
-/** Both ends of a session's socket, where it has the client's port. */
-export function endsOf({ client, upstream }: Pick<UdpSession, 'client' | 'upstream'>): string {
-  return `${formatEndpoint(client)} ${formatEndpoint(upstream)}`
-}

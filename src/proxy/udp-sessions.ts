@@ -17,7 +17,7 @@ import { shortestOf } from './timeouts.ts'
 import type { UdpContext } from './udp-context.ts'
 import { UdpListener } from './udp-listener.ts'
 import type { UdpSession } from './udp-session.ts'
-import { UndecidedSessions } from './undecided-sessions.ts'
+import { UnfinishedHellos } from './unfinished-hellos.ts'
 
 /** A session costs a dozen system calls: so many a second leave most of a core to the datagrams of those that there are. */
 const SESSIONS_PER_SECOND = 20_000
@@ -79,7 +79,7 @@ export class UdpSessions {
       }),
       errors: proxy.clientErrors,
       counters,
-      undecided: new UndecidedSessions(),
+      hellos: new UnfinishedHellos(),
       asked: new AskedSessions(),
       ends: new Set(),
       countDrop: (reason, datagrams) => {
@@ -181,7 +181,7 @@ export class UdpSessions {
   /** Sessions of a class may belong to listeners with different patience: each is looked at until none of its class can be due. */
   #expire(): void {
     const now = performance.now()
-    const { table, replies, undecided } = this.#context
+    const { table, replies, hellos } = this.#context
     const { query, stream } = this.#shortestIdleMs
     for (const idleClass of IDLE_CLASSES) {
       const shortest = idleClass === 'stream' ? stream : Math.min(query, stream)
@@ -193,7 +193,7 @@ export class UdpSessions {
       })
     }
     replies.sweep(now)
-    const lost = undecided.expire(now)
+    const lost = hellos.expire(now)
     if (lost > 0) this.#context.countDrop('hello-timeout', lost)
   }
 

@@ -63,6 +63,14 @@ export function isIpv6Word(first: number): boolean {
   return (littleEndian ? first & 0xffff : first >>> 16) === AF_INET6
 }
 
+/** Whether the sockaddr of which `words` holds the words from `at` on has the port and address of `other`. */
+export function sameSockaddr(words: Uint32Array, at: number, other: Uint32Array): boolean {
+  if (words[at] !== other[0]) return false
+  if (!isIpv6Word(other[0]!)) return words[at + 1] === other[1]
+  for (let i = 2; i < 6; i++) if (words[at + i] !== other[i]) return false
+  return true
+}
+
 /** The words of a sockaddr, SOCKADDR_WORDS of them; what is behind a sockaddr_in is 0. */
 export function sockaddrWords(endpoint: Endpoint): Uint32Array {
   const words = new Uint32Array(SOCKADDR_WORDS)

@@ -30,7 +30,7 @@ interface Waiting {
  * Datagrams of sessions that a policy has not decided yet, because a QUIC client's hello is longer than one of them. Nothing of a session
  * exists meanwhile. Times are monotonic milliseconds.
  */
-export class UndecidedSessions {
+export class UnfinishedHellos {
   readonly #waiting = new Map<string, Waiting>()
 
   /** Datagrams that are held back. */

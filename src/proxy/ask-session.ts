@@ -7,7 +7,7 @@ import { tellClient } from './client-errors.ts'
 import type { FinalDecision } from './deciding.ts'
 import { isOnward, likelyUpstream } from './destination.ts'
 import type { DropReason } from './drops.ts'
-import { type HostOutcome, leadsToOriginalDst, namesHost } from './host-check.ts'
+import { type HostOutcome, isRefusedHost, leadsToOriginalDst, namesHost } from './host-check.ts'
 import type { SessionStart } from './session-start.ts'
 import type { UdpContext } from './udp-context.ts'
 
@@ -22,51 +22,47 @@ export interface RuledSession {
   readonly context: UdpContext
 }
 
-/** What was decided at last; or why it must not be, of which the client was told. */
-export type Settled = { readonly decided: FinalDecision; readonly hostChecked: HostOutcome | undefined } | DropReason
+/** What was decided when all have answered; or why it must not be, of which the client was told. */
+export type Answered = { readonly decided: FinalDecision; readonly hostChecked: HostOutcome | undefined } | DropReason
 
 /**
  * Asks the hook, where the rules would forward the session, and then whether the host that it names has its address. `held` while one of them
- * is waited for: the datagrams are kept, and `later` is told once, with all that came until then.
+ * is waited for: the datagrams are kept, and `onAnswered` is told once, with all that came until then.
  */
-export function settleSession(
+export function askSession(
   session: RuledSession,
-  later: (settled: Settled, before: readonly Uint8Array[]) => void,
-): Settled | 'held' {
+  onAnswered: (answered: Answered, before: readonly Uint8Array[]) => void,
+): Answered | 'held' {
   const { before, start, context } = session
   const { asked } = context
-  const key = settlingKey(start)
+  const key = askedKey(start)
   const stops: (() => void)[] = []
-  let now: Settled | undefined
-  let isWaiting = false
-  const settle = (settled: Settled): void => {
-    if (isWaiting) later(settled, asked.end(key))
-    else now = settled
+  let atOnce: Answered | undefined
+  let isHeld = false
+  const answer = (answered: Answered): void => {
+    if (isHeld) onAnswered(answered, asked.end(key))
+    else atOnce = answered
   }
   askHook(session, stops, (decided) => {
-    if (typeof decided === 'string') settle(decided)
-    else askHost(session, decided, stops, settle)
+    if (typeof decided === 'string') answer(decided)
+    else askHost(session, decided, stops, answer)
   })
-  if (now !== undefined) return now
-  isWaiting = true
+  if (atOnce !== undefined) return atOnce
+  isHeld = true
   asked.begin(key, () => {
     for (const stop of stops) stop()
   })
   return asked.hold(key, [...before, ...start.datagrams()]) ? 'held' : 'decision-waiting'
 }
 
-/** What a session that settles has sent is kept by this. */
-export function settlingKey({ listener, client, originalDst }: SessionStart): string {
+/** By which the datagrams of a session are kept that somebody is asked about. */
+export function askedKey({ listener, client, originalDst }: SessionStart): string {
   return `${listener.name} ${formatEndpoint(client)} ${formatEndpoint(originalDst)}`
 }
 
 /** Whether it matters if the host that a session names has the address that its client sends to. */
 export function checksHost(policy: Policy, decision: Decision, { listener }: Pick<SessionStart, 'listener'>): boolean {
   return policy.hostCheck !== 'off' && decision.kind !== 'via' && leadsToOriginalDst(decision, listener)
-}
-
-export function isRefusedHost(policy: Policy, hostChecked: HostOutcome | undefined): boolean {
-  return policy.hostCheck === 'enforce' && (hostChecked === 'mismatch' || hostChecked === 'unresolved')
 }
 
 function askHook(
@@ -103,7 +99,7 @@ function askHost(
   { facts, policy, start, context }: RuledSession,
   decided: FinalDecision,
   stops: (() => void)[],
-  done: (settled: Settled) => void,
+  done: (answered: Answered) => void,
 ): void {
   if (!namesHost(facts.finding) || !checksHost(policy, decided.decision, start)) {
     done({ decided, hostChecked: undefined })
