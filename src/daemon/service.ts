@@ -3,8 +3,8 @@ import type { ProgramConfig } from '../apps/define-config.ts'
 import type { PolicyConfig } from '../config/policy-types.ts'
 import type { Config } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
-import type { ProxyStats } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
+import type { ProxyStats } from '../proxy/stats.ts'
 
 /** What relays: a TransparentProxy in this process, or a WorkerPool. Their words mean the same. */
 export interface Service {

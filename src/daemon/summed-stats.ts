@@ -1,4 +1,4 @@
-import type { ProxyStats } from '../proxy/proxy.ts'
+import type { ProxyStats } from '../proxy/stats.ts'
 
 /** Of this moment, not since the start: they go with the process that had them. */
 const GAUGES = [

@@ -9,8 +9,8 @@ import { enterNamespaces } from '../lab/namespace.ts'
 import { ADDRESSES, raiseTopology, type Topology } from '../lab/topology.ts'
 import { sleep, until } from '../lab/traffic.fixture.ts'
 import { type Endpoint, type Family, formatEndpoint } from '../net/address.ts'
-import type { ProxyStats } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
+import type { ProxyStats } from '../proxy/stats.ts'
 
 await enterNamespaces()
 

@@ -10,7 +10,7 @@ import { enterNamespaces } from '../lab/namespace.ts'
 import { ADDRESSES, raiseTopology, type Topology } from '../lab/topology.ts'
 import { PATIENCE_MS, sleep, until } from '../lab/traffic.fixture.ts'
 import { type Endpoint, type Family, familyOf, formatEndpoint } from '../net/address.ts'
-import type { ProxyStats } from '../proxy/proxy.ts'
+import type { ProxyStats } from '../proxy/stats.ts'
 import { ECONNREFUSED, EMSGSIZE } from '../sys/errno.ts'
 
 await enterNamespaces()

@@ -2,8 +2,8 @@ import type { ProgramConfig } from '../apps/define-config.ts'
 import type { PolicyConfig } from '../config/policy-types.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { BoundSockets } from '../proxy/bound-sockets.ts'
-import type { ProxyStats } from '../proxy/proxy.ts'
 import type { FlowRecord } from '../proxy/record.ts'
+import type { ProxyStats } from '../proxy/stats.ts'
 
 // What the supervisor and its workers say to each other, over Node's channel between parent and child ('advanced': structured clones).
 

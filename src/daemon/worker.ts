@@ -4,7 +4,7 @@ import type { ProgramConfig } from '../apps/define-config.ts'
 import type { PolicyConfig } from '../config/policy-types.ts'
 import { LimpidError } from '../errors.ts'
 import type { BoundSockets } from '../proxy/bound-sockets.ts'
-import type { ProxyStats } from '../proxy/proxy.ts'
+import type { ProxyStats } from '../proxy/stats.ts'
 import type { FromWorker, ToldError, ToldLesson, ToWorker } from './worker-messages.ts'
 
 const PROGRAM = fileURLToPath(new URL('./worker-process.js', import.meta.url))

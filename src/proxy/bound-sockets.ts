@@ -72,3 +72,8 @@ export function closeSockets(sockets: readonly BoundSockets[]): void {
 export function markOf({ listeners, rules }: Config): number {
   return listeners.some(({ intercept, source }) => intercept !== 'none' || source !== 'proxy') ? rules.bypassMark : 0
 }
+
+/** fwmark of what we send to clients ourselves; 0 when no rules are used. `mark`: that of our other sockets. */
+export function replyMarkOf(mark: number, { rules }: Config): number {
+  return mark === 0 ? 0 : rules.interceptMark
+}

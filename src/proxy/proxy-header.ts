@@ -3,9 +3,10 @@ import { type ProxyHeader, probeProxyProtocol } from '../inspect/proxy-protocol.
 import { type Endpoint, familyOf } from '../net/address.ts'
 import { prefixContains } from '../net/prefix.ts'
 import { RELAY_EVENTS } from '../relay/tcp.ts'
-import { EAGAIN, EINTR } from '../sys/errno.ts'
+import { EAGAIN, EINTR, SyscallError } from '../sys/errno.ts'
 import { EPOLLERR, EPOLLIN, EPOLLRDHUP, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
 import { type Accepted, peekBytes, receive } from '../sys/socket.ts'
+import type { ProxyContext } from './context.ts'
 
 const HEADER_BYTES = 4_096 // of which the probe says at the latest that it is none
 const HEADER_MS = 5_000 // three at the least (proxy-protocol.txt §2): a segment that is lost once or twice comes by then
@@ -87,6 +88,23 @@ export class HeaderWait implements EventTarget {
     clearTimeout(this.#timer)
     this.#loop.remove(this.#watch)
     this.#onOutcome(outcome)
+  }
+}
+
+/** Waits for the header of `accepted`, which it takes, until `then` has it. */
+export function awaitHeader(
+  accepted: Accepted,
+  { awaited, resources }: Pick<ProxyContext, 'awaited' | 'resources'>,
+  then: (header: HeaderOutcome) => void,
+): void {
+  try {
+    const wait = new HeaderWait(accepted, resources.loop, (header) => {
+      awaited.delete(wait)
+      then(header)
+    })
+    awaited.add(wait)
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error // no memory for it in the kernel: the client has had its reset
   }
 }
 

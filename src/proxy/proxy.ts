@@ -1,83 +1,41 @@
 import { EventEmitter } from 'node:events'
 import type { PolicyConfig } from '../config/policy-types.ts'
-import type { Config, ListenerConfig, Protocol, Timeouts } from '../config/types.ts'
+import type { Config, ListenerConfig, Protocol } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import type { Endpoint } from '../net/address.ts'
 import { Policies } from '../policy/policies.ts'
-import { ShadowCounts, type ShadowStats } from '../policy/shadow.ts'
+import { ShadowCounts } from '../policy/shadow.ts'
 import { MessageBatch } from '../relay/message-batch.ts'
 import { descriptorLimit } from '../sys/descriptors.ts'
-import { SyscallError } from '../sys/errno.ts'
 import { localPortRange } from '../sys/local-ports.ts'
 import { eventLoop } from '../sys/loop.ts'
 import { OwnAddresses } from '../sys/own-addresses.ts'
 import { PipePool } from '../sys/pipes.ts'
-import { type Accepted, closeFd } from '../sys/socket.ts'
+import { closeFd } from '../sys/socket.ts'
 import type { App, Apps } from './app.ts'
-import { type BoundSockets, bindSockets, closeSockets, markOf } from './bound-sockets.ts'
+import { type BoundSockets, bindSockets, closeSockets, markOf, replyMarkOf } from './bound-sockets.ts'
 import { MAX_WAITING_BYTES, PIPE_BYTES, planBudget } from './budget.ts'
 import { ByteRates } from './byte-rates.ts'
 import { ClientErrors } from './client-errors.ts'
 import { ClientLinks } from './client-links.ts'
 import type { ProxyContext } from './context.ts'
-import type { DialCounters } from './dial.ts'
-import { type DropReason, newDatagramCounters } from './drops.ts'
-import { FlowHooks, type HookStats, NO_HOOK_STATS } from './flow-hooks.ts'
-import { HostCheck, type HostChecks } from './host-check.ts'
+import { FlowHooks } from './flow-hooks.ts'
+import { HostCheck } from './host-check.ts'
 import { TcpListener } from './listener.ts'
 import { openFlow } from './open-flow.ts'
-import type { PoolServerStats } from './pool.ts'
 import { Pools } from './pools.ts'
-import { type HeaderOutcome, HeaderWait, sendsHeader } from './proxy-header.ts'
+import { awaitHeader, type HeaderOutcome, sendsHeader } from './proxy-header.ts'
 import { Questions } from './questions.ts'
 import { RateLimits } from './rate-limits.ts'
-import type { CloseReason, FlowRecord } from './record.ts'
+import type { FlowRecord } from './record.ts'
 import { SourcePorts } from './source-ports.ts'
+import { appStats, FlowCounts, type ProxyStats, proxyStats } from './stats.ts'
+import { Sweep } from './sweep.ts'
 import { resolveTarget, type Target } from './target.ts'
-import { sweepInterval } from './timeouts.ts'
 import { UdpSessions } from './udp-sessions.ts'
 
 const IDLE_PIPES = 32
 const CLOSE_MS = 1_000
-
-/** Counters since the proxy was made, and gauges of this moment. */
-export interface ProxyStats extends DialCounters, HookStats {
-  readonly flowsOpen: number
-  readonly flowsLimit: number
-  readonly flowsTotal: number
-  readonly endedBy: Readonly<Partial<Record<CloseReason, number>>>
-  readonly bytesClientToUpstream: number
-  readonly bytesUpstreamToClient: number
-  /** Bytes that wait in our memory for slow receivers. */
-  readonly waitingBytes: number
-  readonly pipesOpen: number
-  readonly acceptBackoffs: number
-  /** UDP sessions of this moment, and how many there may be. */
-  readonly sessionsOpen: number
-  readonly sessionsLimit: number
-  readonly sessionPortFallbacks: number
-  readonly evictions: number
-  readonly datagramsClientToUpstream: number
-  readonly datagramsUpstreamToClient: number
-  /** Datagrams that went no further, by reason; those with none are left out. */
-  readonly datagramsDropped: Readonly<Partial<Record<DropReason, number>>>
-  /** ICMP errors: from servers and routers, passed on to clients, from clients, passed on to servers. */
-  readonly errorsFromUpstream: number
-  readonly errorsToClient: number
-  readonly errorsFromClient: number
-  readonly errorsToUpstream: number
-  readonly replySockets: number
-  /** Answers that left by a raw socket. */
-  readonly rawDatagrams: number
-  /** Flows and sessions whose host was compared with their address, by what was found. */
-  readonly hostChecks: HostChecks
-  /** Undefined without a shadow policy. */
-  readonly shadow: ShadowStats | undefined
-  /** The pools of the policy: by the pool's name, by the server's address and port. */
-  readonly pools: Readonly<Record<string, Readonly<Record<string, PoolServerStats>>>>
-  /** What apps have counted: those of listeners by the listener's name, those of rules by their own. */
-  readonly apps: Readonly<Record<string, Readonly<Record<string, number>>>>
-}
 
 interface ProxyEvents {
   /** Once for each flow, when it has ended. */
@@ -98,18 +56,14 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   readonly #pipes: PipePool
   readonly #messages = new MessageBatch(eventLoop)
   readonly #listeners: TcpListener[] = []
-  readonly #endedBy: Partial<Record<CloseReason, number>> = {}
+  readonly #counts = new FlowCounts()
   /** Undefined without a listener for UDP. */
   readonly #udp: UdpSessions | undefined
   #policies: Policies | undefined
   readonly #shadowCounts = new ShadowCounts()
-  #sweep: NodeJS.Timeout | undefined
-  #sweepMs = Number.POSITIVE_INFINITY
+  readonly #sweep = new Sweep(() => this.#expireFlows())
   #listening = false
   #closed = false
-  #flowsTotal = 0
-  #bytesClientToUpstream = 0
-  #bytesUpstreamToClient = 0
 
   /** `apps`: what serves the flows of some listeners; see createProxy(). */
   constructor(config: Config, apps: Apps = { appOf: () => undefined }) {
@@ -163,7 +117,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     return new UdpSessions(this.#context, {
       replyMark: replyMarkOf(this.#context.mark, config),
       listeners: config.listeners,
-      nextId: () => ++this.#flowsTotal,
+      nextId: () => this.#counts.begin(),
       note: (line) => this.emit('note', line),
     })
   }
@@ -193,7 +147,8 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       this.stopAccepting()
       throw error
     }
-    this.#sweepEvery(Math.min(this.#sweepMs, sweepInterval(this.#config.listeners.map(({ timeouts }) => timeouts))))
+    this.#sweep.expect(this.#config.listeners.map(({ timeouts }) => timeouts))
+    this.#sweep.begin()
     return this.#context.listening
   }
 
@@ -220,23 +175,9 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     this.#context.pools.use(policies.pools)
     this.#udp?.wantLinks(policies.asksLink)
     this.#context.rates.clear()
-    this.#expect(policies.timeouts)
+    this.#udp?.expect(policies.timeouts)
+    this.#sweep.expect(policies.timeouts)
     await former?.close()
-  }
-
-  /** Flows with these timeouts may begin, while those with others go on. */
-  #expect(timeouts: readonly Partial<Timeouts>[]): void {
-    this.#udp?.expect(timeouts)
-    const sweepMs = sweepInterval(timeouts)
-    if (sweepMs >= this.#sweepMs) return
-    if (this.#sweep === undefined) this.#sweepMs = sweepMs
-    else this.#sweepEvery(sweepMs)
-  }
-
-  #sweepEvery(ms: number): void {
-    clearInterval(this.#sweep)
-    this.#sweepMs = ms
-    this.#sweep = setInterval(() => this.#expireFlows(), ms)
   }
 
   /** Stops listening at once; connections that wait in the backlog are reset by the kernel. */
@@ -251,7 +192,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     for (const listener of this.#listeners) listener.takeBacklog()
     this.stopAccepting()
     const deadlineAt = performance.now() + deadlineMs
-    while (this.#beginnings > 0 && performance.now() < deadlineAt) await oneFlowEnds(this, deadlineAt)
+    await this.#flowsEnd(deadlineAt)
     await this.#udp?.quiet(deadlineAt - performance.now())
     await this.close()
   }
@@ -260,13 +201,11 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   async close(): Promise<void> {
     this.#closed = true
     this.stopAccepting()
-    clearInterval(this.#sweep)
+    this.#sweep.stop()
     for (const wait of this.#context.awaited) wait.abandon()
     for (const flow of this.#context.flows) flow.stop()
     this.#udp?.close()
-    // what an app does ends a little later
-    const deadlineAt = performance.now() + CLOSE_MS
-    while (this.#beginnings > 0 && performance.now() < deadlineAt) await oneFlowEnds(this, deadlineAt)
+    await this.#flowsEnd(performance.now() + CLOSE_MS) // what an app does ends a little later
     this.#pipes.close()
     await this.#context.hooks?.quiet()
     this.#context.pools.close()
@@ -291,45 +230,12 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   }
 
   stats(): ProxyStats {
-    const { budget, counters, flows, resources } = this.#context
-    return {
-      ...counters,
-      ...(this.#context.hooks?.stats ?? NO_HOOK_STATS),
-      flowsOpen: flows.size,
-      flowsLimit: budget.flows,
-      flowsTotal: this.#flowsTotal,
-      endedBy: { ...this.#endedBy },
-      bytesClientToUpstream: this.#bytesClientToUpstream,
-      bytesUpstreamToClient: this.#bytesUpstreamToClient,
-      waitingBytes: resources.waitingBytes,
+    return proxyStats(this.#context, this.#counts, this.#udp, {
       pipesOpen: this.#pipes.open,
-      ...this.#datagramStats(),
-      hostChecks: this.#context.hostCheck.counts,
       shadow: this.#policies?.shadow && this.#shadowCounts.stats,
-      pools: this.#context.pools.stats(),
-      apps: this.#appStats(),
+      apps: appStats(this.#appOf, this.#named),
       acceptBackoffs: this.#listeners.reduce((sum, listener) => sum + listener.backoffs, 0),
-    }
-  }
-
-  /** Those of listeners; of the others those that were used. */
-  #appStats(): Record<string, Readonly<Record<string, number>>> {
-    const stats = [...this.#named].map(([name, app]) => [name, app.stats()] as const)
-    const used = stats.filter(([, counters]) => Object.values(counters).some((count) => count > 0))
-    return Object.fromEntries([...used, ...[...this.#appOf].map(([{ name }, app]) => [name, app.stats()] as const)])
-  }
-
-  #datagramStats() {
-    const udp = this.#udp
-    const { dropped, ...counters } = udp?.counters ?? newDatagramCounters()
-    return {
-      ...counters,
-      datagramsDropped: Object.fromEntries(Object.entries(dropped).filter(([, count]) => count > 0)),
-      sessionsOpen: udp?.open ?? 0,
-      sessionsLimit: udp === undefined ? 0 : this.#context.budget.sessions,
-      replySockets: udp?.replySockets ?? 0,
-      rawDatagrams: udp?.rawDatagrams ?? 0,
-    }
+    })
   }
 
   /** Takes the sockets. */
@@ -353,26 +259,13 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       context.resources.loop,
       () => this.#beginnings < context.budget.flows && context.resources.waitingBytes < MAX_WAITING_BYTES,
       (accepted) => {
-        const run = (header?: HeaderOutcome): void =>
-          openFlow(++this.#flowsTotal, accepted, listener, { target, app, header }, context)
-        if (sendsHeader(listener, accepted.clientAddr)) this.#awaitHeader(accepted, run)
-        else run()
+        const open = (header?: HeaderOutcome): void =>
+          openFlow(this.#counts.begin(), accepted, listener, { target, app, header }, context)
+        if (sendsHeader(listener, accepted.clientAddr)) awaitHeader(accepted, context, open)
+        else open()
       },
     )
     this.#listeners.push(opened)
-  }
-
-  #awaitHeader(accepted: Accepted, run: (header: HeaderOutcome) => void): void {
-    const { awaited, resources } = this.#context
-    try {
-      const wait = new HeaderWait(accepted, resources.loop, (header) => {
-        awaited.delete(wait)
-        run(header)
-      })
-      awaited.add(wait)
-    } catch (error) {
-      if (!(error instanceof SyscallError)) throw error // no memory for it in the kernel: the client has had its reset
-    }
   }
 
   /** Flows that there are, and those that are about to be. */
@@ -380,10 +273,23 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     return this.#context.flows.size + this.#context.awaited.size
   }
 
+  /** Waits until there is none any more, or for the deadline (the clock is performance.now()). */
+  async #flowsEnd(deadlineAt: number): Promise<void> {
+    while (this.#beginnings > 0 && performance.now() < deadlineAt) {
+      await new Promise<void>((resolve) => {
+        const done = (): void => {
+          clearTimeout(timer)
+          this.off('flow', done)
+          resolve()
+        }
+        const timer = setTimeout(done, Math.max(0, deadlineAt - performance.now()))
+        this.on('flow', done)
+      })
+    }
+  }
+
   #onFlowEnd(record: FlowRecord): void {
-    this.#endedBy[record.reason] = (this.#endedBy[record.reason] ?? 0) + 1
-    this.#bytesClientToUpstream += record.bytesClientToUpstream
-    this.#bytesUpstreamToClient += record.bytesUpstreamToClient
+    this.#counts.end(record)
     for (const listener of this.#listeners) listener.resume()
     this.emit('flow', record)
     this.#context.hooks?.closed(record)
@@ -395,22 +301,4 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     // what waited for memory may go on now
     for (const listener of this.#listeners) listener.resume()
   }
-}
-
-/** fwmark of what we send to clients ourselves; 0 when no rules are used. `mark`: that of our other sockets. */
-function replyMarkOf(mark: number, { rules }: Config): number {
-  return mark === 0 ? 0 : rules.interceptMark
-}
-
-/** Waits for the end of the next flow, or for the deadline (the clock is performance.now()). */
-function oneFlowEnds(proxy: TransparentProxy, deadlineAt: number): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer)
-      proxy.off('flow', done)
-      resolve()
-    }
-    const timer = setTimeout(done, Math.max(0, deadlineAt - performance.now()))
-    proxy.on('flow', done)
-  })
 }

@@ -5,7 +5,7 @@ import { randomNumbers } from '../../inspect/fuzz.fixture.ts'
 import { DatagramPeer } from '../../lab/datagram.fixture.ts'
 import { LimpidProcess } from '../../lab/limpid-process.ts'
 import { ADDRESSES, type Topology } from '../../lab/topology.ts'
-import type { ProxyStats } from '../../proxy/proxy.ts'
+import type { ProxyStats } from '../../proxy/stats.ts'
 import { DNS_DROP_REASONS } from './counters.ts'
 import { ForgedSender } from './forged-sender.fixture.ts'
 
