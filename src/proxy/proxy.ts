@@ -57,8 +57,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
   readonly #messages = new MessageBatch(eventLoop)
   readonly #listeners: TcpListener[] = []
   readonly #counts = new FlowCounts()
-  /** Undefined without a listener for UDP. */
-  readonly #udp: UdpSessions | undefined
+  readonly #udp: UdpSessions | undefined // without a listener for UDP
   #policies: Policies | undefined
   readonly #shadowCounts = new ShadowCounts()
   readonly #sweep = new Sweep(() => this.#expireFlows())
@@ -110,12 +109,9 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       if (app !== undefined) this.#appOf.set(listener, app)
     }
     this.#named = apps.named?.(this.#context.hooks) ?? new Map()
-    if (served.udp) this.#udp = this.#makeUdp(config)
-  }
-
-  #makeUdp(config: Config): UdpSessions {
-    return new UdpSessions(this.#context, {
-      replyMark: replyMarkOf(this.#context.mark, config),
+    if (!served.udp) return
+    this.#udp = new UdpSessions(this.#context, {
+      replyMark: replyMarkOf(mark, config),
       listeners: config.listeners,
       nextId: () => this.#counts.begin(),
       note: (line) => this.emit('note', line),

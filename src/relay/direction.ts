@@ -1,13 +1,12 @@
-import { EAGAIN, EINTR, EPIPE } from '../sys/errno.ts'
+import { EAGAIN, EINTR } from '../sys/errno.ts'
 import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, type EventTarget } from '../sys/loop.ts'
 import { takeSocketError } from '../sys/options.ts'
-import type { Pipe } from '../sys/pipes.ts'
-import { type FirstBytes, finishWriting, receive, spliceBytes, transmit } from '../sys/socket.ts'
+import { type FirstBytes, receive, spliceBytes, transmit } from '../sys/socket.ts'
 import type { ByteBucket } from './byte-bucket.ts'
-import type { DirectionOwner } from './direction-owner.ts'
 import type { Messenger } from './message-batch.ts'
 import { Pace } from './pace.ts'
-import { lossOf, otherPeer, type Peer } from './reasons.ts'
+import { otherPeer } from './reasons.ts'
+import { ReceiverSide } from './receiver-side.ts'
 
 /** The most that one read takes: what a socket delivers in one go at gigabit rates, and the size of a default pipe. */
 const COPY_BYTES = 65_536
@@ -25,24 +24,17 @@ const BYTES_BETWEEN_EVENTS = 262_144
 const copyBuffer = new Uint8Array(COPY_BYTES)
 
 /**
- * One direction of a relay, and the target of its sender's events: what that socket can take comes from the opposite direction. Edge-triggered: `#readable` remembers that the sender may have bytes for us which we have
- * not taken yet. Nothing is read while bytes wait for the receiver, so at most one read or one pipe waits, and the
- * sender feels it.
+ * One direction of a relay, and the target of its sender's events: what that socket can take comes from the opposite direction.
+ * Edge-triggered: `#readable` remembers that the sender may have bytes for us which we have not taken yet. Nothing is read while bytes wait
+ * for the receiver, so at most one read or one pipe waits, and the sender feels it.
  */
-export class Direction implements EventTarget, Messenger {
-  readonly #relay: DirectionOwner
-  readonly from: number
-  readonly to: number
-  readonly #sender: Peer
+export class Direction extends ReceiverSide implements EventTarget, Messenger {
   /** Set once, before the first event. */
   opposite: Direction | undefined
   #readable = false
   #finSeen = false
   #eof = false
   #urgent = false
-  #waiting: Uint8Array | undefined
-  #pipe: Pipe | undefined
-  #piped = 0
   #splicing = false
   /** Reads in a row that filled the buffer; while splicing, splices in a row that moved little. */
   #inARow = 0
@@ -59,28 +51,19 @@ export class Direction implements EventTarget, Messenger {
   #pace: Pace | undefined
   /** The sender is dead, which is told when it has had its turns. */
   #failed = false
-  /** The FIN was passed on: nothing more goes this way. */
-  finished = false
   /** Bytes taken from the sender. */
   bytes = 0
-
-  constructor(relay: DirectionOwner, from: number, to: number, sender: Peer) {
-    this.#relay = relay
-    this.from = from
-    this.to = to
-    this.#sender = sender
-  }
 
   /** Counts bytes that were read before the relay began; what of them is not sent yet goes out first. */
   begin(first: FirstBytes): void {
     this.bytes += first.bytes.length
-    if (first.sent < first.bytes.length) this.#setWaiting(first.bytes.slice(first.sent))
+    if (first.sent < first.bytes.length) this.keep(first.bytes.slice(first.sent))
   }
 
   /** Of the sender's socket. */
   onEvents(events: number): void {
     if ((events & EPOLLOUT) !== 0) this.opposite!.#onWritable()
-    if (this.#relay.ended) return
+    if (this.relay.ended) return
     if ((events & EPOLLPRI) !== 0) this.#onUrgent()
     const failed = (events & EPOLLERR) !== 0
     // on a reset, what came before it is read first, and then the error: it must never be taken for a FIN
@@ -88,7 +71,7 @@ export class Direction implements EventTarget, Messenger {
       this.#onReadable(!failed && (events & EPOLLRDHUP) !== 0, failed)
     }
     if (failed) this.#onFailed()
-    if (!this.#relay.ended) this.#guard?.(events)
+    if (!this.relay.ended) this.#guard?.(events)
   }
 
   /** Reads nothing until passOn(): what the sender's socket reports goes to `guard`, too. */
@@ -98,7 +81,7 @@ export class Direction implements EventTarget, Messenger {
 
   passOn(): void {
     this.#guard = undefined
-    if (!this.#relay.ended && this.#readable) this.#pump()
+    if (!this.relay.ended && this.#readable) this.#pump()
   }
 
   /** From now on it reads no more than `bucket` has; undefined: what there is. */
@@ -119,15 +102,18 @@ export class Direction implements EventTarget, Messenger {
     this.#readable = true
     if (finSeen) this.#finSeen = true
     if (this.#guard !== undefined || this.isPaced) return
-    if (this.#piped > 0 || this.#waiting !== undefined || this.#resumes || this.#pumping || this.#together) return
+    if (this.hasUnsent || this.#resumes || this.#pumping || this.#together) return
     if (failed || this.#urgent) this.#pump()
     else if (this.#splicing || this.#pace !== undefined) this.#resumeUnhurried()
-    else this.#moveTogether()
+    else {
+      this.#together = true
+      this.relay.resources.messages.add(this)
+    }
   }
 
   /** The receiver has room again. */
   #onWritable(): void {
-    if ((this.#piped === 0 && this.#waiting === undefined) || this.#resumes || this.#pumping) return
+    if (!this.hasUnsent || this.#resumes || this.#pumping) return
     if (this.#splicing) this.#resumeUnhurried()
     else this.#pump()
   }
@@ -142,14 +128,14 @@ export class Direction implements EventTarget, Messenger {
   /** The sender's socket reports an error that no read has brought to light yet; what came before it goes on in its turns. */
   #onFailed(): void {
     this.#failed = this.isPaced
-    if (this.#failed || this.#relay.ended) return
+    if (this.#failed || this.relay.ended) return
     const errno = takeSocketError(this.from)
-    if (errno !== 0) this.#fail(errno, this.#sender)
+    if (errno !== 0) this.fail(errno, this.sender)
   }
 
   /** The sender is dead: passes on the bytes it had sent before, as far as the receiver takes them now. No FIN. */
   passRest(): void {
-    while (this.#flush()) {
+    while (this.flush()) {
       const count = receive(this.from, copyBuffer, this.#room(COPY_BYTES))
       if (count <= 0) return
       this.#count(count)
@@ -158,55 +144,43 @@ export class Direction implements EventTarget, Messenger {
   }
 
   /** Gives back what the direction holds. Called once, when the relay ends. */
-  release(): void {
+  override release(): void {
     this.#pace?.leave()
-    if (this.#pipe !== undefined) {
-      if (this.#piped > 0) this.#relay.resources.pipes.discard(this.#pipe)
-      else this.#relay.resources.pipes.give(this.#pipe)
-      this.#pipe = undefined
-    }
-    this.#setWaiting(undefined)
+    super.release()
   }
 
   #pump(): void {
     let othersAt = this.bytes
     for (let round = 0; ; round++) {
-      if (!this.#flush()) return
+      if (!this.flush()) return
       if (this.#pumping && this.bytes - othersAt >= BYTES_BETWEEN_EVENTS) {
         othersAt = this.bytes
-        this.#relay.resources.loop.deliver()
-        if (this.#relay.ended) return
+        this.relay.resources.loop.deliver()
+        if (this.relay.ended) return
       }
-      if (this.#eof) {
-        this.#passFin()
-        return
-      }
-      if (!this.#readable) {
-        this.#returnPipe()
+      if (this.#eof || !this.#readable) {
+        if (this.#eof) this.passFin()
+        else this.returnPipe()
         return
       }
       if (round >= ROUNDS_PER_TURN) {
-        this.#resumeLater()
+        this.#resumes = true
+        this.relay.resources.loop.later(() => this.#resume())
         return
       }
       const room = this.#room(Number.MAX_SAFE_INTEGER)
       if (room === 0) {
-        this.#returnPipe()
+        this.returnPipe()
         return
       }
       if (this.#splicing) this.#spliceIn(room)
       else this.#copy(Math.min(room, COPY_BYTES))
-      if (this.#relay.ended) return
+      if (this.relay.ended) return
     }
   }
 
-  #moveTogether(): void {
-    this.#together = true
-    this.#relay.resources.messages.add(this)
-  }
-
   get ended(): boolean {
-    return this.#relay.ended
+    return this.relay.ended
   }
 
   get isLast(): boolean {
@@ -225,13 +199,13 @@ export class Direction implements EventTarget, Messenger {
   }
 
   onSent(result: number, message: Uint8Array): void {
-    if (result >= 0 || result === -EAGAIN || result === -EINTR) this.#setWaiting(message.slice(Math.max(0, result)))
+    if (result >= 0 || result === -EAGAIN || result === -EINTR) this.keep(message.slice(Math.max(0, result)))
     else this.#sendErrno = -result
   }
 
   onMoved(): void {
     this.#together = false
-    if (this.#sendErrno !== 0) this.#fail(this.#sendErrno, otherPeer(this.#sender))
+    if (this.#sendErrno !== 0) this.fail(this.#sendErrno, otherPeer(this.sender))
     else this.#pump()
   }
 
@@ -247,21 +221,17 @@ export class Direction implements EventTarget, Messenger {
 
   #copy(room: number): void {
     const count = receive(this.from, copyBuffer, room)
-    if (count <= 0) {
-      this.#endOfInput(count)
-      return
+    if (count <= 0) this.#endOfInput(count)
+    else {
+      this.#note(count, room)
+      this.write(copyBuffer, count, this.#eof)
     }
-    this.#note(count, room)
-    const sent = transmit(this.to, copyBuffer, count, this.#eof)
-    if (sent === count) return
-    if (sent >= 0 || sent === -EAGAIN || sent === -EINTR) this.#setWaiting(copyBuffer.slice(Math.max(0, sent), count))
-    else this.#fail(-sent, otherPeer(this.#sender))
   }
 
   /** Notes that a read took `count` bytes where `room` were possible. */
   #note(count: number, room: number): void {
     this.#count(count)
-    this.#relay.lastActiveAt = this.#relay.resources.loop.now
+    this.relay.lastActiveAt = this.relay.resources.loop.now
     if (count < room && !this.#urgent) {
       // a short read has drained the socket (epoll(7)), and nothing comes after a FIN
       this.#readable = false
@@ -274,12 +244,12 @@ export class Direction implements EventTarget, Messenger {
   }
 
   #spliceIn(room: number): void {
-    this.#pipe ??= this.#relay.resources.pipes.take()
-    if (this.#pipe === undefined) {
+    this.pipe ??= this.relay.resources.pipes.take()
+    if (this.pipe === undefined) {
       this.#stopSplicing()
       return
     }
-    const count = spliceBytes(this.from, this.#pipe.writeFd, Math.min(room, this.#pipe.capacity))
+    const count = spliceBytes(this.from, this.pipe.writeFd, Math.min(room, this.pipe.capacity))
     if (count === 0) {
       this.#stopSplicing() // a FIN, or an urgent mark with a FIN behind it (tcp_read_sock, net/ipv4/tcp.c): recv knows
       return
@@ -288,9 +258,9 @@ export class Direction implements EventTarget, Messenger {
       this.#endOfInput(count)
       return
     }
-    this.#piped = count
+    this.piped = count
     this.#count(count)
-    this.#relay.lastActiveAt = this.#relay.resources.loop.now
+    this.relay.lastActiveAt = this.relay.resources.loop.now
     if (count >= SMALL_SPLICE_BYTES) this.#inARow = 0
     else if (++this.#inARow >= SMALL_SPLICES_TO_COPY) this.#stopSplicing()
   }
@@ -305,64 +275,13 @@ export class Direction implements EventTarget, Messenger {
   #endOfInput(result: number): void {
     if (result === 0) this.#eof = true
     else if (result === -EAGAIN) this.#readable = false
-    else if (result !== -EINTR) this.#fail(-result, this.#sender)
-  }
-
-  /** Writes what waits; true when nothing waits any more. */
-  #flush(): boolean {
-    while (this.#piped > 0) {
-      const count = spliceBytes(this.#pipe!.readFd, this.to, this.#piped)
-      if (count > 0) {
-        this.#piped -= count
-        this.#relay.lastActiveAt = this.#relay.resources.loop.now
-      } else if (!this.#blocked(count)) return false
-    }
-    while (this.#waiting !== undefined) {
-      const count = transmit(this.to, this.#waiting, this.#waiting.length)
-      if (count >= 0) {
-        this.#setWaiting(count === this.#waiting.length ? undefined : this.#waiting.subarray(count))
-        this.#relay.lastActiveAt = this.#relay.resources.loop.now
-      } else if (!this.#blocked(count)) return false
-    }
-    return true
-  }
-
-  /** True when a failed write is to be tried again at once; false when it must wait, or the relay has ended. */
-  #blocked(result: number): boolean {
-    if (result === -EINTR) return true
-    if (result !== -EAGAIN) this.#fail(-result, otherPeer(this.#sender))
-    return false
-  }
-
-  #setWaiting(bytes: Uint8Array | undefined): void {
-    this.#relay.resources.waitingBytes += (bytes?.length ?? 0) - (this.#waiting?.length ?? 0)
-    this.#waiting = bytes
-  }
-
-  #passFin(): void {
-    if (this.finished) return
-    this.finished = true
-    this.#returnPipe()
-    // the relay closes both sockets when this was the last direction, which sends the FIN as well
-    if (!this.#relay.isLastDirection()) finishWriting(this.to)
-    this.#relay.onDirectionFinished()
-  }
-
-  #returnPipe(): void {
-    if (this.#pipe === undefined) return
-    this.#relay.resources.pipes.give(this.#pipe)
-    this.#pipe = undefined
-  }
-
-  #resumeLater(): void {
-    this.#resumes = true
-    this.#relay.resources.loop.later(() => this.#resume())
+    else if (result !== -EINTR) this.fail(-result, this.sender)
   }
 
   /** Bulk goes behind what is small. */
   #resumeUnhurried(): void {
     this.#resumes = true
-    this.#relay.resources.loop.unhurried(() => this.#resume())
+    this.relay.resources.loop.unhurried(() => this.#resume())
   }
 
   #onTurn(): void {
@@ -372,16 +291,9 @@ export class Direction implements EventTarget, Messenger {
 
   #resume(): void {
     this.#resumes = false
-    if (this.#relay.ended) return
+    if (this.relay.ended) return
     this.#pumping = true
     this.#pump()
     this.#pumping = false
-  }
-
-  #fail(errno: number, peer: Peer): void {
-    let cause = errno
-    // EPIPE says only that the socket is dead; its pending error, if any is left, says why
-    if (errno === EPIPE && peer !== this.#sender) cause = takeSocketError(this.to) || errno
-    this.#relay.end(lossOf(cause, peer))
   }
 }
