@@ -16,8 +16,8 @@ export interface Attempt {
   readonly port: number
   /** Sent one after the other; a number: milliseconds to wait. */
   readonly steps: readonly (Uint8Array | number | 'fin')[]
-  /** `passes`: the server gets what was sent. */
-  readonly outcome: 'policy' | 'malformed' | 'hello-timeout' | 'passes'
+  /** `passes`: the server gets what was sent; `held`: what comes of the refused hello waits for its rest, which cannot come any more. */
+  readonly outcome: 'policy' | 'malformed' | 'hello-timeout' | 'passes' | 'held'
 }
 
 const BLOCKED = 'www.blocked.example'
@@ -73,6 +73,20 @@ function quicShuffled(name: string): Uint8Array[] {
     sealed(crypto(message.subarray(0, half)), { dcid, number: 1 }),
   ]
 }
+
+/** Hellos of two connections, each in two datagrams. */
+const HALVES = (() => {
+  const halves = (name: string, dcid: string) => {
+    const message = hello(serverName(name))
+    const half = message.length >> 1
+    const options = { dcid: Buffer.from(dcid, 'hex') }
+    return [
+      sealed(crypto(message.subarray(0, half)), { ...options, number: 0 }),
+      sealed(crypto(message.subarray(half), half), { ...options, number: 1 }),
+    ] as const
+  }
+  return { blocked: halves(BLOCKED, 'ee11223344556677'), ok: halves('ok.example', 'ff11223344556677') }
+})()
 
 const tcp = { protocol: 'tcp', port: 443 } as const
 const web = { protocol: 'tcp', port: 80 } as const
@@ -172,6 +186,21 @@ export const ATTEMPTS: readonly Attempt[] = [
     name: 'QUIC, another connection in a session that may go on',
     steps: [quic('ok.example', 'aa11223344556677'), 50, quic(BLOCKED, 'bb11223344556677')],
     outcome: 'policy',
+  },
+  {
+    ...udp,
+    name: 'QUIC, another connection with its hello in two datagrams, and a third between them',
+    steps: [
+      ...[quic('ok.example', 'a011223344556677'), 50],
+      ...[HALVES.blocked[0], 20, HALVES.ok[0], 20, HALVES.blocked[1]],
+    ],
+    outcome: 'held',
+  },
+  {
+    ...udp,
+    name: 'QUIC, the half of a hello before the whole of another, and its other half behind',
+    steps: [...[HALVES.blocked[0], 20, quic('ok.example', 'a111223344556677'), 20], HALVES.blocked[1]],
+    outcome: 'held',
   },
   {
     ...udp,

@@ -55,6 +55,11 @@ export class QuicHello {
   /** Datagrams that have led to nothing since the last hello. */
   #spent = 0
 
+  /** The connection that answers are about: another object as soon as the client begins another. */
+  get connection(): object | undefined {
+    return this.#connection
+  }
+
   /** `datagram`: all of it, and only what the client sent. It is not kept. */
   add(datagram: Uint8Array): Probed<QuicFinding> {
     if (this.#answer.kind === 'malformed') return this.#answer

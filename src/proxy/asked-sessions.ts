@@ -18,6 +18,10 @@ export class AskedSessions {
   readonly #asked = new Map<string, Asked>()
   #bytes = 0
 
+  get isEmpty(): boolean {
+    return this.#asked.size === 0
+  }
+
   /** `key`: see askedKey(). */
   has(key: string): boolean {
     return this.#asked.has(key)

@@ -1,4 +1,4 @@
-import type { Rejection } from '../config/policy-types.ts'
+import type { Decision, Rejection } from '../config/policy-types.ts'
 import type { Source, Timeouts } from '../config/types.ts'
 import type { QuicHello } from '../inspect/quic-initial.ts'
 import { type Endpoint, formatEndpoint } from '../net/address.ts'
@@ -32,6 +32,8 @@ const TOLD: Readonly<Record<Rejection, number | undefined>> = {
 /** What the policy makes of a session, and what it was told of the first datagrams. */
 export interface SessionDecision {
   readonly rule: string | undefined
+  /** By which it goes on; undefined: as its listener says. */
+  readonly decision: Decision | undefined
   readonly shadow: ShadowDifference | undefined
   readonly upstream: Endpoint
   readonly source: Source
@@ -66,6 +68,7 @@ export function decideSession(
   const { listener, upstream } = start
   const undisputed = {
     rule: undefined,
+    decision: undefined,
     shadow: undefined,
     upstream,
     source: listener.source,
@@ -79,10 +82,12 @@ export function decideSession(
     quic: undefined,
     before: [],
   }
+  if (start.app === undefined && !asked.isEmpty) {
+    const asking = askedKey(start) // also where the policy was taken away meanwhile: else it would be opened twice
+    if (asked.has(asking)) return asked.hold(asking, start.datagrams()) ? 'held' : 'decision-waiting'
+  }
   const policy = start.app === undefined ? proxy.policy() : undefined
   if (policy === undefined) return undisputed
-  const asking = askedKey(start)
-  if (asked.has(asking)) return asked.hold(asking, start.datagrams()) ? 'held' : 'decision-waiting'
   const facts = factsOf(start, undefined, context)
   const byAddress = policy.decide(facts)
   if (byAddress.kind === 'decided' && !wantsFinding(byAddress, policy, start, context)) {
@@ -145,7 +150,7 @@ function applied(
   }
   if (decision.kind === 'bypass') {
     proxy.onBypass(start.originalDst.address, decision.forMs)
-    return { ...undisputed, rule }
+    return { ...undisputed, rule, decision }
   }
   const { source = undisputed.source, mark = 0, dscp, limit } = decision
   const { now } = proxy.resources.loop
@@ -158,7 +163,7 @@ function applied(
   const { endpoint, place } = destination
   const timeouts = timeoutsOf(start.listener, decision.timeouts)
   const share = proxy.byteRates.enter(rule, limit, start.client.address, performance.now())
-  return { ...undisputed, rule, upstream: endpoint, source, mark, dscp, place, timeouts, share }
+  return { ...undisputed, rule, decision, upstream: endpoint, source, mark, dscp, place, timeouts, share }
 }
 
 /** `finding`: undefined while nobody has looked at its datagrams. */

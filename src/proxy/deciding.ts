@@ -50,7 +50,8 @@ export class Deciding implements PeekOwner {
   #isLate = false
   readonly #hooks: FlowHooks | undefined
   readonly #hostCheck: HostCheck
-  #stopAsking: (() => void) | undefined
+  /** The hook, then the name servers: the first may answer within its call. */
+  readonly #stopAsking: (() => void)[] = []
 
   constructor(flow: Undecided, policy: Policy, { known, hooks, hostCheck }: DecidingOptions) {
     this.#flow = flow
@@ -86,7 +87,7 @@ export class Deciding implements PeekOwner {
 
   stop(): void {
     this.#peek?.stop()
-    this.#stopAsking?.()
+    for (const stop of this.#stopAsking) stop()
   }
 
   onPeeked(finding: Finding, isSilent: boolean): void {
@@ -105,7 +106,7 @@ export class Deciding implements PeekOwner {
       return
     }
     const { client, originalDst } = this.#flow
-    this.#stopAsking = this.#hostCheck.ask(
+    const stop = this.#hostCheck.ask(
       { client, originalDst, finding, learntNames: this.#known.learntNames },
       (outcome) => {
         this.#flow.hostChecked = outcome
@@ -114,6 +115,7 @@ export class Deciding implements PeekOwner {
         else this.#tell(decided, facts, isSilent)
       },
     )
+    this.#stopAsking.push(stop)
   }
 
   #tell(decided: FinalDecision, facts: FlowFacts, isSilent: boolean): void {
@@ -146,11 +148,12 @@ export class Deciding implements PeekOwner {
       names: this.#known.learntNames,
       rule,
     }
-    this.#stopAsking = hooks.ask(asked, finding, (answer) => {
+    const stop = hooks.ask(asked, finding, (answer) => {
       if (answer === 'failed') this.#flow.onTurnedAway('hook-failed', finding)
       else if (answer === undefined) this.#decided(decided, facts, isSilent)
       else this.#decided({ kind: 'decided', rule: 'onFlow', decision: answer }, facts, isSilent)
     })
+    this.#stopAsking.push(stop)
   }
 
   onPeekRefused(why: PeekRefusal): void {

@@ -195,6 +195,7 @@ export class Flow extends OpenRecord implements Parties, EventTarget, Opened, Se
     this.#served = new ServedStream(this, app, this.way, this.context, this.isHeld)
     this.#late?.lookOn(this.watch.fd)
     this.#served.begin()
+    this.#late?.onEvents(this.#clientEvents) // what came while a hook was asked about its silence is not told again
   }
 
   onDialled(): void {

@@ -5,6 +5,7 @@ import type { AskedSessions } from './asked-sessions.ts'
 import type { ClientErrors } from './client-errors.ts'
 import type { ProxyContext } from './context.ts'
 import type { DatagramCounters, DropReason } from './drops.ts'
+import type { HalfHellos } from './half-hellos.ts'
 import type { ReplySockets } from './reply-sockets.ts'
 import type { UdpSession } from './udp-session.ts'
 import type { UnfinishedHellos } from './unfinished-hellos.ts'
@@ -20,6 +21,7 @@ export interface UdpContext {
   readonly counters: DatagramCounters
   readonly hellos: UnfinishedHellos
   readonly asked: AskedSessions
+  readonly halves: HalfHellos
   /** Ends of the sessions that have their client's port: see endsOf(). */
   readonly ends: Set<string>
   countDrop(reason: DropReason, datagrams: number): void

@@ -1,3 +1,4 @@
+import type { Decision } from '../config/policy-types.ts'
 import type { Timeouts } from '../config/types.ts'
 import type { QuicHello } from '../inspect/quic-initial.ts'
 import { type Family, familyOf } from '../net/address.ts'
@@ -41,6 +42,7 @@ const EVERY_PATH_BYTES = 1_200 // fits the smallest MTU of IPv6 (RFC 8200 §5)
 export class UdpSession extends OpenSessionRecord implements EventTarget, Outlet, AppSession, ClientSide {
   readonly #dscp: number | undefined
   readonly #place: PoolPlace | undefined
+  readonly decision: Decision | undefined
   readonly #timeouts: Timeouts
   readonly #share: ByteShare | undefined
   fd: number
@@ -72,6 +74,7 @@ export class UdpSession extends OpenSessionRecord implements EventTarget, Outlet
     context: UdpContext,
   ) {
     super(start, decided, dialled.source, context)
+    this.decision = decided.decision
     this.#quic = decided.quic
     this.#dscp = decided.dscp
     this.#place = decided.place
@@ -117,11 +120,16 @@ export class UdpSession extends OpenSessionRecord implements EventTarget, Outlet
   sendHeld(datagram: Uint8Array): void {
     if (this.fd < 0) return // one before it ended the session
     const bytes = datagram.length
-    if (this.#quic !== undefined && !this.#mayPass(this.#quic, [datagram])) return
     if (this.#share !== undefined && this.#share.clientToUpstream.takeWhole(bytes, bytes) < bytes) {
       this.#drop('policy-rate', 1)
       return
     }
+    if (this.#quic === undefined || this.#mayPass(this.#quic, [datagram])) this.#sendAlone(datagram)
+  }
+
+  /** What may go on, beside the outbox. */
+  #sendAlone(datagram: Uint8Array): void {
+    this.context.table.touch(this, this.context.proxy.resources.loop.now)
     this.datagramsUp++
     this.bytesUp += datagram.length
     this.#lastBytes = datagram.length
@@ -137,13 +145,28 @@ export class UdpSession extends OpenSessionRecord implements EventTarget, Outlet
     return !dropped.all
   }
 
-  /** Within a session a client may begin another connection. False: these datagrams go no further. */
+  /**
+   * Within a session a client may begin another connection. False: these datagrams do not go on as they are; those that may were sent each by
+   * itself.
+   */
   #mayPass(quic: QuicHello, datagrams: readonly Uint8Array[]): boolean {
-    const why = judgeConnection(this, quic, datagrams, this.context)
-    if (why === undefined) return true
-    this.#drop(why === 'unknown' ? 'host-mismatch' : why, 1)
-    if (why !== 'unknown') this.end(why)
-    return false
+    let isSplit = false
+    for (const [at, datagram] of datagrams.entries()) {
+      const why = judgeConnection(this, quic, datagram, this.context)
+      if (why === undefined || why === 'whole') {
+        if (why === 'whole')
+          for (const one of this.context.halves.take(this, quic.connection)) this.#sendAlone(one)
+        if (isSplit) this.#sendAlone(datagram)
+      } else if (why !== 'held') {
+        this.#drop(why === 'unknown' ? 'host-mismatch' : why, 1)
+        if (why !== 'unknown') this.end(why)
+        return false
+      } else if (!isSplit) {
+        isSplit = true
+        for (const one of datagrams.slice(0, at)) this.#sendAlone(one)
+      }
+    }
+    return !isSplit
   }
 
   /** From the next one on the client's datagrams come to a socket of its own, read when those before it have been. */
@@ -282,7 +305,8 @@ export class UdpSession extends OpenSessionRecord implements EventTarget, Outlet
   /** Ends it: its socket is closed, and its record is told. */
   end(reason: CloseReason): void {
     if (this.fd < 0) return
-    const { table, replies, proxy, ends } = this.context
+    const { table, replies, proxy, ends, halves } = this.context
+    halves.forget(this)
     this.countOverflow()
     if (this.source === 'client-port') ends.delete(endsOf(this))
     const sourceAddr = localEndpoint(this.fd)

@@ -11,6 +11,7 @@ import { arrivesRewritten } from './arrival.ts'
 import { AskedSessions } from './asked-sessions.ts'
 import type { ProxyContext } from './context.ts'
 import { type DatagramCounters, dropReasonOf, newDatagramCounters } from './drops.ts'
+import { HalfHellos } from './half-hellos.ts'
 import { type ReplySocket, ReplySockets } from './reply-sockets.ts'
 import type { Target } from './target.ts'
 import { shortestOf } from './timeouts.ts'
@@ -81,6 +82,7 @@ export class UdpSessions {
       counters,
       hellos: new UnfinishedHellos(),
       asked: new AskedSessions(),
+      halves: new HalfHellos(),
       ends: new Set(),
       countDrop: (reason, datagrams) => {
         counters.dropped[reason] += datagrams

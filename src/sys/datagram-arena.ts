@@ -84,6 +84,7 @@ export class DatagramArena {
     const slot = this.used++
     this.replace(slot, bytes)
     this.tos[slot] = tos
+    this.interfaces[slot] = 0
     this.senders.set(sender, slot * NAME_WORDS)
     this.destinations.set(destination, slot * NAME_WORDS)
     return slot
