@@ -210,6 +210,40 @@ test('a client that is silent first is looked at when it speaks, before its app 
   assert.equal(heard, REQUEST)
 })
 
+test('what a silent client says while a hook is asked about its silence is looked at, and its app reads it', async () => {
+  const rules: Written['rules'] = [
+    { name: 'no', hosts: ['no.example'], then: 'reject' },
+    { name: 'mine', then: 'handle', app: 'mine' },
+  ]
+  const asked: string[] = []
+  const onFlow = async ({ protocol }: { protocol: string }): Promise<undefined> => {
+    asked.push(protocol)
+    if (protocol === 'unknown') await sleep(100)
+  }
+  await using forwarder = await startWith(
+    { mine: transformApp({}) },
+    { rules, peek: { silence: '50ms' } },
+    { hooks: { onFlow }, timeouts: { idleMs: 2_000 } },
+  )
+  for (const [host, answer] of [
+    ['mine', REQUEST],
+    ['no', 'ECONNRESET'],
+  ] as const) {
+    const client = connectTo(forwarder.address)
+    const before = asked.length
+    await until(() => asked.length > before, 'the hook')
+    await sleep(20)
+    client.end(REQUEST.replace('mine', host))
+    assert.equal(await readAll(client).then(String, (error: NodeJS.ErrnoException) => String(error.code)), answer)
+  }
+  assert.deepEqual(asked, ['unknown', 'http1', 'unknown'])
+  await until(() => forwarder.records.length === 2, 'the records')
+  assert.deepEqual(
+    forwarder.records.map(({ reason, rule }) => `${reason} ${rule}`),
+    ['closed mine', 'policy no'],
+  )
+})
+
 test('a hook gives a flow to an app by its name, and a name that there is not costs the flow alone', async () => {
   await using forwarder = await startWith(
     { mine: transformApp({ upstreamToClient: shout }) },

@@ -136,6 +136,35 @@ test('a client that is silent first is asked about again when it speaks', async 
   assert.equal(forwarder.proxy.stats().hooksWaiting, 0)
 })
 
+test('a silent client that a hook has sent by a proxy goes on when the hook says the same of what it says', async () => {
+  let asked = 0
+  await using forwarder = await startWith({
+    onFlow: async ({ host }) => {
+      asked++
+      return { then: 'via', via: { proxyProtocol: host === 'other.example' ? 'v2' : 'v1' } }
+    },
+  })
+  const askLate = async (host: string): Promise<string> => {
+    const before = asked
+    const client = connectTo(forwarder.address)
+    await until(() => asked > before, 'the hook')
+    await sleep(20)
+    client.end(REQUEST.replace('www.example', host))
+    return await readAll(client).then(String, (error: NodeJS.ErrnoException) => String(error.code))
+  }
+  for (const [at, host] of ['www.example', 'other.example'].entries()) {
+    assert.match(await askLate(host), /ECONNRESET|hello/) // the server of this test speaks at its header
+    await until(() => forwarder.records.length === at + 1 && asked === 2 * (at + 1), 'the record')
+  }
+  assert.deepEqual(
+    forwarder.records.map(({ bytesClientToUpstream, reason }) => [bytesClientToUpstream > 0, reason]),
+    [
+      [true, 'closed'],
+      [false, 'policy'],
+    ],
+  )
+})
+
 const BROKEN: readonly [string, () => unknown, 'hookFailures' | 'hookTimeouts'][] = [
   [
     'throws',

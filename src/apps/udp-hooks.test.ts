@@ -210,4 +210,23 @@ test('a connection with another name that begins while the hook is waited for do
   assert.equal(forwarder.server.heard.length, 1)
   client.socket.close()
 })
+
+test('a connection that begins within a session and belongs elsewhere goes there, as a session of its own', async () => {
+  const elsewhere = await startEcho('elsewhere')
+  await using forwarder = await startWith(
+    {},
+    { rules: [{ name: 'other', hosts: ['another.com'], then: 'forward', to: `127.0.0.1:${elsewhere.port}` }] },
+  )
+  const client = await startClient(forwarder.port)
+  client.socket.send(sealed(crypto(RFC_HELLO)))
+  await until(() => forwarder.server.heard.length === 1, 'the first connection')
+  const other = sealed(crypto(OTHER_HELLO), { dcid: OTHER_DCID })
+  client.socket.send(other)
+  await until(() => forwarder.records.length === 1, 'the end of the session')
+  client.socket.send(other)
+  await until(() => elsewhere.heard.length === 1, 'the other connection')
+  assert.deepEqual([forwarder.server.heard.length, forwarder.records[0]?.reason], [1, 'policy'])
+  client.socket.close()
+  await elsewhere.close()
+})
 // biome-ignore-end lint/suspicious/noThenProperty: as above

@@ -25,29 +25,29 @@ policy: { hostCheck: enforce }
 `,
     'limpid.yaml',
   )
-  for (const onFlow of [undefined, () => undefined, async () => undefined]) {
+  const told: string[] = []
+  const stops = [undefined, () => undefined, async () => undefined].map((onFlow) => {
     const hostCheck = new HostCheck(config.listeners, () => {})
     t.after(() => hostCheck.close())
     const ready = { onDns: undefined, onClose: undefined, deadlineMs: 500, computingMs: 0, mostWaiting: 8, apps: [] }
     const hooks = new FlowHooks({ ...ready, onFlow, onFailure: 'reject' }, 0, () => {})
-    const told: string[] = []
     const flow: Undecided = {
       listener: config.listeners[0]!,
       client: { address: '127.0.0.1', port: 40_000 },
       originalDst: { address: '127.0.0.9', port: 443 },
       upstream: { address: '127.0.0.9', port: 443 },
       hostChecked: undefined,
-      onDecided: () => told.push('decided'),
-      onDecidedLate: () => told.push('decided late'),
-      onTurnedAway: (why) => told.push(why),
+      onDecided: () => told.push(`${onFlow} decided`),
+      onDecidedLate: () => told.push(`${onFlow} decided late`),
+      onTurnedAway: (why) => told.push(`${onFlow} ${why}`),
     }
     const policy = new Policy(config.policy, () => assert.fail('there is no list'))
     const deciding = new Deciding(flow, policy, { known: { learntNames: [], link: undefined }, hooks, hostCheck })
-    const before = asked
     deciding.onPeeked({ protocol: 'tls', host: 'www.example' }, false)
-    await until(() => asked > before, 'the question')
-    deciding.stop()
-    await new Promise((resolve) => setTimeout(resolve, 3_300)) // until the lookup is given up
-    assert.deepEqual(told, [], String(onFlow))
-  }
+    return () => deciding.stop()
+  })
+  await until(() => asked >= stops.length, 'the questions')
+  for (const stop of stops) stop()
+  await new Promise((resolve) => setTimeout(resolve, 3_300)) // until the lookups are given up
+  assert.deepEqual(told, [])
 })

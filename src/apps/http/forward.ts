@@ -32,6 +32,7 @@ export async function forward(
   const answered = new Promise<IncomingMessage | Error>((resolve) => {
     upstream.once('response', resolve)
     upstream.on('error', resolve)
+    upstream.once('close', () => resolve(new Error('closed without an answer'))) // such as 101, which nobody asked for
   })
   sendBody(req, upstream)
   const answer = await answered

@@ -338,4 +338,15 @@ test('an idle upstream that closes ends its client, and a flood of requests ahea
   const answer = await started.ask(get('a').repeat(90))
   assert.equal(answer.split('HTTP/1.1 200').length, 91)
 })
+
+test('a change of protocol that nobody asked for is no answer, and nobody waits for one', async () => {
+  const server = createTcpServer((socket) => {
+    socket.on('error', () => {})
+    socket.once('data', () => socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nx'))
+  })
+  await using started = await start(server)
+  const answer = await started.ask('GET / HTTP/1.1\r\nHost: ok.example\r\n\r\n', { isOpen: true })
+  assert.match(answer, /^HTTP\/1\.1 502 /)
+  await until(() => started.records.length === 1, 'the record')
+})
 // biome-ignore-end lint/suspicious/noThenProperty: as above
