@@ -342,7 +342,9 @@ test('an idle upstream that closes ends its client, and a flood of requests ahea
 test('a change of protocol that nobody asked for is no answer, and nobody waits for one', async () => {
   const server = createTcpServer((socket) => {
     socket.on('error', () => {})
-    socket.once('data', () => socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nx'))
+    socket.once('data', () =>
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nx'),
+    )
   })
   await using started = await start(server)
   const answer = await started.ask('GET / HTTP/1.1\r\nHost: ok.example\r\n\r\n', { isOpen: true })
