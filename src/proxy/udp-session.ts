@@ -154,8 +154,7 @@ export class UdpSession extends OpenSessionRecord implements EventTarget, Outlet
     for (const [at, datagram] of datagrams.entries()) {
       const why = judgeConnection(this, quic, datagram, this.context)
       if (why === undefined || why === 'whole') {
-        if (why === 'whole')
-          for (const one of this.context.halves.take(this, quic.connection)) this.#sendAlone(one)
+        if (why === 'whole') for (const one of this.context.halves.take(this, quic.connection)) this.#sendAlone(one)
         if (isSplit) this.#sendAlone(datagram)
       } else if (why !== 'held') {
         this.#drop(why === 'unknown' ? 'host-mismatch' : why, 1)
