@@ -62,6 +62,7 @@ export class Policy {
     this.#index.narrow(facts)
     for (let at = this.#index.next(0); at >= 0; at = this.#index.next(at + 1)) {
       const { decided, conditions } = this.#rules[at]!
+      if (this.#index.isCertain(at)) return decided
       const answer = ask(conditions, facts)
       if (answer === 'yes') return decided
       if (answer === 'unknown') return INSPECT

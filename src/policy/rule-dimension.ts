@@ -58,6 +58,11 @@ export class Dimension {
     return bits
   }
 
+  /** Whether the rule is one of those that can be found by it. */
+  has(rule: number): boolean {
+    return (this.others[rule >>> 5]! & (1 << (rule & 31))) === 0
+  }
+
   allows(rule: number): boolean {
     if (this.result === 'all') return true
     const bits = this.result === 'many' ? this.allowed : this.others

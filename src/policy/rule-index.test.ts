@@ -72,7 +72,8 @@ function found(index: RuleIndex, of: FlowFacts): number[] {
 test('no rule that might match is left out, and they come in their order', () => {
   fc.assert(
     fc.property(fc.array(matches, { maxLength: 70 }), facts, (all, of) => {
-      const rules = found(new RuleIndex(all), of)
+      const index = new RuleIndex(all)
+      const rules = found(index, of)
       const conditions = all.map((match) => conditionsOf(match, () => assert.fail()))
       const may = conditions.flatMap((asked, rule) => (asked.some((one) => one.ask(of) === 'no') ? [] : [rule]))
       assert.deepEqual(
@@ -84,6 +85,8 @@ test('no rule that might match is left out, and they come in their order', () =>
         rules.toSorted((a, b) => a - b),
       )
       assert.ok(rules.every((rule) => rule < all.length))
+      const certain = rules.filter((rule) => index.isCertain(rule))
+      assert.ok(certain.every((rule) => conditions[rule]!.every((one) => one.ask(of) === 'yes')))
     }),
     { numRuns: 2_000 },
   )

@@ -11,7 +11,8 @@ const MOST_PORTS = 64
 
 /**
  * Finds the rules of a policy that may match a flow: by its ports, addresses and name, so that of ten thousand rules a handful is asked. Who
- * is left out would have answered no; who is left in is to be asked.
+ * is left out would have answered no; who is left in is to be asked, unless isCertain() says that all that it asks was looked up: what a
+ * rule asks lies scattered in memory, so that asking it takes longer than finding it.
  *
  * Where little is filed under what a flow has, each of these rules is looked at by itself; the bits of the rules that do not ask about any of
  * this are kept ready. So a flow whose port is that of many rules, and whose name is that of one, costs one pass over the bits.
@@ -19,13 +20,24 @@ const MOST_PORTS = 64
 export class RuleIndex {
   readonly #words: number
   readonly #dimensions: readonly Dimension[]
-  readonly #left: Bits
+  /** What is left of the rules for a flow: those in both of these … */
+  #base: Bits
+  #many: Bits
+  /** … and the few that were found by themselves, which `#singleRules` has, too. */
+  readonly #singles: Bits
+  readonly #singleRules: number[] = []
+  readonly #scratch: Bits
+  /** Rules of which everything is looked up. */
+  readonly #whole: Bits
+  /** Everything that is looked up was known of the flow. */
+  #knowsAll = false
   /** By the dimensions (a bit each) in which little was found: rules that ask about none of them. */
   readonly #bases: Bits[] = []
 
   constructor(matches: readonly PolicyMatch[]) {
     this.#words = (matches.length + 31) >>> 5
-    this.#left = new Uint32Array(this.#words)
+    this.#singles = new Uint32Array(this.#words)
+    this.#scratch = new Uint32Array(this.#words)
     this.#dimensions = [
       portDimension(matches),
       prefixDimension(
@@ -50,37 +62,77 @@ export class RuleIndex {
       ),
       hostDimension(matches),
     ].filter((dimension) => dimension !== undefined)
+    this.#whole = this.#wholeOf(matches)
     // behind the last rule there is none
     const all = new Uint32Array(this.#words).fill(0xffff_ffff)
     const rest = matches.length & 31
     if (rest !== 0) all[this.#words - 1] = 2 ** rest - 1
-    this.#bases[0] = all
+    this.#bases[0] = this.#base = this.#many = all
   }
 
   /** Begins with a flow: next() finds its rules. */
   narrow(facts: FlowFacts): void {
-    const left = this.#left
     let few = 0
+    this.#knowsAll = true
     for (let i = 0; i < this.#dimensions.length; i++) {
-      if (this.#dimensions[i]!.look(facts) === 'few') few |= 1 << i
+      const result = this.#dimensions[i]!.look(facts)
+      if (result === 'few') few |= 1 << i
+      else if (result === 'all') this.#knowsAll = false
     }
-    left.set(this.#baseOf(few))
-    for (const { result, allowed } of this.#dimensions) {
-      if (result === 'many') for (let i = 0; i < left.length; i++) left[i]! &= allowed[i]!
-    }
+    this.#base = this.#baseOf(few)
+    this.#many = this.#manyAllowed() ?? this.#base
+    while (this.#singleRules.length > 0) this.#singles[this.#singleRules.pop()! >>> 5] = 0
     for (const { result, rules } of this.#dimensions) {
       if (result !== 'few') continue
-      for (const rule of rules) if (this.#isAllowed(rule)) left[rule >>> 5]! |= 1 << (rule & 31)
+      for (const rule of rules) if (this.#isAllowed(rule)) this.#addSingle(rule)
     }
+  }
+
+  #addSingle(rule: number): void {
+    this.#singleRules.push(rule)
+    this.#singles[rule >>> 5]! |= 1 << (rule & 31)
+  }
+
+  /** The bits of all dimensions in which many were found; undefined when there is none. */
+  #manyAllowed(): Bits | undefined {
+    let many: Bits | undefined
+    for (const { result, allowed } of this.#dimensions) {
+      if (result !== 'many') continue
+      if (many === undefined) many = allowed
+      else {
+        if (many !== this.#scratch) this.#scratch.set(many)
+        many = this.#scratch
+        for (let i = 0; i < many.length; i++) many[i]! &= allowed[i]!
+      }
+    }
+    return many
   }
 
   /** The number of the first rule from `from` on that may match; -1 when there is none. */
   next(from: number): number {
-    for (let word = from >>> 5, mask = -1 << (from & 31); word < this.#words; word++, mask = -1) {
-      const bits = this.#left[word]! & mask
+    const base = this.#base
+    const many = this.#many
+    const singles = this.#singles
+    for (let word = from >>> 5, mask = -1 << (from & 31); word < base.length; word++, mask = -1) {
+      const bits = ((base[word]! & many[word]!) | singles[word]!) & mask
       if (bits !== 0) return (word << 5) + 31 - Math.clz32(bits & -bits)
     }
     return -1
+  }
+
+  /** Whether a rule that next() has found would answer yes. */
+  isCertain(rule: number): boolean {
+    return this.#knowsAll && (this.#whole[rule >>> 5]! & (1 << (rule & 31))) !== 0
+  }
+
+  #wholeOf(matches: readonly PolicyMatch[]): Bits {
+    const whole = new Uint32Array(this.#words)
+    matches.forEach((match, rule) => {
+      const asked = Object.values(match).filter((wanted: readonly unknown[]) => wanted.length > 0).length
+      const lookedUp = this.#dimensions.filter((dimension) => dimension.has(rule)).length
+      if (asked === lookedUp) whole[rule >>> 5]! |= 1 << (rule & 31)
+    })
+    return whole
   }
 
   #isAllowed(rule: number): boolean {
