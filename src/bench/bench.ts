@@ -12,7 +12,7 @@ import { type Busy, limitNotes, machineLine, type Results } from './report.ts'
 import { type Row, rowsOf, tableOf } from './results.ts'
 import { verdicts } from './slower.ts'
 import type { Suite } from './suite.ts'
-import { writeDocs } from './write-docs.ts'
+import { writeDocs, writeSuites } from './write-docs.ts'
 
 const RESULTS = fileURLToPath(new URL('../../bench/results', import.meta.url))
 const PROFILER = new URL('./profiler.js', import.meta.url).href
@@ -61,7 +61,9 @@ async function bench(options: Options): Promise<number> {
   const text = [machineLine(results), '', ...found, ...notes].join('\n')
   process.stdout.write(json ? `${JSON.stringify(results)}\n` : `${text}\n`)
   if (options.save) save(results, options.revision, json)
-  if (options.writeDocs) writeDocs({ machine: machineLine(results), goals: goalsTable(goals), tables }, rows)
+  const figures = { machine: machineLine(results), goals: goalsTable(goals), tables }
+  if (options.writeDocs === 'all') writeDocs(figures, rows)
+  else if (options.writeDocs === 'suites') writeSuites(figures, goals)
   return verdict?.isSlower ? SLOWER : 0
 }
 

@@ -23,7 +23,8 @@ export const USAGE = `usage: npm run bench -- [--quick] [--json] [--case NAME]â€
   --json              the results as JSON instead of a table
   --case NAME         only ${NAMES.join(', ')}
   --profile FOLDER    write Limpid's CPU profile there (figures suffer)
-  --write-docs        write the tables into docs/performance.md and the chart into docs/bench.svg
+  --write-docs        write the tables into docs/performance.md and the chart; with --case those
+                      of these suites alone
   --no-save           no file in bench/results
   --compare REVISION  this build against the one of that git revision, ${AGAINST_REVISION.rounds} rounds of ${AGAINST_REVISION.seconds} s of ${REVISION_CASES.join(', ')},
                       or of other cases over TCP; exit code 1 when this one is slower
@@ -35,7 +36,8 @@ export interface Options {
   readonly extent: Extent
   readonly json: boolean
   readonly save: boolean
-  readonly writeDocs: boolean
+  /** `suites`: the tables of the measured ones alone. */
+  readonly writeDocs: 'all' | 'suites' | undefined
   readonly profile: string | undefined
   /** The revision that this build is held against. */
   readonly revision: string | undefined
@@ -49,8 +51,12 @@ export function readOptions(argv: readonly string[]): Options | undefined {
   if ((revision === undefined) !== (built === undefined)) {
     throw usage('--compare needs a build of that revision', 'npm run bench makes one')
   }
-  if (values['write-docs'] && (values.case !== undefined || revision !== undefined || values.profile !== undefined)) {
-    throw usage('--write-docs goes with whole runs alone', 'leave out --case, --compare and --profile')
+  if (values['write-docs'] && (revision !== undefined || values.profile !== undefined)) {
+    throw usage('--write-docs does not go with --compare or --profile', 'leave them out')
+  }
+  const part = values['write-docs'] && values.case?.find((name) => SUITES.every((suite) => suite.name !== name))
+  if (part) {
+    throw usage(`--write-docs writes whole suites, not ${part}`, `name ${SUITES.map(({ name }) => name).join(', ')}`)
   }
   const base = revision !== undefined ? AGAINST_REVISION : values.quick ? QUICK : FULL
   return {
@@ -65,7 +71,7 @@ export function readOptions(argv: readonly string[]): Options | undefined {
     },
     json: values.json ?? false,
     save: !values['no-save'],
-    writeDocs: values['write-docs'] ?? false,
+    writeDocs: values['write-docs'] !== true ? undefined : values.case === undefined ? 'all' : 'suites',
     profile: values.profile,
     revision,
   }
