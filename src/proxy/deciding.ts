@@ -5,7 +5,7 @@ import type { Finding, FlowFacts } from '../policy/facts.ts'
 import type { Decided, Policy } from '../policy/policy.ts'
 import { isOnward, likelyUpstream } from './destination.ts'
 import type { FlowHooks } from './flow-hooks.ts'
-import { type HostCheck, type HostOutcome, leadsToOriginalDst, namesHost } from './host-check.ts'
+import { type HostCheck, type HostOutcome, isRefusedHost, leadsToOriginalDst, namesHost } from './host-check.ts'
 import { Peek, type PeekOwner, type PeekRefusal } from './peek.ts'
 
 /** A flow whose decision is wanted. Told once, within the call or later; not any more after stop(). */
@@ -110,8 +110,7 @@ export class Deciding implements PeekOwner {
       { client, originalDst, finding, learntNames: this.#known.learntNames },
       (outcome) => {
         this.#flow.hostChecked = outcome
-        const isFalse = outcome === 'mismatch' || outcome === 'unresolved'
-        if (isFalse && this.#policy.hostCheck === 'enforce') this.#flow.onTurnedAway('host-mismatch', finding)
+        if (isRefusedHost(this.#policy, outcome)) this.#flow.onTurnedAway('host-mismatch', finding)
         else this.#tell(decided, facts, isSilent)
       },
     )

@@ -4,6 +4,7 @@ import type { Decision } from '../config/policy-types.ts'
 import type { Finding } from '../policy/facts.ts'
 import { type HookOutcome, HookRunner } from '../policy/hook-runner.ts'
 import { FixedMemory } from '../sys/fixed-memory.ts'
+import { HookView } from './hook-view.ts'
 import type { HookFlow, ReadyHooks } from './hooks.ts'
 import type { HookRequest } from './http-hook.ts'
 import { QuestionHook } from './question-hook.ts'
@@ -159,8 +160,8 @@ function readSafely<T>(read: () => T): T | string {
   }
 }
 
-/** What onFlow sees; the signal is made when it is asked for. */
-class FlowView implements HookFlow {
+/** What onFlow sees. */
+class FlowView extends HookView implements HookFlow {
   readonly listener: string
   readonly transport: HookFlow['transport']
   readonly client: HookFlow['client']
@@ -171,10 +172,9 @@ class FlowView implements HookFlow {
   readonly alpn: readonly string[]
   readonly names: readonly string[]
   readonly rule: string | undefined
-  #controller: AbortController | undefined
-  #isLate = false
 
   constructor({ listener, transport, client, originalDst, upstream, names, rule }: AskedFlow, finding: Finding) {
+    super()
     this.listener = listener
     this.transport = transport
     this.client = { ...client } // what a hook writes into its flow changes nothing of ours
@@ -186,16 +186,5 @@ class FlowView implements HookFlow {
     this.names = names
     this.rule = rule
     Object.freeze(this)
-  }
-
-  get signal(): AbortSignal {
-    this.#controller ??= new AbortController()
-    if (this.#isLate) this.#controller.abort()
-    return this.#controller.signal
-  }
-
-  abort(): void {
-    this.#isLate = true
-    this.#controller?.abort()
   }
 }

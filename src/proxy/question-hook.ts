@@ -1,6 +1,7 @@
 import { type DnsHookDecision, readDnsDecision } from '../config/dns-hook-decision.ts'
 import { recordTypeText } from '../config/dns-values.ts'
 import { HookRunner, type HookRunnerOptions } from '../policy/hook-runner.ts'
+import { HookView } from './hook-view.ts'
 import type { HookQuestion, ReadyHooks } from './hooks.ts'
 
 /** What `onDns` makes of a question; undefined: as the rules say; `failed`: it must not go on. */
@@ -50,8 +51,8 @@ export class QuestionHook {
   }
 }
 
-/** What onDns sees; the signal is made when it is asked for. */
-class QuestionView implements HookQuestion {
+/** What onDns sees. */
+class QuestionView extends HookView implements HookQuestion {
   readonly listener: string
   readonly transport: HookQuestion['transport']
   readonly client: HookQuestion['client']
@@ -59,28 +60,16 @@ class QuestionView implements HookQuestion {
   readonly name: string
   readonly type: string
   readonly rule: string | undefined
-  #controller: AbortController | undefined
-  #isLate = false
 
   constructor({ listener, transport, client, originalDst, name, type, rule }: AskedQuestion) {
+    super()
     this.listener = listener
     this.transport = transport
-    this.client = client
-    this.originalDst = originalDst
+    this.client = { ...client } // what a hook writes there changes nothing of ours
+    this.originalDst = { ...originalDst }
     this.name = name
     this.type = recordTypeText(type)
     this.rule = rule
     Object.freeze(this)
-  }
-
-  get signal(): AbortSignal {
-    this.#controller ??= new AbortController()
-    if (this.#isLate) this.#controller.abort()
-    return this.#controller.signal
-  }
-
-  abort(): void {
-    this.#isLate = true
-    this.#controller?.abort()
   }
 }
