@@ -24,6 +24,7 @@ const SERVICES_FOR_TEST = {
   chromium: 'chromium',
   chronyd: 'chrony',
   gtlsserver: 'ngtcp2-server',
+  haproxy: 'haproxy',
   'nats-server': 'nats-server',
   sshd: 'openssh-server',
 }
