@@ -65,3 +65,14 @@ export class LimpidError extends Error {
     return line.replaceAll(/\s*\n\s*/g, ' ')
   }
 }
+
+const SHOWN = 200 // characters of what was thrown
+
+/** Whatever was thrown, on one line. Never throws itself, whatever `textOf` does. */
+export function thrownText(error: unknown, textOf: (error: unknown) => string = String): string {
+  try {
+    return textOf(error).replaceAll(/\s+/g, ' ').slice(0, SHOWN)
+  } catch {
+    return 'something that cannot be shown'
+  }
+}

@@ -1,8 +1,8 @@
 import { fileURLToPath } from 'node:url'
+import { thrownText } from '../errors.ts'
 
 const OURS = fileURLToPath(new URL('..', import.meta.url))
 const TELL_EVERY_MS = 10_000
-const SHOWN = 200 // characters of an error
 
 /**
  * From now on errors that the user's code lets go (a promise that nobody awaits, a timer of its own) do not end this process: they are
@@ -16,7 +16,7 @@ export function surviveStrayErrors(note: (line: string) => void): Disposable {
     if (performance.now() - toldAt < TELL_EVERY_MS) return
     toldAt = performance.now()
     const times = untold === 1 ? '' : ` (${untold} since it was last told)`
-    note(`nobody caught an error of the configuration's code${times}: ${textOf(error)}`)
+    note(`nobody caught an error of the configuration's code${times}: ${thrownText(error)}`)
     untold = 0
   }
   const onException = (error: unknown): void => {
@@ -40,12 +40,4 @@ function isOurs(error: unknown): boolean {
   const stack = error instanceof Error ? String(error.stack) : ''
   const frame = stack.split('\n').find((line) => /^\s+at .*(?:file:\/\/|\/)/.test(line) && !line.includes('node:'))
   return frame?.includes(OURS) === true
-}
-
-function textOf(error: unknown): string {
-  try {
-    return String(error).replaceAll(/\s+/g, ' ').slice(0, SHOWN)
-  } catch {
-    return 'something that cannot be shown'
-  }
 }

@@ -1,3 +1,5 @@
+import { thrownText } from '../errors.ts'
+
 /** What came of calling a hook. */
 export type HookOutcome<T> =
   | { readonly kind: 'returned'; readonly value: T }
@@ -27,7 +29,6 @@ export interface HookCounters {
 }
 
 const TELL_EVERY_MS = 10_000 // a hook that fails for every flow would fill the log
-const SHOWN = 200 // characters of an error
 
 /**
  * Calls one hook of the user's: with a deadline, and so that whatever it does (but compute for ever, on our own thread) costs the one
@@ -119,7 +120,7 @@ export class HookRunner {
   /** Counts, and now and then tells, what it did wrong. */
   fail(error: unknown): void {
     this.counters.failures++
-    this.#tell(errorText(error))
+    this.#tell(thrownText(error))
   }
 
   #tell(what: string): void {
@@ -137,13 +138,4 @@ function nothing(): void {}
 
 function isPromise(value: unknown): boolean {
   return typeof (value as { then?: unknown } | undefined | null)?.then === 'function'
-}
-
-/** Whatever was thrown, on one line. Never throws itself. */
-function errorText(error: unknown): string {
-  try {
-    return String(error).replaceAll(/\s+/g, ' ').slice(0, SHOWN)
-  } catch {
-    return 'something that cannot be shown'
-  }
 }

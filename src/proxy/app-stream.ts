@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import type { Timeouts } from '../config/types.ts'
-import { LimpidError } from '../errors.ts'
+import { LimpidError, thrownText } from '../errors.ts'
 import type { Endpoint } from '../net/address.ts'
 import type { Finding, FlowLink } from '../policy/facts.ts'
 import { lossOf, type Peer } from '../relay/reasons.ts'
@@ -90,7 +90,7 @@ export class ServedStream {
       return { reason: reason ?? 'closed', error: undefined }
     } catch (error) {
       for (const one of [socket, ...this.#dials.open.keys()]) one.resetAndDestroy()
-      return { reason: this.#reasonOf(error), error: errorText(error) }
+      return { reason: this.#reasonOf(error), error: thrownText(error, messageOf) }
     } finally {
       clearTimeout(timer)
       this.#end = undefined
@@ -208,13 +208,7 @@ function isSilent(socket: Socket, fd: number, deadPeerMs: number): boolean {
   return !socket.destroyed && peerSilenceMs(fd) >= deadPeerMs
 }
 
-const SHOWN = 200 // characters of an error
-
-/** Whatever was thrown, on one line. */
-function errorText(error: unknown): string {
-  try {
-    return (error instanceof LimpidError ? error.message : String(error)).replaceAll(/\s+/g, ' ').slice(0, SHOWN)
-  } catch {
-    return 'something that cannot be shown'
-  }
+/** Of ours without the code: a record has its reason. */
+function messageOf(error: unknown): string {
+  return error instanceof LimpidError ? error.message : String(error)
 }
