@@ -2,8 +2,9 @@ import { readDecision } from '../config/hook-decision.ts'
 import { type HttpAnswer, readHttpAnswer } from '../config/http-answer.ts'
 import type { Decision } from '../config/policy-types.ts'
 import type { Finding } from '../policy/facts.ts'
-import { type HookOutcome, HookRunner } from '../policy/hook-runner.ts'
+import { HookRunner } from '../policy/hook-runner.ts'
 import { FixedMemory } from '../sys/fixed-memory.ts'
+import { answerOf, failureOf } from './hook-answer.ts'
 import { HookView } from './hook-view.ts'
 import type { HookFlow, ReadyHooks } from './hooks.ts'
 import type { HookRequest } from './http-hook.ts'
@@ -34,20 +35,20 @@ type AskedFlow = Omit<HookFlow, 'signal' | 'protocol' | 'host' | 'alpn'>
 /** The hooks of a proxy, asked about its flows. */
 export class FlowHooks {
   readonly #hooks: ReadyHooks
-  readonly #markMask: number
   readonly #computing = new FixedMemory(4)
   readonly #onFlow: HookRunner
   readonly #onClose: HookRunner
   readonly #onHttpRequest: HookRunner
+  readonly #flowDecision: { readonly called: string; read(returned: unknown): Decision | undefined | string }
   /** About what clients ask apps. */
   readonly questions: QuestionHook
 
   /** `markMask`: bits of fwmarks that are Limpid's own. */
   constructor(hooks: ReadyHooks, markMask: number, note: (line: string) => void) {
     const computing = this.#computing.words
-    this.#markMask = markMask
     const { deadlineMs, mostWaiting } = hooks
     this.#hooks = hooks
+    this.#flowDecision = { called: 'decision', read: (returned) => readDecision(returned, markMask, hooks.apps) }
     this.#onFlow = new HookRunner({ name: 'onFlow', number: 1, computing, deadlineMs, mostWaiting, note })
     this.#onClose = new HookRunner({ name: 'onClose', number: 2, computing, deadlineMs, mostWaiting, note })
     this.questions = new QuestionHook(hooks, { number: 3, computing, note })
@@ -69,7 +70,7 @@ export class FlowHooks {
     const view = new FlowView(flow, finding)
     return this.#onFlow.run(
       () => this.#hooks.onFlow?.(view),
-      (outcome) => done(this.#answer(outcome)),
+      (outcome) => done(answerOf(outcome, this.#flowDecision, this.#onFlow, this.#hooks)),
       () => view.abort(),
     )
   }
@@ -87,12 +88,7 @@ export class FlowHooks {
   ): () => void {
     return this.#onHttpRequest.run<unknown>(
       () => this.#hooks.onHttpRequest?.(request),
-      (outcome) => {
-        const answer = outcome.kind === 'failed' ? undefined : readSafely(() => readHttpAnswer(outcome.value))
-        if (outcome.kind === 'failed') done(this.#failed)
-        else if (typeof answer === 'string') done(this.failRequest(`it returned no answer: ${answer}`))
-        else done(answer)
-      },
+      (outcome) => done(answerOf(outcome, HTTP_ANSWER, this.#onHttpRequest, this.#hooks)),
       onLate,
     )
   }
@@ -100,21 +96,7 @@ export class FlowHooks {
   /** What a hook made of a request cannot be done. */
   failRequest(why: string): 'failed' | undefined {
     this.#onHttpRequest.fail(why)
-    return this.#failed
-  }
-
-  /** What becomes of what a hook failed to decide; undefined: it goes on. */
-  get #failed(): 'failed' | undefined {
-    return this.#hooks.onFailure === 'reject' ? 'failed' : undefined
-  }
-
-  #answer(outcome: HookOutcome<unknown>): HookAnswer {
-    if (outcome.kind === 'returned') {
-      const decision = readReturned(outcome.value, this.#markMask, this.#hooks.apps)
-      if (typeof decision !== 'string') return decision
-      this.#onFlow.fail(`it returned no decision: ${decision}`)
-    }
-    return this.#failed
+    return failureOf(this.#hooks)
   }
 
   closed(record: FlowRecord): void {
@@ -147,18 +129,7 @@ export class FlowHooks {
   }
 }
 
-/** Getters of an object of theirs may throw. */
-function readReturned(value: unknown, markMask: number, apps: readonly string[]): Decision | undefined | string {
-  return readSafely(() => readDecision(value, markMask, apps))
-}
-
-function readSafely<T>(read: () => T): T | string {
-  try {
-    return read()
-  } catch {
-    return 'it cannot be read'
-  }
-}
+const HTTP_ANSWER = { called: 'answer', read: readHttpAnswer }
 
 /** What onFlow sees. */
 class FlowView extends HookView implements HookFlow {

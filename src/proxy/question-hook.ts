@@ -1,6 +1,7 @@
 import { type DnsHookDecision, readDnsDecision } from '../config/dns-hook-decision.ts'
 import { recordTypeText } from '../config/dns-values.ts'
 import { HookRunner, type HookRunnerOptions } from '../policy/hook-runner.ts'
+import { answerOf } from './hook-answer.ts'
 import { HookView } from './hook-view.ts'
 import type { HookQuestion, ReadyHooks } from './hooks.ts'
 
@@ -29,27 +30,13 @@ export class QuestionHook {
     const view = new QuestionView(question)
     return this.runner.run(
       () => this.#hooks.onDns?.(view),
-      (outcome) => done(outcome.kind === 'returned' ? this.#read(outcome.value) : this.#failed),
+      (outcome) => done(answerOf(outcome, DNS_DECISION, this.runner, this.#hooks)),
       () => view.abort(),
     )
   }
-
-  #read(returned: unknown): QuestionAnswer {
-    let decision: DnsHookDecision | undefined | string
-    try {
-      decision = readDnsDecision(returned)
-    } catch {
-      decision = 'it cannot be read' // getters of an object of theirs may throw
-    }
-    if (typeof decision !== 'string') return decision
-    this.runner.fail(`it returned no decision: ${decision}`)
-    return this.#failed
-  }
-
-  get #failed(): 'failed' | undefined {
-    return this.#hooks.onFailure === 'reject' ? 'failed' : undefined
-  }
 }
+
+const DNS_DECISION = { called: 'decision', read: readDnsDecision }
 
 /** What onDns sees. */
 class QuestionView extends HookView implements HookQuestion {
