@@ -10,9 +10,11 @@ import type { ByteRates } from './byte-rates.ts'
 import type { ClientErrors } from './client-errors.ts'
 import type { ClientLinks } from './client-links.ts'
 import type { DialCounters } from './dial.ts'
+import type { DialBatch } from './dial-batch.ts'
 import type { Flow } from './flow.ts'
 import type { FlowHooks } from './flow-hooks.ts'
 import type { HostCheck } from './host-check.ts'
+import type { PeekBatch } from './peek-batch.ts'
 import type { Pools } from './pools.ts'
 import type { HeaderWait } from './proxy-header.ts'
 import type { RateLimits } from './rate-limits.ts'
@@ -27,6 +29,10 @@ export interface ProxyContext {
   readonly own: OwnAddresses
   readonly counters: DialCounters
   readonly ports: SourcePorts
+  /** Starts those of flows together. */
+  readonly dials: DialBatch
+  /** Looks at the first bytes of flows together. */
+  readonly peeks: PeekBatch
   /** fwmark of our own sockets; 0 when no rules are used. */
   readonly mark: number
   /** Where we listen, so that a flow to one of these is known for a loop. */

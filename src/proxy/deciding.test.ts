@@ -5,9 +5,11 @@ import { test } from 'node:test'
 import { parseConfig } from '../config/parse.ts'
 import { until } from '../lab/traffic.fixture.ts'
 import { Policy } from '../policy/policy.ts'
+import { eventLoop } from '../sys/loop.ts'
 import { Deciding, type Undecided } from './deciding.ts'
 import { FlowHooks } from './flow-hooks.ts'
 import { HostCheck } from './host-check.ts'
+import { PeekBatch } from './peek-batch.ts'
 
 test('nobody is told when the client has gone while its host is looked up, also after a hook that answered at once', async (t) => {
   const silent = createSocket('udp4').bind(0, '127.0.0.1')
@@ -42,7 +44,8 @@ policy: { hostCheck: enforce }
       onTurnedAway: (why) => told.push(`${onFlow} ${why}`),
     }
     const policy = new Policy(config.policy, () => assert.fail('there is no list'))
-    const deciding = new Deciding(flow, policy, { known: { learntNames: [], link: undefined }, hooks, hostCheck })
+    const known = { learntNames: [], link: undefined }
+    const deciding = new Deciding(flow, policy, { known, hooks, hostCheck, peeks: new PeekBatch(eventLoop) })
     deciding.onPeeked({ protocol: 'tls', host: 'www.example' }, false)
     return () => deciding.stop()
   })

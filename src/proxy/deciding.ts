@@ -7,6 +7,7 @@ import { isOnward, likelyUpstream } from './destination.ts'
 import type { FlowHooks } from './flow-hooks.ts'
 import { type HostCheck, type HostOutcome, isRefusedHost, leadsToOriginalDst, namesHost } from './host-check.ts'
 import { Peek, type PeekOwner, type PeekRefusal } from './peek.ts'
+import type { PeekBatch } from './peek-batch.ts'
 
 /** A flow whose decision is wanted. Told once, within the call or later; not any more after stop(). */
 export interface Undecided {
@@ -32,6 +33,7 @@ export interface DecidingOptions {
   readonly known: Pick<FlowFacts, 'learntNames' | 'link'>
   readonly hooks: FlowHooks | undefined
   readonly hostCheck: HostCheck
+  readonly peeks: PeekBatch
 }
 
 export type FinalDecision = Decided & { readonly kind: 'decided' }
@@ -46,6 +48,7 @@ export class Deciding implements PeekOwner {
   readonly #flow: Undecided
   readonly #policy: Policy
   readonly #known: Pick<FlowFacts, 'learntNames' | 'link'>
+  readonly #peeks: PeekBatch
   #peek: Peek | undefined
   #isLate = false
   readonly #hooks: FlowHooks | undefined
@@ -53,11 +56,12 @@ export class Deciding implements PeekOwner {
   /** The hook, then the name servers: the first may answer within its call. */
   readonly #stopAsking: (() => void)[] = []
 
-  constructor(flow: Undecided, policy: Policy, { known, hooks, hostCheck }: DecidingOptions) {
+  constructor(flow: Undecided, policy: Policy, { known, hooks, hostCheck, peeks }: DecidingOptions) {
     this.#flow = flow
     this.#policy = policy
     this.#known = known
     this.#hostCheck = hostCheck
+    this.#peeks = peeks
     this.#hooks = hooks?.decides === true ? hooks : undefined
   }
 
@@ -69,7 +73,7 @@ export class Deciding implements PeekOwner {
     if (!wants) this.#flow.onDecided(decided, facts, undefined)
     else if (this.#policy.speaksFirst(this.#flow.originalDst.port)) this.onPeeked(SILENT, true)
     else {
-      this.#peek = new Peek(fd, this.#policy.peek, this)
+      this.#peek = new Peek(fd, this.#policy.peek, this.#peeks, this)
       this.#peek.begin()
     }
   }
@@ -77,7 +81,7 @@ export class Deciding implements PeekOwner {
   /** The flow goes on, and its server may speak; the client's first bytes are looked at when they come, however late that is. */
   lookOn(fd: number): void {
     this.#isLate = true
-    this.#peek = new Peek(fd, this.#policy.peek, this) // not begun: a silent client is waited for without end
+    this.#peek = new Peek(fd, this.#policy.peek, this.#peeks, this) // not begun: a silent client is waited for without end
   }
 
   /** Of the client's socket. */

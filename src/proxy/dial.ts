@@ -11,22 +11,22 @@ import {
   SyscallError,
 } from '../sys/errno.ts'
 import { EPOLLERR, EPOLLHUP, EPOLLOUT, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
+import { openSocket, type SocketPlan } from '../sys/open-sockets.ts'
 import {
   BIND_ADDRESS_NO_PORT,
   differentiated,
+  keepalive,
   marked,
   NO_DELAY,
+  NO_QUICK_ACK,
   REUSE_ADDRESS,
   type SocketOption,
-  setKeepalive,
   setResetOnClose,
   takeSocketError,
   transparent,
   URGENT_INLINE,
 } from '../sys/options.ts'
-import { prepareSocket } from '../sys/prepare-socket.ts'
-import type { Ring } from '../sys/ring.ts'
-import { closeFd, type FirstBytes, localEndpoint, openTcp, startConnect, startFastOpen } from '../sys/socket.ts'
+import { type FirstBytes, localEndpoint, startConnect, startFastOpen } from '../sys/socket.ts'
 import type { DialReason, SourceUsed } from './record.ts'
 import type { DialSource } from './source.ts'
 import type { SourcePorts } from './source-ports.ts'
@@ -43,6 +43,8 @@ export interface DialOptions {
   readonly deadPeerMs: number
   /** Sent with the SYN where Fast Open allows it (RFC 7413); `sent` is set. */
   readonly first: FirstBytes | undefined
+  /** The client's first bytes are there, and follow at once: the last packet of the handshake waits for them, and goes with them. */
+  readonly clientSpoke?: boolean
   readonly ports: SourcePorts
   /** epoll events that the connected socket is to be watched for; must include EPOLLOUT. */
   readonly events: number
@@ -82,26 +84,7 @@ export interface DialCounters {
 /** Ports to try one after the other when the kernel finds none free for a source towards a server. */
 const PORT_SEARCHES = 64
 
-/**
- * Opens the upstream: one socket, bound to its source before connect(). Returns the dial that is under way; undefined when its owner
- * knows already that it failed. Never throws for what a network or the kernel says: that is the outcome.
- */
-export function startDial(
-  to: Endpoint,
-  options: DialOptions,
-  loop: EventLoop,
-  counters: DialCounters,
-  owner: DialOwner,
-): Dial | undefined {
-  const started = connectFromSource(to, options, counters, loop.ring)
-  if ('errno' in started) {
-    owner.onDialFailed(reasonOf(started.errno), started.errno)
-    return undefined
-  }
-  return new Dial(started.fd, started.source, options, loop, owner)
-}
-
-/** The same as a promise, for who is in no hurry. `onAbandon` gets what ends the dial early. */
+/** Opens an upstream, for who is in no hurry: resolves with the outcome. `onAbandon` gets what ends the dial early. */
 export function dial(
   to: Endpoint,
   options: DialOptions,
@@ -117,36 +100,72 @@ export function dial(
       },
       onDialFailed: (reason, errno) => resolve({ kind: 'failed', reason, errno }),
     }
-    const started = startDial(to, options, loop, counters, owner)
-    if (started !== undefined) onAbandon?.(() => started.abandon())
+    const dial = new Dial(to, options, loop, counters, owner)
+    onAbandon?.(() => dial.abandon())
+    dial.start()
   })
 }
 
-/** A connect under way. */
+/**
+ * The way to one upstream: one socket, bound to its source before connect(). Never throws for what a network or the kernel says: that is the
+ * outcome.
+ */
 export class Dial implements EventTarget {
-  readonly #source: SourceUsed
+  readonly #to: Endpoint
+  readonly #options: DialOptions
   readonly #loop: EventLoop
+  readonly #counters: DialCounters
   readonly #owner: DialOwner
-  readonly #watch: Watch
-  readonly #timer: NodeJS.Timeout | undefined
+  #source: SourceUsed
+  /** Once its connect is under way. */
+  #watch: Watch | undefined
+  #timer: NodeJS.Timeout | undefined
   #settled = false
 
-  /** Takes `fd`. @throws SyscallError when it cannot be watched. */
-  constructor(fd: number, source: SourceUsed, options: DialOptions, loop: EventLoop, owner: DialOwner) {
-    this.#source = source
+  constructor(to: Endpoint, options: DialOptions, loop: EventLoop, counters: DialCounters, owner: DialOwner) {
+    this.#to = to
+    this.#options = options
     this.#loop = loop
+    this.#counters = counters
     this.#owner = owner
-    this.#watch = loop.take(fd, options.events, this)
-    if (options.connectMs > 0) this.#timer = setTimeout(() => this.#fail('dial-timeout', ETIMEDOUT), options.connectMs)
+    this.#source = options.source.kind
+  }
+
+  /** The socket that it begins with. */
+  get plan(): SocketPlan {
+    return this.#planFor(this.#options.source.bind)
+  }
+
+  get isSettled(): boolean {
+    return this.#settled
+  }
+
+  /** `socket`: one that was made as `plan` says; undefined: it makes its own. */
+  start(socket?: Watch): void {
+    if (this.#settled) {
+      if (socket !== undefined) this.#loop.close(socket)
+      return
+    }
+    const connecting = this.#connectFromSource(socket)
+    if (typeof connecting === 'number') {
+      this.#settled = true
+      this.#owner.onDialFailed(reasonOf(-connecting), -connecting)
+      return
+    }
+    this.#watch = connecting
+    const { connectMs } = this.#options
+    if (connectMs > 0) this.#timer = setTimeout(() => this.#fail('dial-timeout', ETIMEDOUT), connectMs)
   }
 
   onEvents(events: number): void {
+    const watch = this.#watch
+    if (watch === undefined) return
     if ((events & (EPOLLERR | EPOLLHUP)) !== 0) {
-      const errno = takeSocketError(this.#watch.fd) || ECONNRESET
+      const errno = takeSocketError(watch.fd) || ECONNRESET
       this.#fail(reasonOf(errno), errno)
     } else if ((events & EPOLLOUT) !== 0) {
       this.#settle()
-      this.#owner.onDialled(this.#watch, events, this.#source)
+      this.#owner.onDialled(watch, events, this.#source)
     }
   }
 
@@ -158,8 +177,10 @@ export class Dial implements EventTarget {
   #fail(reason: DialReason, errno: number): void {
     if (this.#settled) return
     this.#settle()
-    setResetOnClose(this.#watch.fd)
-    this.#loop.close(this.#watch)
+    if (this.#watch !== undefined) {
+      setResetOnClose(this.#watch.fd)
+      this.#loop.close(this.#watch)
+    }
     this.#owner.onDialFailed(reason, errno)
   }
 
@@ -167,84 +188,79 @@ export class Dial implements EventTarget {
     this.#settled = true
     clearTimeout(this.#timer)
   }
+
+  /** A socket whose connect is under way, or the negative errno. Tries the wanted source, then what it may fall back to. */
+  #connectFromSource(socket: Watch | undefined): Watch | number {
+    const { kind, bind } = this.#options.source
+    if (bind?.port === 0) return this.#connectFromAny(bind, socket)
+    const result = this.#connect(bind, socket)
+    if (kind !== 'client-port' || !isPortTaken(result)) return result
+    this.#counters.sourcePortFallbacks++
+    this.#source = 'client'
+    return this.#connectFromAny({ address: bind!.address, port: 0 })
+  }
+
+  /** From any port of an address: one that the kernel finds, or one outside of its range when that is crowded. */
+  #connectFromAny(bind: Endpoint, socket?: Watch): Watch | number {
+    const { ports } = this.#options
+    const to = this.#to
+    const startedAt = performance.now()
+    if (!ports.isCrowded(bind.address, to, startedAt)) {
+      const result = this.#connect(bind, socket)
+      const now = performance.now()
+      const isFound = result !== -EADDRNOTAVAIL
+      ports.noteConnect(bind.address, to, isFound ? now - startedAt : Number.POSITIVE_INFINITY, now)
+      if (isFound) return result
+    } else if (socket !== undefined) this.#loop.close(socket)
+    this.#counters.sourcePortSearches++
+    let result: Watch | number = -EADDRNOTAVAIL
+    for (let tries = 0; tries < PORT_SEARCHES && isPortTaken(result); tries++) {
+      result = this.#connect({ address: bind.address, port: ports.next() })
+    }
+    return isPortTaken(result) ? this.#connect(bind) : result
+  }
+
+  #connect(bind: Endpoint | undefined, socket?: Watch): Watch | number {
+    const opened = socket ?? this.#openSocket(bind)
+    if (typeof opened === 'number') return opened
+    this.#counters.dials++
+    const { first } = this.#options
+    const errno = first === undefined ? startConnect(opened.fd, this.#to) : startFastOpen(opened.fd, this.#to, first)
+    if (errno === 0) return opened
+    this.#loop.close(opened)
+    return -errno
+  }
+
+  /** The socket, or the negative errno. */
+  #openSocket(bind: Endpoint | undefined): Watch | number {
+    try {
+      return openSocket(this.#planFor(bind), this.#loop)
+    } catch (error) {
+      if (error instanceof SyscallError) return -error.errno
+      throw error
+    }
+  }
+
+  #planFor(bind: Endpoint | undefined): SocketPlan {
+    const family = familyOf(this.#to.address)
+    const options = socketOptions(family, this.#options, bind)
+    return { family, options, bind, events: this.#options.events, target: this }
+  }
 }
 
-type Started = { readonly fd: number; readonly source: SourceUsed } | { readonly errno: number }
-
-/** Tries the wanted source, then what it may fall back to. */
-function connectFromSource(to: Endpoint, options: DialOptions, counters: DialCounters, ring?: Ring): Started {
-  const { kind, bind } = options.source
-  let result =
-    bind?.port === 0
-      ? connectFromAny(to, bind, options, counters, ring)
-      : attemptConnect(to, options, bind, counters, ring)
-  let source = kind
-  if (kind === 'client-port' && isPortTaken(result)) {
-    counters.sourcePortFallbacks++
-    source = 'client'
-    result = connectFromAny(to, { address: bind!.address, port: 0 }, options, counters, ring)
-  }
-  return result < 0 ? { errno: -result } : { fd: result, source }
-}
-
-/** From any port of an address: one that the kernel finds, or one outside of its range when that is crowded. */
-function connectFromAny(
-  to: Endpoint,
-  bind: Endpoint,
-  options: DialOptions,
-  counters: DialCounters,
-  ring?: Ring,
-): number {
-  const { ports } = options
-  const startedAt = performance.now()
-  if (!ports.isCrowded(bind.address, to, startedAt)) {
-    const result = attemptConnect(to, options, bind, counters, ring)
-    const now = performance.now()
-    const isFound = result !== -EADDRNOTAVAIL
-    ports.noteConnect(bind.address, to, isFound ? now - startedAt : Number.POSITIVE_INFINITY, now)
-    if (isFound) return result
-  }
-  counters.sourcePortSearches++
-  let result = -EADDRNOTAVAIL
-  for (let tries = 0; tries < PORT_SEARCHES && isPortTaken(result); tries++) {
-    result = attemptConnect(to, options, { address: bind.address, port: ports.next() }, counters, ring)
-  }
-  return isPortTaken(result) ? attemptConnect(to, options, bind, counters) : result
-}
-
-function isPortTaken(result: number): boolean {
+function isPortTaken(result: Watch | number): boolean {
   return result === -EADDRINUSE || result === -EADDRNOTAVAIL
 }
 
-/** A socket whose connect is under way, or the negative errno. */
-function attemptConnect(
-  to: Endpoint,
-  options: DialOptions,
-  bind: Endpoint | undefined,
-  counters: DialCounters,
-  ring?: Ring,
-): number {
-  let fd = -1
-  try {
-    const family = familyOf(to.address)
-    fd = openTcp(family)
-    if (options.deadPeerMs > 0) setKeepalive(fd, options.deadPeerMs)
-    prepareSocket(fd, socketOptions(family, options, bind), bind, ring)
-  } catch (error) {
-    if (fd >= 0) closeFd(fd)
-    if (error instanceof SyscallError) return -error.errno
-    throw error
-  }
-  counters.dials++
-  const errno = options.first === undefined ? startConnect(fd, to) : startFastOpen(fd, to, options.first)
-  if (errno === 0) return fd
-  closeFd(fd)
-  return -errno
-}
-
 /** Of a socket to dial with: those of its source come last, and before bind(). */
-function socketOptions(family: Family, { mark, dscp }: DialOptions, bind: Endpoint | undefined): SocketOption[] {
+function socketOptions(
+  family: Family,
+  { mark, dscp, deadPeerMs, clientSpoke }: DialOptions,
+  bind: Endpoint | undefined,
+): SocketOption[] {
   const all = [NO_DELAY, URGENT_INLINE]
+  if (deadPeerMs > 0) all.push(...keepalive(deadPeerMs))
+  if (clientSpoke === true) all.push(NO_QUICK_ACK)
   if (mark !== 0) all.push(marked(mark)) // before connect(): the SYN is already routed by it
   if (dscp !== undefined) all.push(differentiated(family, dscp))
   if (bind === undefined) return all

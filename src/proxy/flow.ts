@@ -1,7 +1,7 @@
 import type { Onward, Rejection } from '../config/policy-types.ts'
 import type { Timeouts } from '../config/types.ts'
 import type { Finding, FlowFacts, FlowLink } from '../policy/facts.ts'
-import { RELAY_EVENTS, type RelayOwner, TcpRelay } from '../relay/tcp.ts'
+import { type RelayOwner, TcpRelay } from '../relay/tcp.ts'
 import { EPOLLERR, type EventTarget, type Watch } from '../sys/loop.ts'
 import { setKeepalive, setResetOnClose } from '../sys/options.ts'
 import type { FirstBytes } from '../sys/socket.ts'
@@ -52,11 +52,12 @@ export class Flow extends OpenRecord implements Parties, EventTarget, Opened, Se
   /** Takes away the client's socket from who has it meanwhile. */
   #abandon: (() => void) | undefined
 
-  /** Takes `fd`, the accepted socket. @throws SyscallError when it cannot be watched; it is closed then. */
-  constructor(fd: number, identity: Identity, target: Target | undefined, context: ProxyContext) {
+  /** `watch`: of the accepted socket, which it takes, for RELAY_EVENTS. */
+  constructor(watch: Watch, identity: Identity, target: Target | undefined, context: ProxyContext) {
     super(identity, target, context)
     this.timeouts = this.listener.timeouts
-    this.watch = context.resources.loop.take(fd, RELAY_EVENTS, this)
+    this.watch = watch
+    watch.target = this
     context.flows.add(this)
     countClient(context.flowsByClient, this.client.address, 1)
   }
@@ -73,16 +74,21 @@ export class Flow extends OpenRecord implements Parties, EventTarget, Opened, Se
     return this.#late !== undefined
   }
 
+  /** It has said something, and nothing keeps that from going on. */
+  get hasSpoken(): boolean {
+    return this.finding !== undefined && this.#late === undefined
+  }
+
   /** Asks the policy, where there is one. */
   decide(): void {
-    const { policy, namesOf, hooks, hostCheck } = this.context
+    const { policy, namesOf, hooks, hostCheck, peeks } = this.context
     const asked = policy()
     if (asked === undefined) {
       this.dial()
       return
     }
     const known = { learntNames: namesOf(this.client.address, this.originalDst.address), link: this.link() }
-    this.#deciding = new Deciding(this, asked, { known, hooks, hostCheck })
+    this.#deciding = new Deciding(this, asked, { known, hooks, hostCheck, peeks })
     this.#deciding.begin(this.watch.fd)
   }
 

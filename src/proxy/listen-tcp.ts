@@ -47,8 +47,10 @@ export class TcpAcceptor implements AsyncIterable<TcpSocket>, AsyncDisposable {
       bindTcp(endpoint, listener, { backlog, mark, reusePort, deferSeconds }),
       backlog,
       eventLoop,
-      () => !this.#queue.isFull,
-      ({ fd, clientAddr }) => this.#queue.push(new TcpSocket(fd, localEndpoint(fd), clientAddr)),
+      () => this.#queue.room,
+      (all) => {
+        for (const { fd, clientAddr } of all) this.#queue.push(new TcpSocket(fd, localEndpoint(fd), clientAddr))
+      },
     )
     this.#signal = options.signal
     this.#signal?.addEventListener('abort', this.#onAbort, { once: true })

@@ -1,7 +1,8 @@
 import type { ListenerConfig, Protocol } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import { type Endpoint, familyOf, formatEndpoint } from '../net/address.ts'
-import { EADDRINUSE, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, SyscallError } from '../sys/errno.ts'
+import { acceptConnections } from '../sys/accept.ts'
+import { EADDRINUSE, EMFILE, ENFILE, ENOBUFS, ENOMEM, SyscallError } from '../sys/errno.ts'
 import { EPOLLIN, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
 import {
   setDeferAccept,
@@ -15,18 +16,11 @@ import {
   setTransparent,
   setUrgentInline,
 } from '../sys/options.ts'
-import {
-  type Accepted,
-  acceptConnection,
-  bindSocket,
-  closeFd,
-  listenSocket,
-  localEndpoint,
-  openTcp,
-} from '../sys/socket.ts'
+import { type Accepted, bindSocket, closeFd, listenSocket, localEndpoint, openTcp } from '../sys/socket.ts'
 import { arrivesUntouched } from './arrival.ts'
 
 const ACCEPT_BATCH = 64 // then the flows that there are have their turn
+const ACCEPT_TOGETHER = 16
 /** After EMFILE and its like: long enough to cost nothing, short enough to be back at once. */
 const ACCEPT_BACKOFF_MS = 50
 
@@ -45,10 +39,12 @@ export interface BindTcpOptions {
 export class TcpListener implements EventTarget {
   readonly #loop: EventLoop
   readonly #watch: Watch
-  readonly #mayAccept: () => boolean
-  readonly #onAccept: (accepted: Accepted) => void
+  readonly #room: () => number
+  readonly #onAccept: (accepted: readonly Accepted[]) => void
   #backoff: NodeJS.Timeout | undefined
   readonly #backlog: number
+  /** How many connections waited lately. */
+  #usual = 1
   #paused = false
   #closed = false
   readonly address: Endpoint
@@ -56,20 +52,20 @@ export class TcpListener implements EventTarget {
   backoffs = 0
 
   /**
-   * Takes `fd`, which bindTcp() made, and listens at once; closes it also when it throws. `onAccept` owns what it gets;
-   * `mayAccept` is asked before each accept: while it says no, connections wait in the backlog until `resume()`.
+   * Takes `fd`, which bindTcp() made, and listens at once; closes it also when it throws. `onAccept` owns what it gets,
+   * of which there is no more than `room` said: while that is 0, connections wait in the backlog until `resume()`.
    * @throws LimpidError LIMPID_LISTEN when somebody else listens there.
    */
   constructor(
     fd: number,
     backlog: number,
     loop: EventLoop,
-    mayAccept: () => boolean,
-    onAccept: (accepted: Accepted) => void,
+    room: () => number,
+    onAccept: (accepted: readonly Accepted[]) => void,
   ) {
     this.#loop = loop
     this.#backlog = backlog
-    this.#mayAccept = mayAccept
+    this.#room = room
     this.#onAccept = onAccept
     this.address = localEndpoint(fd)
     try {
@@ -91,21 +87,25 @@ export class TcpListener implements EventTarget {
   }
 
   #accept(most: number): void {
-    for (let count = 0; count < most && !this.#closed; count++) {
-      if (!this.#mayAccept()) {
+    let count = 0
+    for (let wanted = this.#usual + 1; count < most && !this.#closed; wanted *= 2) {
+      const room = this.#room()
+      if (room <= 0) {
         this.#pause()
         return
       }
-      const accepted = acceptConnection(this.#watch.fd)
-      if (typeof accepted !== 'number') this.#onAccept(accepted)
-      else if (accepted !== -EINTR && accepted !== -ECONNABORTED) {
-        this.#onAcceptError(-accepted)
-        return
-      }
+      const asked = Math.min(wanted, ACCEPT_TOGETHER, room, most - count)
+      const { accepted, errno } = acceptConnections(this.#watch.fd, asked, this.#loop.ring)
+      count += Math.max(1, accepted.length)
+      if (accepted.length > 0) this.#onAccept(accepted)
+      if (errno === 0) continue
+      this.#usual = Math.min(count, ACCEPT_TOGETHER)
+      this.#onAcceptError(errno)
+      return
     }
   }
 
-  /** Accepts again after `mayAccept` said no. */
+  /** Accepts again after there was no room. */
   resume(): void {
     if (!this.#paused || this.#closed || this.#backoff !== undefined) return
     this.#paused = false

@@ -1,7 +1,7 @@
 import type { ListenerConfig } from '../config/types.ts'
+import type { Connection } from '../sys/accept.ts'
 import { SyscallError } from '../sys/errno.ts'
 import { setResetOnClose } from '../sys/options.ts'
-import { type Accepted, closeFd } from '../sys/socket.ts'
 import { refusalOf } from './admission.ts'
 import type { StreamApp } from './app.ts'
 import { type Arrival, arrivalOf } from './arrival.ts'
@@ -25,44 +25,33 @@ export interface OpenFlowOptions {
  */
 export function openFlow(
   id: number,
-  accepted: Accepted,
+  { watch, clientAddr }: Connection,
   listener: ListenerConfig,
   { target, app, header }: OpenFlowOptions,
   context: ProxyContext,
 ): void {
-  const flow = tryFlow(id, accepted, listener, target, header, context)
-  if (flow === undefined) return // no memory for it in the kernel: the client has had its reset
+  const arrival = askArrival(watch.fd, listener)
+  if (arrival === undefined) {
+    setResetOnClose(watch.fd)
+    context.resources.loop.close(watch)
+    return
+  }
+  const told = header?.kind === 'read' ? header.told : undefined
+  const { client = clientAddr, front, originalDst = arrival.originalDst } = told ?? {}
+  const identity = { id, listener, client, front, reached: arrival.reached, originalDst }
+  const flow = new Flow(watch, identity, target, context)
   const refusal = header?.kind === 'failed' ? header.why : refusalOf(flow, context)
   if (refusal !== undefined) flow.resetClient(refusal)
   else if (app !== undefined) flow.serve(app)
   else flow.decide() // then dial(), and onOpened() relays, until onRelayEnd()
 }
 
-function tryFlow(
-  id: number,
-  { fd, clientAddr }: Accepted,
-  listener: ListenerConfig,
-  target: Target | undefined,
-  header: HeaderOutcome | undefined,
-  context: ProxyContext,
-): Flow | undefined {
-  const told = header?.kind === 'read' ? header.told : undefined
+/** Undefined where the kernel does not tell. */
+function askArrival(fd: number, { intercept }: ListenerConfig): Arrival | undefined {
   try {
-    const arrival = askArrival(fd, listener)
-    return new Flow(fd, { id, listener, client: clientAddr, front: undefined, ...arrival, ...told }, target, context)
+    return arrivalOf(fd, intercept)
   } catch (error) {
     if (error instanceof SyscallError) return undefined
-    throw error
-  }
-}
-
-/** Resets the client when the kernel does not tell. */
-function askArrival(fd: number, listener: ListenerConfig): Arrival {
-  try {
-    return arrivalOf(fd, listener.intercept)
-  } catch (error) {
-    setResetOnClose(fd)
-    closeFd(fd)
     throw error
   }
 }

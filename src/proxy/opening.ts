@@ -3,13 +3,13 @@ import type { Onward, Via } from '../config/policy-types.ts'
 import type { Timeouts } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import { RELAY_EVENTS } from '../relay/tcp.ts'
-import { errnoName, SyscallError } from '../sys/errno.ts'
+import { errnoName } from '../sys/errno.ts'
 import type { Watch } from '../sys/loop.ts'
 import { type FirstBytes, localEndpoint, receive } from '../sys/socket.ts'
 import { type Parties, refusalOf } from './admission.ts'
 import type { ProxyContext } from './context.ts'
 import { destinationOf, withPort } from './destination.ts'
-import { type Dial, type DialOwner, startDial } from './dial.ts'
+import { Dial, type DialOwner } from './dial.ts'
 import type { PoolPlace } from './pool.ts'
 import type { DialReason, RefusalReason, SourceUsed, ViaReason } from './record.ts'
 import { ViaHandshake, type ViaOwner } from './via-handshake.ts'
@@ -29,6 +29,8 @@ export interface Opened extends Parties {
   readonly timeouts: Timeouts
   /** What the client says first must stay in its socket. */
   readonly isHeld: boolean
+  /** The client's first bytes are there, and go on as soon as there is an upstream. */
+  readonly hasSpoken: boolean
   /** The name for which the client dials, where one is known. */
   readonly host: string | undefined
   /** What is dialled. */
@@ -93,8 +95,8 @@ export class Opening implements DialOwner, ViaOwner {
   }
 
   #dial(): void {
-    const { source, timeouts, upstream } = this.#flow
-    const { mark, ports, counters, resources } = this.#context
+    const { source, timeouts, upstream, hasSpoken } = this.#flow
+    const { mark, ports, counters, resources, dials } = this.#context
     const options = {
       source,
       mark: mark | (this.#way.mark ?? 0),
@@ -102,16 +104,13 @@ export class Opening implements DialOwner, ViaOwner {
       connectMs: timeouts.connectMs,
       deadPeerMs: 0, // most flows end before a peer could be missed: Flow.sweep() sets it on those that do not
       first: this.#first,
+      clientSpoke: hasSpoken,
       ports,
       events: RELAY_EVENTS,
     }
-    try {
-      const dial = startDial(upstream, options, resources.loop, counters, this)
-      if (dial !== undefined) this.#underWay = dial // else another may be under way already
-    } catch (error) {
-      if (!(error instanceof SyscallError)) throw error
-      this.onDialFailed('dial-failed', error.errno)
-    }
+    const dial = new Dial(upstream, options, resources.loop, counters, this)
+    this.#underWay = dial
+    dials.add(dial)
   }
 
   onDialFailed(reason: DialReason, errno: number): void {

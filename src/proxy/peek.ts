@@ -3,10 +3,7 @@ import { inspectStream } from '../inspect/stream.ts'
 import type { Finding } from '../policy/facts.ts'
 import { EAGAIN, EINTR } from '../sys/errno.ts'
 import { EPOLLIN, EPOLLRDHUP } from '../sys/loop.ts'
-import { peekBytes } from '../sys/socket.ts'
-
-/** More than any hello that a server accepts: several records of a TLS ClientHello, or an HTTP head. */
-export const PEEK_BYTES = 65_536
+import { type Looker, lookNow, PEEK_BYTES, type PeekBatch } from './peek-batch.ts'
 
 /** Why a flow whose first bytes were asked about must not go on: a server might understand them differently. */
 export type PeekRefusal =
@@ -16,58 +13,76 @@ export type PeekRefusal =
   | 'hello-timeout'
 
 export interface PeekOwner {
-  /** Once; not any more after stop(). */
-  /** `isSilent`: the client has said nothing until now. */
+  /** Once; not any more after stop(). `isSilent`: the client has said nothing until now. */
   onPeeked(finding: Finding, isSilent: boolean): void
   onPeekRefused(why: PeekRefusal, detail: string): void
 }
 
 const UNKNOWN: Finding = { protocol: 'unknown', host: undefined }
 
-/** Every peek of the thread copies into it. */
-const buffer = new Uint8Array(PEEK_BYTES)
-
 /**
- * Looks at the first bytes of a client's socket without taking them (MSG_PEEK, recv(2)), as they come, until they say what they are. A
- * client that says nothing waits for its server to speak first: then nothing is known, and the flow goes on.
+ * Looks at the first bytes of a client's socket without taking them, as they come, until they say what they are. A client that says nothing
+ * waits for its server to speak first: then nothing is known, and the flow goes on.
  */
-export class Peek {
-  readonly #fd: number
+export class Peek implements Looker {
+  readonly fd: number
   readonly #config: PeekConfig
+  readonly #batch: PeekBatch
   readonly #owner: PeekOwner
   #timer: NodeJS.Timeout | undefined
   #seen = 0
+  isStopped = false
+  /** It is about to look. */
+  #isDue = false
+  /** This is its first look, for which it has not waited. */
+  #isFirst = false
+  /** What the socket has reported. */
+  #events = 0
 
-  constructor(fd: number, config: PeekConfig, owner: PeekOwner) {
-    this.#fd = fd
+  constructor(fd: number, config: PeekConfig, batch: PeekBatch, owner: PeekOwner) {
+    this.fd = fd
     this.#config = config
+    this.#batch = batch
     this.#owner = owner
   }
 
-  /** Looks at once: under load the first bytes have come before their flow was accepted, and neither a timer nor an event is needed. */
+  /** Looks without waiting for an event: under load the first bytes have come before their flow was accepted, and no timer is needed. */
   begin(): void {
-    if (this.#look() || this.#config.silenceMs === 0) return
-    this.#timer = setTimeout(() => {
-      // when this process had no turn for that long, the bytes may be there and their event is not
-      if (!this.#look()) this.#found(UNKNOWN, true)
-    }, this.#config.silenceMs)
-  }
-
-  #look(): boolean {
-    const count = peekBytes(this.#fd, buffer, PEEK_BYTES)
-    if (count > 0) this.#judge(buffer.subarray(0, count), false)
-    return count > 0
+    this.#isFirst = true
+    this.#lookSoon()
   }
 
   /** Of the client's socket. */
   onEvents(events: number): void {
     if ((events & (EPOLLIN | EPOLLRDHUP)) === 0) return
-    const count = peekBytes(this.#fd, buffer, PEEK_BYTES)
-    if (count === -EAGAIN || count === -EINTR) return
+    this.#events |= events
+    this.#lookSoon()
+  }
+
+  #lookSoon(): void {
+    if (this.#isDue) return
+    this.#isDue = true
+    this.#batch.add(this)
+  }
+
+  onLook(bytes: Uint8Array | number): void {
+    const isFirst = this.#isFirst
+    const events = this.#events
+    this.#isDue = false
+    this.#isFirst = false
     // a FIN behind what was seen: nothing more comes; an error is the relay's to find
-    const isAll = (events & EPOLLRDHUP) !== 0 || count <= 0
-    if (count <= 0) this.#found(UNKNOWN)
-    else this.#judge(buffer.subarray(0, count), isAll)
+    if (typeof bytes !== 'number') this.#judge(bytes, (events & EPOLLRDHUP) !== 0)
+    else if (bytes !== -EAGAIN && bytes !== -EINTR && events !== 0) this.#found(UNKNOWN)
+    else if (isFirst && this.#config.silenceMs > 0) this.#awaitEvent(this.#config.silenceMs)
+  }
+
+  #awaitEvent(silenceMs: number): void {
+    this.#timer = setTimeout(() => {
+      // when this process had no turn for that long, the bytes may be there and their event is not
+      const bytes = lookNow(this.fd)
+      if (typeof bytes !== 'number') this.#judge(bytes, false)
+      else this.#found(UNKNOWN, true)
+    }, silenceMs)
   }
 
   #judge(bytes: Uint8Array, isAll: boolean): void {
@@ -85,6 +100,7 @@ export class Peek {
   }
 
   stop(): void {
+    this.isStopped = true
     clearTimeout(this.#timer)
   }
 
@@ -104,8 +120,8 @@ export type Glimpse = Finding | 'nothing' | 'unclear'
 
 /** What the first bytes that have come until now are. Waits for nothing. `fd`: as for Peek. */
 export function peekNow(fd: number): Glimpse {
-  const count = peekBytes(fd, buffer, PEEK_BYTES)
-  return count > 0 ? findingIn(buffer.subarray(0, count)) : 'nothing'
+  const bytes = lookNow(fd)
+  return typeof bytes === 'number' ? 'nothing' : findingIn(bytes)
 }
 
 /** The same of bytes that were taken already. */

@@ -3,9 +3,10 @@ import { type ProxyHeader, probeProxyProtocol } from '../inspect/proxy-protocol.
 import { type Endpoint, familyOf } from '../net/address.ts'
 import { prefixContains } from '../net/prefix.ts'
 import { RELAY_EVENTS } from '../relay/tcp.ts'
-import { EAGAIN, EINTR, SyscallError } from '../sys/errno.ts'
-import { EPOLLERR, EPOLLIN, EPOLLRDHUP, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
-import { type Accepted, peekBytes, receive } from '../sys/socket.ts'
+import type { Connection } from '../sys/accept.ts'
+import { EAGAIN, EINTR } from '../sys/errno.ts'
+import { EPOLLERR, EPOLLIN, EPOLLRDHUP, type EventLoop, type EventTarget } from '../sys/loop.ts'
+import { peekBytes, receive } from '../sys/socket.ts'
 import type { ProxyContext } from './context.ts'
 
 const HEADER_BYTES = 4_096 // of which the probe says at the latest that it is none
@@ -40,18 +41,16 @@ const buffer = new Uint8Array(HEADER_BYTES)
  * and owns it then.
  */
 export class HeaderWait implements EventTarget {
-  readonly #accepted: Accepted
+  readonly #connection: Connection
   readonly #loop: EventLoop
   readonly #onOutcome: (outcome: HeaderOutcome) => void
-  readonly #watch: Watch
   readonly #timer: NodeJS.Timeout
 
-  /** @throws SyscallError when the socket cannot be watched; it is closed then. */
-  constructor(accepted: Accepted, loop: EventLoop, onOutcome: (outcome: HeaderOutcome) => void) {
-    this.#accepted = accepted
+  constructor(connection: Connection, loop: EventLoop, onOutcome: (outcome: HeaderOutcome) => void) {
+    this.#connection = connection
     this.#loop = loop
     this.#onOutcome = onOutcome
-    this.#watch = loop.take(accepted.fd, RELAY_EVENTS, this)
+    connection.watch.target = this
     this.#timer = setTimeout(() => this.#fail('proxy-header'), HEADER_MS)
   }
 
@@ -61,7 +60,7 @@ export class HeaderWait implements EventTarget {
       return
     }
     if ((events & (EPOLLIN | EPOLLRDHUP)) === 0) return
-    const count = peekBytes(this.#accepted.fd, buffer, HEADER_BYTES)
+    const count = peekBytes(this.#connection.watch.fd, buffer, HEADER_BYTES)
     if (count === -EAGAIN || count === -EINTR) return
     const probed = count > 0 ? probeProxyProtocol(buffer.subarray(0, count)) : undefined
     if (probed?.kind === 'match') this.#take(probed.finding)
@@ -69,8 +68,8 @@ export class HeaderWait implements EventTarget {
   }
 
   #take(header: ProxyHeader): void {
-    const told = toldBy(header, this.#accepted.clientAddr)
-    const isTaken = receive(this.#accepted.fd, buffer, header.length) === header.length // it was there a moment ago
+    const told = toldBy(header, this.#connection.clientAddr)
+    const isTaken = receive(this.#connection.watch.fd, buffer, header.length) === header.length // it was there a moment ago
     if (told === 'impossible' || !isTaken) this.#fail('proxy-header')
     else this.#end({ kind: 'read', told })
   }
@@ -86,26 +85,22 @@ export class HeaderWait implements EventTarget {
 
   #end(outcome: HeaderOutcome): void {
     clearTimeout(this.#timer)
-    this.#loop.remove(this.#watch)
+    this.#loop.modify(this.#connection.watch, RELAY_EVENTS) // edge-triggered: what was told to this one is told once more
     this.#onOutcome(outcome)
   }
 }
 
-/** Waits for the header of `accepted`, which it takes, until `then` has it. */
+/** Waits for the header that comes before all else, and has the connection until `then` is called. */
 export function awaitHeader(
-  accepted: Accepted,
+  connection: Connection,
   { awaited, resources }: Pick<ProxyContext, 'awaited' | 'resources'>,
   then: (header: HeaderOutcome) => void,
 ): void {
-  try {
-    const wait = new HeaderWait(accepted, resources.loop, (header) => {
-      awaited.delete(wait)
-      then(header)
-    })
-    awaited.add(wait)
-  } catch (error) {
-    if (!(error instanceof SyscallError)) throw error // no memory for it in the kernel: the client has had its reset
-  }
+  const wait = new HeaderWait(connection, resources.loop, (header) => {
+    awaited.delete(wait)
+    then(header)
+  })
+  awaited.add(wait)
 }
 
 function toldBy({ client, originalDst, transport }: ProxyHeader, front: Endpoint): Told | undefined | 'impossible' {

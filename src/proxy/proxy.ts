@@ -6,6 +6,8 @@ import type { Endpoint } from '../net/address.ts'
 import { Policies } from '../policy/policies.ts'
 import { ShadowCounts } from '../policy/shadow.ts'
 import { MessageBatch } from '../relay/message-batch.ts'
+import { RELAY_EVENTS } from '../relay/tcp.ts'
+import { watchConnections } from '../sys/accept.ts'
 import { descriptorLimit } from '../sys/descriptors.ts'
 import { localPortRange } from '../sys/local-ports.ts'
 import { eventLoop } from '../sys/loop.ts'
@@ -19,10 +21,12 @@ import { ByteRates } from './byte-rates.ts'
 import { ClientErrors } from './client-errors.ts'
 import { ClientLinks } from './client-links.ts'
 import type { ProxyContext } from './context.ts'
+import { DialBatch } from './dial-batch.ts'
 import { FlowHooks } from './flow-hooks.ts'
 import { HostCheck } from './host-check.ts'
 import { TcpListener } from './listener.ts'
 import { openFlow } from './open-flow.ts'
+import { PeekBatch } from './peek-batch.ts'
 import { Pools } from './pools.ts'
 import { awaitHeader, type HeaderOutcome, sendsHeader } from './proxy-header.ts'
 import { Questions } from './questions.ts'
@@ -83,6 +87,8 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       own: new OwnAddresses(),
       counters: { dials: 0, sourcePortFallbacks: 0, sourcePortSearches: 0 },
       ports,
+      dials: new DialBatch(eventLoop),
+      peeks: new PeekBatch(eventLoop),
       mark,
       listening: [],
       flows: new Set(),
@@ -253,12 +259,14 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       fd,
       context.limits.backlog,
       context.resources.loop,
-      () => this.#beginnings < context.budget.flows && context.resources.waitingBytes < MAX_WAITING_BYTES,
+      () => (context.resources.waitingBytes < MAX_WAITING_BYTES ? context.budget.flows - this.#beginnings : 0),
       (accepted) => {
-        const open = (header?: HeaderOutcome): void =>
-          openFlow(this.#counts.begin(), accepted, listener, { target, app, header }, context)
-        if (sendsHeader(listener, accepted.clientAddr)) awaitHeader(accepted, context, open)
-        else open()
+        for (const connection of watchConnections(accepted, RELAY_EVENTS, context.resources.loop)) {
+          const open = (header?: HeaderOutcome): void =>
+            openFlow(this.#counts.begin(), connection, listener, { target, app, header }, context)
+          if (sendsHeader(listener, connection.clientAddr)) awaitHeader(connection, context, open)
+          else open()
+        }
       },
     )
     this.#listeners.push(opened)

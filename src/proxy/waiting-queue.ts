@@ -1,6 +1,6 @@
 import { LimpidError } from '../errors.ts'
 
-/** What came in and waits for the one who iterates. Bounded by the one who fills it: see `isFull`. */
+/** What came in and waits for the one who iterates. Bounded by the one who fills it: see `isFull` and `room`. */
 export class WaitingQueue<T> {
   readonly #items: T[] = []
   readonly #most: number
@@ -18,7 +18,12 @@ export class WaitingQueue<T> {
   }
 
   get isFull(): boolean {
-    return this.#items.length >= this.#most
+    return this.room === 0
+  }
+
+  /** How many more it takes. */
+  get room(): number {
+    return Math.max(0, this.#most - this.#items.length)
   }
 
   push(item: T): void {

@@ -19,7 +19,8 @@ const EPOLL_CTL_MOD = 3
 const EPOLL_CLOEXEC = 0o2000000
 
 const BATCH = 256
-const RING_CALLS = 64 // at a time
+const RING_CALLS = 256 // at a time
+const STAGES_PER_TURN = 4 // of work behind events
 const BATCHES_PER_TURN = 4 // then timers, promises and other handles of libuv's loop have their turn
 
 // struct epoll_event is packed on x86-64 only (linux/eventpoll.h): u32 events, then u64 data
@@ -82,16 +83,27 @@ export class EventLoop {
   /** Watches `fd` for `events` (or EPOLLET in). The descriptor stays the caller's; `remove` before closing it. */
   add(fd: number, events: number, target: EventTarget): Watch {
     if (this.#epollFd < 0) this.#open()
-    const index = this.#free.pop() ?? this.#slots.length
-    this.#generation = (this.#generation + 1) >>> 0
-    const slot = new Slot(fd, index, this.#generation, target)
+    const slot = this.#newSlot(fd, target)
     try {
       this.#control(EPOLL_CTL_ADD, slot, events)
     } catch (error) {
-      this.#free.push(index)
-      if (this.#watched === 0) this.#closeSoon()
+      this.#forget(slot)
       throw error
     }
+    return slot
+  }
+
+  /** As add(), by the ring: when the call that is queued now fails, the watch is to be ended. */
+  queueAdd(ring: Ring, fd: number, events: number, target: EventTarget): Watch {
+    const slot = this.#newSlot(fd, target)
+    ring.epollAdd(this.#epollFd, fd, this.#eventOf(slot, events))
+    return slot
+  }
+
+  #newSlot(fd: number, target: EventTarget): Slot {
+    const index = this.#free.pop() ?? this.#slots.length
+    this.#generation = (this.#generation + 1) >>> 0
+    const slot = new Slot(fd, index, this.#generation, target)
     this.#slots[index] = slot
     this.#watched++
     return slot
@@ -179,7 +191,10 @@ export class EventLoop {
     this.#deliver()
   }
 
-  /** Runs `work` when the events that were fetched together have all been delivered; in the next turn when none are being delivered. */
+  /**
+   * Runs `work` when the events that were fetched together have all been delivered; in the next turn when none are being delivered. What it
+   * asks for in turn runs behind it: a flow is looked at, dialled and relayed within a turn, each together with those of other flows.
+   */
   afterEvents(work: () => void): void {
     if (this.#draining) this.#afterEvents.push(work)
     else this.later(work)
@@ -212,11 +227,15 @@ export class EventLoop {
     })
   }
 
-  #control(operation: number, slot: Slot, events: number): void {
+  #eventOf(slot: Slot, events: number): Uint32Array {
     this.#event[0] = events
     this.#event[DATA_AT] = slot.index
     this.#event[DATA_AT + 1] = slot.generation
-    if (ffi.epollCtl(this.#epollFd, operation, slot.fd, this.#event) === 0) return
+    return this.#event
+  }
+
+  #control(operation: number, slot: Slot, events: number): void {
+    if (ffi.epollCtl(this.#epollFd, operation, slot.fd, this.#eventOf(slot, events)) === 0) return
     throw new SyscallError('epoll_ctl', lastErrno(), `operation ${operation}, fd ${slot.fd}`)
   }
 
@@ -263,9 +282,11 @@ export class EventLoop {
   }
 
   #runAfterEvents(): void {
-    const due = this.#afterEvents
-    this.#afterEvents = []
-    for (const run of due) this.#guard(run)
+    for (let stage = 0; stage < STAGES_PER_TURN && this.#afterEvents.length > 0; stage++) {
+      const due = this.#afterEvents
+      this.#afterEvents = []
+      for (const run of due) this.#guard(run)
+    }
     for (const run of this.#afterEvents.splice(0)) this.later(run)
   }
 

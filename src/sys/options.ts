@@ -44,6 +44,7 @@ const TCP_KEEPINTVL = 5
 const TCP_KEEPCNT = 6
 const TCP_DEFER_ACCEPT = 9
 const TCP_INFO = 11
+const TCP_QUICKACK = 12
 const TCP_USER_TIMEOUT = 18
 const TCP_FASTOPEN = 23
 const SIOCOUTQ = 0x5411 // linux/sockios.h
@@ -142,6 +143,9 @@ export function setNoDelay(fd: number): void {
 
 export const NO_DELAY = one(IPPROTO_TCP, TCP_NODELAY, 'TCP_NODELAY')
 
+/** What is received is acknowledged a little later, with data that goes the other way (tcp(7), TCP_QUICKACK); before connect() also the SYN-ACK. */
+export const NO_QUICK_ACK: SocketOption = { level: IPPROTO_TCP, option: TCP_QUICKACK, value: 0, what: 'TCP_QUICKACK' }
+
 /** Accepts only once the client sent data, or after `seconds` (tcp(7)). */
 export function setDeferAccept(fd: number, seconds: number): void {
   setNumber(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, seconds, 'TCP_DEFER_ACCEPT')
@@ -160,16 +164,21 @@ const MAX_KEEPALIVE_SECONDS = 32_767 // MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL, 
  * at idle connections: for bytes on their way see peerSilenceMs().
  */
 export function setKeepalive(fd: number, deadPeerMs: number): void {
-  if (deadPeerMs === 0) {
-    setNumber(fd, SOL_SOCKET, SO_KEEPALIVE, 0, 'SO_KEEPALIVE')
-    return
-  }
+  for (const option of keepalive(deadPeerMs)) setOption(fd, option)
+}
+
+/** What setKeepalive() sets. */
+export function keepalive(deadPeerMs: number): SocketOption[] {
+  if (deadPeerMs === 0) return [{ level: SOL_SOCKET, option: SO_KEEPALIVE, value: 0, what: 'SO_KEEPALIVE' }]
   const seconds = Math.floor(deadPeerMs / 1000)
   const interval = clampSeconds(Math.floor(seconds / (KEEPALIVE_PROBES * 2)))
-  setNumber(fd, SOL_SOCKET, SO_KEEPALIVE, 1, 'SO_KEEPALIVE')
-  setNumber(fd, IPPROTO_TCP, TCP_KEEPIDLE, clampSeconds(seconds - interval * KEEPALIVE_PROBES), 'TCP_KEEPIDLE')
-  setNumber(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval, 'TCP_KEEPINTVL')
-  setNumber(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES, 'TCP_KEEPCNT')
+  const idle = clampSeconds(seconds - interval * KEEPALIVE_PROBES)
+  return [
+    one(SOL_SOCKET, SO_KEEPALIVE, 'SO_KEEPALIVE'),
+    { level: IPPROTO_TCP, option: TCP_KEEPIDLE, value: idle, what: 'TCP_KEEPIDLE' },
+    { level: IPPROTO_TCP, option: TCP_KEEPINTVL, value: interval, what: 'TCP_KEEPINTVL' },
+    { level: IPPROTO_TCP, option: TCP_KEEPCNT, value: KEEPALIVE_PROBES, what: 'TCP_KEEPCNT' },
+  ]
 }
 
 function clampSeconds(seconds: number): number {

@@ -2,10 +2,8 @@ import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { constants } from 'node:os'
 import { test } from 'node:test'
-import { EADDRINUSE, EAGAIN } from './errno.ts'
+import { EAGAIN } from './errno.ts'
 import { FixedMemory } from './fixed-memory.ts'
-import { NO_DELAY, REUSE_ADDRESS } from './options.ts'
-import { prepareSocket } from './prepare-socket.ts'
 import { Ring } from './ring.ts'
 import {
   acceptConnection,
@@ -82,19 +80,5 @@ test('its places are used again and again', () => {
   }
   closeFd(one)
   closeFd(other)
-  ring.close()
-})
-
-test('a socket is prepared in one call as by many, and what fails says what it was', () => {
-  const ring = openRing(16)
-  const first = openTcp(4)
-  prepareSocket(first, [NO_DELAY, REUSE_ADDRESS], LOOPBACK, ring)
-  listenSocket(first, 1)
-  const taken = localEndpoint(first)
-  assert.equal(taken.address, LOOPBACK.address)
-  const second = openTcp(4)
-  assert.throws(() => prepareSocket(second, [NO_DELAY], taken, ring), { call: 'bind', errno: EADDRINUSE })
-  closeFd(first)
-  closeFd(second)
   ring.close()
 })

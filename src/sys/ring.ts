@@ -2,6 +2,7 @@ import { HIGH_WORD, LOW_WORD, littleEndian } from './byte-order.ts'
 import { EAGAIN, EINTR } from './errno.ts'
 import { ffi, lastErrno, viewOf } from './ffi.ts'
 import { FixedMemory } from './fixed-memory.ts'
+import { SOCKADDR_BYTES } from './sockaddr.ts'
 import { closeFd } from './socket.ts'
 
 // linux/io_uring.h
@@ -11,12 +12,17 @@ const IORING_SETUP_DEFER_TASKRUN = 1 << 13
 const IORING_FEAT_SINGLE_MMAP = 1 << 0
 const IORING_OFF_SQES = 0x1000_0000
 const IORING_ENTER_GETEVENTS = 1 << 0
+const IORING_OP_ACCEPT = 13
+const IORING_OP_CLOSE = 19
 const IORING_OP_SEND = 26
 const IORING_OP_RECV = 27
-const IORING_OP_CLOSE = 19
+const IORING_OP_EPOLL_CTL = 29
+const IORING_OP_SOCKET = 45
 const IORING_OP_URING_CMD = 46
 const IORING_OP_BIND = 56
+const IORING_ACCEPT_DONTWAIT = 1 << 1
 const SOCKET_URING_OP_SETSOCKOPT = 3
+const EPOLL_CTL_ADD = 1
 const PARAMS_WORDS = 30 // struct io_uring_params: ten words, then the offsets of both rings, ten words each
 const SQE_WORDS = 16
 const CQE_WORDS = 4
@@ -25,6 +31,12 @@ const PROT_READ_WRITE = 0x1 | 0x2
 const MAP_SHARED_POPULATE = 0x1 | 0x8000
 const MAP_FAILED = -1
 const MSG_DONTWAIT = 0x40
+const MSG_PEEK = 0x2
+
+/** Of each call: what it is given or gives by address, such as a sockaddr and its length. */
+const ARGUMENT_BYTES = SOCKADDR_BYTES + 4
+const ARGUMENT_WORDS = ARGUMENT_BYTES / 4
+const LENGTH_WORD = SOCKADDR_BYTES / 4
 
 interface Mapping {
   readonly address: number
@@ -39,6 +51,11 @@ function map(fd: number, bytes: number, offset: number): Mapping | undefined {
 function setAddress(entry: Uint32Array, at: number, address: number): void {
   entry[at + LOW_WORD] = address >>> 0
   entry[at + HIGH_WORD] = Math.floor(address / 2 ** 32)
+}
+
+/** The first word of an entry: operation, flags (none), and the 16 bits of `ioprio`, in which some operations have flags of their own. */
+function withPriority(operation: number, priority: number): number {
+  return littleEndian ? operation | (priority << 16) : (operation << 24) | priority
 }
 
 /**
@@ -63,7 +80,7 @@ export class Ring {
   readonly capacity: number
   /** Of the last run(), by the order of queueing: what the call returned, or the negative errno. */
   readonly results: Int32Array
-  readonly #values: FixedMemory
+  readonly #arguments: FixedMemory
   #queued = 0
 
   private constructor(fd: number, params: Uint32Array, rings: Mapping, submission: Mapping) {
@@ -75,7 +92,7 @@ export class Ring {
     this.#submission = new Uint32Array(viewOf(submission.address, submission.bytes))
     this.capacity = params[0]!
     this.results = new Int32Array(this.capacity)
-    this.#values = new FixedMemory(this.capacity * 4)
+    this.#arguments = new FixedMemory(this.capacity * ARGUMENT_BYTES)
     this.#headAt = submissionHead! >>> 2
     this.#tailAt = tail! >>> 2
     this.#mask = this.#rings[mask! >>> 2]!
@@ -107,6 +124,11 @@ export class Ring {
     this.#move(IORING_OP_RECV, fd, address, length, MSG_DONTWAIT)
   }
 
+  /** As receive(), and the bytes stay for the next one (MSG_PEEK). */
+  peek(fd: number, address: number, length: number): void {
+    this.#move(IORING_OP_RECV, fd, address, length, MSG_DONTWAIT | MSG_PEEK)
+  }
+
   /** send(2) from memory at an address. */
   send(fd: number, address: number, length: number, flags: number): void {
     this.#move(IORING_OP_SEND, fd, address, length, flags | MSG_DONTWAIT)
@@ -117,23 +139,64 @@ export class Ring {
     this.#queue(IORING_OP_CLOSE, fd)
   }
 
+  /** accept4(2); whom, says acceptedFrom(). Since Linux 6.10; before, its result is -EINVAL. */
+  accept(fd: number, flags: number): void {
+    const at = this.#queue(IORING_OP_ACCEPT, fd)
+    const entry = this.#submission
+    const argument = this.#queued - 1
+    this.#arguments.words[argument * ARGUMENT_WORDS + LENGTH_WORD] = SOCKADDR_BYTES
+    entry[at] = withPriority(IORING_OP_ACCEPT, IORING_ACCEPT_DONTWAIT)
+    setAddress(entry, at + 2, this.#addressOf(argument) + SOCKADDR_BYTES)
+    setAddress(entry, at + 4, this.#addressOf(argument))
+    entry[at + 7] = flags
+  }
+
+  /** The sockaddr of whom the call at this place of the last run() has accepted: valid until the next call is queued. */
+  acceptedFrom(place: number): Uint8Array {
+    const at = place * ARGUMENT_BYTES
+    return this.#arguments.bytes.subarray(at, at + SOCKADDR_BYTES)
+  }
+
+  /** socket(2). */
+  openSocket(domain: number, type: number): void {
+    const at = this.#queue(IORING_OP_SOCKET, domain)
+    this.#submission[at + 2 + LOW_WORD] = type
+  }
+
   /** setsockopt(2) of a number. Since Linux 6.7; before, its result is -EOPNOTSUPP. */
   setOption(fd: number, level: number, option: number, value: number): void {
     const at = this.#queue(IORING_OP_URING_CMD, fd)
     const entry = this.#submission
-    this.#values.words[this.#queued - 1] = value
+    const argument = this.#queued - 1
+    this.#arguments.words[argument * ARGUMENT_WORDS] = value
     entry[at + 2] = SOCKET_URING_OP_SETSOCKOPT
     entry[at + 4] = level
     entry[at + 5] = option
     entry[at + 11] = 4
-    setAddress(entry, at + 12, this.#values.address + (this.#queued - 1) * 4)
+    setAddress(entry, at + 12, this.#addressOf(argument))
   }
 
-  /** bind(2) to a sockaddr at an address. Since Linux 6.11; before, its result is -EINVAL. */
-  bind(fd: number, address: number, length: number): void {
+  /** bind(2). Since Linux 6.11; before, its result is -EINVAL. */
+  bind(fd: number, sockaddr: Uint8Array): void {
     const at = this.#queue(IORING_OP_BIND, fd)
-    setAddress(this.#submission, at + 4, address)
-    this.#submission[at + 2 + LOW_WORD] = length
+    const argument = this.#queued - 1
+    this.#arguments.bytes.set(sockaddr, argument * ARGUMENT_BYTES)
+    setAddress(this.#submission, at + 4, this.#addressOf(argument))
+    this.#submission[at + 2 + LOW_WORD] = sockaddr.length
+  }
+
+  /** epoll_ctl(2), EPOLL_CTL_ADD. `event`: the words of a struct epoll_event. */
+  epollAdd(epollFd: number, fd: number, event: Uint32Array): void {
+    const at = this.#queue(IORING_OP_EPOLL_CTL, epollFd)
+    const argument = this.#queued - 1
+    this.#arguments.words.set(event, argument * ARGUMENT_WORDS)
+    this.#submission[at + 2 + LOW_WORD] = fd
+    setAddress(this.#submission, at + 4, this.#addressOf(argument))
+    this.#submission[at + 6] = EPOLL_CTL_ADD
+  }
+
+  #addressOf(argument: number): number {
+    return this.#arguments.address + argument * ARGUMENT_BYTES
   }
 
   #move(operation: number, fd: number, address: number, length: number, flags: number): void {
@@ -149,7 +212,7 @@ export class Ring {
     const at = (this.#tail & this.#mask) * SQE_WORDS
     const entry = this.#submission
     for (let i = at + 2; i < at + SQE_WORDS; i++) entry[i] = 0
-    entry[at] = littleEndian ? operation : operation << 24
+    entry[at] = withPriority(operation, 0)
     entry[at + 1] = fd
     entry[at + 8 + LOW_WORD] = this.#queued
     this.#tail = (this.#tail + 1) >>> 0

@@ -8,7 +8,10 @@ const SOCK_DGRAM = 2
 const SOCK_RAW = 3
 const SOCK_NONBLOCK = 0o4000
 const SOCK_CLOEXEC = 0o2000000
-const NEW_SOCKET_FLAGS = SOCK_NONBLOCK | SOCK_CLOEXEC
+/** For socket(2) and accept4(2). */
+export const NEW_SOCKET_FLAGS = SOCK_NONBLOCK | SOCK_CLOEXEC
+/** Type and flags for socket(2) of a TCP socket that does not wait. */
+export const NEW_TCP_SOCKET = SOCK_STREAM | NEW_SOCKET_FLAGS
 const MSG_PEEK = 0x2
 const MSG_NOSIGNAL = 0x4000
 const MSG_MORE = 0x8000
@@ -21,7 +24,7 @@ const sockaddrLength = new Uint32Array(1)
 
 /** A new non-blocking TCP socket. The caller owns it. */
 export function openTcp(family: Family): number {
-  const fd = ffi.socket(domainOf(family), SOCK_STREAM | NEW_SOCKET_FLAGS, 0)
+  const fd = ffi.socket(domainOf(family), NEW_TCP_SOCKET, 0)
   if (fd < 0) throw new SyscallError('socket', lastErrno(), `TCP over IPv${family}`)
   return fd
 }
