@@ -1,7 +1,7 @@
 import type { Decision } from '../config/policy-types.ts'
 import type { ListenerConfig } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
-import type { Finding, FlowFacts } from '../policy/facts.ts'
+import { type Finding, type FlowFacts, UNKNOWN } from '../policy/facts.ts'
 import type { Decided, Policy } from '../policy/policy.ts'
 import { isOnward, likelyUpstream } from './destination.ts'
 import type { FlowHooks } from './flow-hooks.ts'
@@ -36,8 +36,6 @@ export interface DecidingOptions {
 
 export type FinalDecision = Decided & { readonly kind: 'decided' }
 
-const SILENT: Finding = { protocol: 'unknown', host: undefined }
-
 /**
  * Finds what becomes of one TCP flow: what the policy says by what is known of it, and where a rule or a hook wants more, by its first
  * bytes; then, where the rules would let it go on, what the hook says; and whether the host that it names is to be had where it goes.
@@ -67,7 +65,7 @@ export class Deciding implements PeekOwner {
     const decided = this.#policy.decide(facts)
     const wants = decided.kind === 'inspect' || this.#mayAsk(decided) || this.#checks(decided.decision)
     if (!wants) this.#flow.onDecided(decided, facts, undefined)
-    else if (this.#policy.speaksFirst(this.#flow.originalDst.port)) this.onPeeked(SILENT, true)
+    else if (this.#policy.speaksFirst(this.#flow.originalDst.port)) this.onPeeked(UNKNOWN, true)
     else {
       this.#peek = new Peek(fd, this.#policy.peek, this)
       this.#peek.begin()

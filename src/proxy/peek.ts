@@ -1,12 +1,12 @@
 import type { PeekConfig } from '../config/policy-types.ts'
 import { inspectStream } from '../inspect/stream.ts'
-import type { Finding } from '../policy/facts.ts'
+import { type Finding, UNKNOWN } from '../policy/facts.ts'
 import { EAGAIN, EINTR } from '../sys/errno.ts'
 import { EPOLLIN, EPOLLRDHUP } from '../sys/loop.ts'
 import { peekBytes } from '../sys/socket.ts'
 
 /** More than any hello that a server accepts: several records of a TLS ClientHello, or an HTTP head. */
-export const PEEK_BYTES = 65_536
+const PEEK_BYTES = 65_536
 
 /** Why a flow whose first bytes were asked about must not go on: a server might understand them differently. */
 export type PeekRefusal =
@@ -16,13 +16,10 @@ export type PeekRefusal =
   | 'hello-timeout'
 
 export interface PeekOwner {
-  /** Once; not any more after stop(). */
-  /** `isSilent`: the client has said nothing until now. */
+  /** This or onPeekRefused() once; not any more after stop(). `isSilent`: the client has said nothing until now. */
   onPeeked(finding: Finding, isSilent: boolean): void
-  onPeekRefused(why: PeekRefusal, detail: string): void
+  onPeekRefused(why: PeekRefusal): void
 }
-
-const UNKNOWN: Finding = { protocol: 'unknown', host: undefined }
 
 /** Every peek of the thread copies into it. */
 const buffer = new Uint8Array(PEEK_BYTES)
@@ -64,22 +61,21 @@ export class Peek {
     if ((events & (EPOLLIN | EPOLLRDHUP)) === 0) return
     const count = peekBytes(this.#fd, buffer, PEEK_BYTES)
     if (count === -EAGAIN || count === -EINTR) return
-    // a FIN behind what was seen: nothing more comes; an error is the relay's to find
-    const isAll = (events & EPOLLRDHUP) !== 0 || count <= 0
+    // an error is the relay's to find
     if (count <= 0) this.#found(UNKNOWN)
-    else this.#judge(buffer.subarray(0, count), isAll)
+    else this.#judge(buffer.subarray(0, count), (events & EPOLLRDHUP) !== 0)
   }
 
+  /** `isAll`: a FIN is behind them. */
   #judge(bytes: Uint8Array, isAll: boolean): void {
     const probed = inspectStream(bytes)
     if (probed.kind === 'match') this.#found(probed.finding)
     else if (probed.kind === 'no') this.#found(UNKNOWN)
-    else if (probed.kind === 'malformed') this.#refuse('malformed', probed.why)
-    else if (bytes.length === PEEK_BYTES) this.#refuse('malformed', `more than ${PEEK_BYTES} bytes`)
-    else if (isAll) this.#refuse('malformed', 'it ends before its first message does')
+    else if (probed.kind === 'malformed') this.#refuse('malformed')
+    else if (isAll || bytes.length === PEEK_BYTES) this.#refuse('malformed')
     else if (this.#seen === 0) {
       clearTimeout(this.#timer)
-      this.#timer = setTimeout(() => this.#refuse('hello-timeout', ''), this.#config.helloMs)
+      this.#timer = setTimeout(() => this.#refuse('hello-timeout'), this.#config.helloMs)
     }
     this.#seen = bytes.length
   }
@@ -93,9 +89,9 @@ export class Peek {
     this.#owner.onPeeked(finding, isSilent)
   }
 
-  #refuse(why: PeekRefusal, detail: string): void {
+  #refuse(why: PeekRefusal): void {
     this.stop()
-    this.#owner.onPeekRefused(why, detail)
+    this.#owner.onPeekRefused(why)
   }
 }
 

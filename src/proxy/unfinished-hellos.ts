@@ -1,5 +1,5 @@
 import { looksLikeQuicInitial, QuicHello } from '../inspect/quic-initial.ts'
-import type { Finding } from '../policy/facts.ts'
+import { type Finding, UNKNOWN } from '../policy/facts.ts'
 
 /** Clients whose first datagrams wait at once; the one that waits longest makes room. */
 const MOST_WAITING = 1_024
@@ -55,7 +55,7 @@ export class UnfinishedHellos {
       isWaiting ||= answer.kind === 'more' || looksLikeQuicInitial(datagram)
     }
     if (!isWaiting) {
-      return { kind: 'found', finding: { protocol: 'unknown', host: undefined }, quic, before: [] }
+      return { kind: 'found', finding: UNKNOWN, quic, before: [] }
     }
     return this.#hold(key, former ?? { quic, datagrams: [], bytes: 0, untilMs: now + helloMs }, datagrams)
   }
