@@ -3,14 +3,14 @@ import type { Source, Timeouts } from '../config/types.ts'
 import type { QuicHello } from '../inspect/quic-initial.ts'
 import { type Endpoint, formatEndpoint } from '../net/address.ts'
 import type { Finding, FlowFacts } from '../policy/facts.ts'
-import type { Policy } from '../policy/policy.ts'
 import type { ShadowDifference } from '../policy/shadow.ts'
 import { EACCES, ECONNREFUSED } from '../sys/errno.ts'
 import { type Answered, askedKey, askSession, checksHost } from './ask-session.ts'
 import type { ByteShare } from './byte-rates.ts'
 import { tellClient } from './client-errors.ts'
+import { type Consulted, wantsFinding } from './consult.ts'
 import type { FinalDecision } from './deciding.ts'
-import { destinationOf, isOnward } from './destination.ts'
+import { destinationOf } from './destination.ts'
 import type { DropReason } from './drops.ts'
 import type { HostOutcome } from './host-check.ts'
 import type { PoolPlace } from './pool.ts'
@@ -90,7 +90,14 @@ export function decideSession(
   if (policy === undefined) return undisputed
   const facts = factsOf(start, undefined, context)
   const byAddress = policy.decide(facts)
-  if (byAddress.kind === 'decided' && !wantsFinding(byAddress, policy, start, context)) {
+  const consulted: Consulted = {
+    policy,
+    hooks: proxy.hooks,
+    hostCheck: proxy.hostCheck,
+    upstream,
+    checksHost: (decision) => checksHost(policy, decision, start),
+  }
+  if (byAddress.kind === 'decided' && !wantsFinding(byAddress.decision, consulted)) {
     return finished({ decided: byAddress, hostChecked: undefined }, facts, undisputed, start, context)
   }
   const key = `${formatEndpoint(start.client)} ${formatEndpoint(start.originalDst)}`
@@ -102,20 +109,10 @@ export function decideSession(
   if (decided.kind === 'inspect') return 'policy' // cannot be: there is a finding
   const finish = (answered: Answered, before: readonly Uint8Array[]): SessionDecision | DropReason =>
     finished(answered, known, { ...undisputed, finding, quic, before }, start, context)
-  const answered = askSession({ decided, facts: known, policy, before, start, context }, (answered, all) =>
+  const answered = askSession({ decided, facts: known, consulted, before, start, context }, (answered, all) =>
     onDecided(finish(answered, all), all.length),
   )
   return answered === 'held' ? 'held' : finish(answered, before)
-}
-
-/** Whether a hook or the check of hosts has to know what the first datagrams say, though the rules do not. */
-function wantsFinding(
-  { decision }: FinalDecision,
-  policy: Policy,
-  start: SessionStart,
-  { proxy }: UdpContext,
-): boolean {
-  return (proxy.hooks?.decides === true && isOnward(decision)) || checksHost(policy, decision, start)
 }
 
 /** What was decided by these facts, compared with what the shadow policy says, and done. */
