@@ -1,12 +1,10 @@
-/** Of one session: what its client sends until it is decided; a QUIC hello takes two datagrams, and both may be sent again. */
-const MOST_DATAGRAMS = 8
-const MOST_BYTES = 16_384
+import { KeptDatagrams } from './kept-datagrams.ts'
+
 /** Of all sessions together. */
-const MOST_BYTES_IN_ALL = 16 * 2 ** 20
+const MOST_BYTES = 16 * 2 ** 20
 
 interface Asked {
-  readonly datagrams: Uint8Array[]
-  bytes: number
+  readonly kept: KeptDatagrams
   readonly giveUp: () => void
 }
 
@@ -28,19 +26,16 @@ export class AskedSessions {
   }
 
   begin(key: string, giveUp: () => void): void {
-    this.#asked.set(key, { datagrams: [], bytes: 0, giveUp })
+    this.#asked.set(key, { kept: new KeptDatagrams(), giveUp })
   }
 
   /** Keeps copies; false: not of all, as there are too many. */
   hold(key: string, datagrams: readonly Uint8Array[]): boolean {
-    const asked = this.#asked.get(key)
-    if (asked === undefined) return false
+    const kept = this.#asked.get(key)?.kept
+    if (kept === undefined) return false
     for (const datagram of datagrams) {
       const { length } = datagram
-      if (asked.datagrams.length >= MOST_DATAGRAMS || asked.bytes + length > MOST_BYTES) return false
-      if (this.#bytes + length > MOST_BYTES_IN_ALL) return false
-      asked.datagrams.push(datagram.slice())
-      asked.bytes += length
+      if (this.#bytes + length > MOST_BYTES || !kept.keep(datagram)) return false
       this.#bytes += length
     }
     return true
@@ -48,11 +43,11 @@ export class AskedSessions {
 
   /** There is an answer: what was kept, in its order. */
   end(key: string): readonly Uint8Array[] {
-    const asked = this.#asked.get(key)
-    if (asked === undefined) return []
+    const kept = this.#asked.get(key)?.kept
+    if (kept === undefined) return []
     this.#asked.delete(key)
-    this.#bytes -= asked.bytes
-    return asked.datagrams
+    this.#bytes -= kept.bytes
+    return kept.all
   }
 
   close(): void {
