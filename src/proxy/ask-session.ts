@@ -47,7 +47,8 @@ export function askSession(
   if (atOnce !== undefined) return atOnce
   isHeld = true
   asked.begin(key, giveUp)
-  return asked.hold(key, [...before, ...start.datagrams()]) ? 'held' : 'decision-waiting'
+  asked.hold(key, [...before, ...start.datagrams()])
+  return 'held'
 }
 
 /** By which the datagrams of a session are kept that somebody is asked about. */

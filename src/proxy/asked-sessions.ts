@@ -1,4 +1,5 @@
 import { KeptDatagrams } from './kept-datagrams.ts'
+import type { UdpContext } from './udp-context.ts'
 
 /** Of all sessions together. */
 const MOST_BYTES = 16 * 2 ** 20
@@ -14,7 +15,12 @@ interface Asked {
  */
 export class AskedSessions {
   readonly #asked = new Map<string, Asked>()
+  readonly #countDrop: UdpContext['countDrop']
   #bytes = 0
+
+  constructor(countDrop: UdpContext['countDrop']) {
+    this.#countDrop = countDrop
+  }
 
   get isEmpty(): boolean {
     return this.#asked.size === 0
@@ -29,16 +35,14 @@ export class AskedSessions {
     this.#asked.set(key, { kept: new KeptDatagrams(), giveUp })
   }
 
-  /** Keeps copies; false: not of all, as there are too many. */
-  hold(key: string, datagrams: readonly Uint8Array[]): boolean {
+  /** Keeps copies; those that are too many are lost. */
+  hold(key: string, datagrams: readonly Uint8Array[]): void {
     const kept = this.#asked.get(key)?.kept
-    if (kept === undefined) return false
     for (const datagram of datagrams) {
       const { length } = datagram
-      if (this.#bytes + length > MOST_BYTES || !kept.keep(datagram)) return false
-      this.#bytes += length
+      if (this.#bytes + length <= MOST_BYTES && kept?.keep(datagram) === true) this.#bytes += length
+      else this.#countDrop('decision-waiting', 1)
     }
-    return true
   }
 
   /** There is an answer: what was kept, in its order. */

@@ -1,7 +1,7 @@
 import type { Decision, Rejection } from '../config/policy-types.ts'
 import type { Source, Timeouts } from '../config/types.ts'
 import type { QuicHello } from '../inspect/quic-initial.ts'
-import { type Endpoint, formatEndpoint } from '../net/address.ts'
+import type { Endpoint } from '../net/address.ts'
 import type { Finding, FlowFacts } from '../policy/facts.ts'
 import type { ShadowDifference } from '../policy/shadow.ts'
 import { EACCES, ECONNREFUSED } from '../sys/errno.ts'
@@ -84,7 +84,10 @@ export function decideSession(
   }
   if (start.app === undefined && !asked.isEmpty) {
     const asking = askedKey(start) // also where the policy was taken away meanwhile: else it would be opened twice
-    if (asked.has(asking)) return asked.hold(asking, start.datagrams()) ? 'held' : 'decision-waiting'
+    if (asked.has(asking)) {
+      asked.hold(asking, start.datagrams())
+      return 'held'
+    }
   }
   const policy = start.app === undefined ? proxy.policy() : undefined
   if (policy === undefined) return undisputed
@@ -100,8 +103,7 @@ export function decideSession(
   if (byAddress.kind === 'decided' && !wantsFinding(byAddress.decision, consulted)) {
     return finished({ decided: byAddress, hostChecked: undefined }, facts, undisputed, start, context)
   }
-  const key = `${formatEndpoint(start.client)} ${formatEndpoint(start.originalDst)}`
-  const found = hellos.look(key, start.datagrams(), proxy.resources.loop.now, policy.peek.helloMs)
+  const found = hellos.look(askedKey(start), start.datagrams(), proxy.resources.loop.now, policy.peek.helloMs)
   if (found.kind !== 'found') return found.kind
   const { finding, quic, before } = found
   const known = { ...facts, finding }
@@ -112,7 +114,10 @@ export function decideSession(
   const answered = askSession({ decided, facts: known, consulted, before, start, context }, (answered, all) =>
     onDecided(finish(answered, all), all.length),
   )
-  return answered === 'held' ? 'held' : finish(answered, before)
+  if (answered === 'held') return 'held'
+  const result = finish(answered, before)
+  if (typeof result === 'string') context.countDrop(result, before.length)
+  return result
 }
 
 /** What was decided by these facts, compared with what the shadow policy says, and done. */

@@ -18,7 +18,7 @@ export class KeptDatagrams {
   /** Keeps a copy; false: as much is kept as may be. */
   keep(datagram: Uint8Array): boolean {
     if (this.#all.length >= MOST_DATAGRAMS || this.#bytes + datagram.length > MOST_BYTES) return false
-    this.#all.push(datagram.slice())
+    this.#all.push(new Uint8Array(datagram)) // not slice(): of a Buffer that is a view
     this.#bytes += datagram.length
     return true
   }
