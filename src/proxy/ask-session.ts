@@ -39,7 +39,7 @@ export function askSession(
   let isHeld = false
   const giveUp = consult(decided, facts, consulted, (decided, hostChecked) => {
     const isRefused = typeof decided === 'string'
-    if (isRefused) tellClient(start, ECONNREFUSED, 0, 0, context)
+    if (isRefused) tellClient(start, ECONNREFUSED, context)
     const answered = isRefused ? decided : { decided, hostChecked }
     if (isHeld) onAnswered(answered, asked.end(key))
     else atOnce = answered

@@ -147,7 +147,7 @@ function applied(
   // its datagrams would go another way than a rule says; the client may try TCP
   if (decision.kind === 'reject' || decision.kind === 'via' || decision.kind === 'handle') {
     const errno = decision.kind === 'reject' ? TOLD[decision.rejection] : ECONNREFUSED
-    if (errno !== undefined) tellClient(start, errno, 0, 0, context)
+    if (errno !== undefined) tellClient(start, errno, context)
     return 'policy'
   }
   if (decision.kind === 'bypass') {
@@ -159,7 +159,7 @@ function applied(
   if (limit !== undefined && !proxy.rates.admits(rule, limit, start.client.address, now)) return 'policy-limit'
   const destination = destinationOf(decision, start, proxy.pools)
   if (destination.kind === 'none') {
-    tellClient(start, ECONNREFUSED, 0, 0, context)
+    tellClient(start, ECONNREFUSED, context)
     return 'dial-failed'
   }
   const { endpoint, place } = destination

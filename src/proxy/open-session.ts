@@ -105,7 +105,7 @@ function dialSession(
   })
   if ('errno' in dialled) {
     start.app?.onUnreachable(start.upstream)
-    tellClient(start, dialled.errno, 0, 0, context)
+    tellClient(start, dialled.errno, context)
     return 'dial-failed'
   }
   if (source.kind === 'client-port' && dialled.source === 'client') counters.sessionPortFallbacks++

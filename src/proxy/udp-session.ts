@@ -293,7 +293,7 @@ export class UdpSession extends OpenSessionRecord implements EventTarget, Outlet
 
   #tellClient(errno: number, bytes: number): void {
     const mtu = errno === EMSGSIZE ? pathMtu(this.fd, this.family) : 0
-    tellClient(this, errno, mtu, bytes, this.context)
+    tellClient(this, errno, this.context, { mtu, bytes })
   }
 
   #drop(reason: DropReason, datagrams: number): void {
