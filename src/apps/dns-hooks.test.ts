@@ -9,6 +9,7 @@ import { queryFor } from '../inspect/dns.fixture.ts'
 import { until } from '../lab/traffic.fixture.ts'
 import type { HookQuestion, Hooks } from '../proxy/hooks.ts'
 import { openDescriptors } from '../proxy/proxy.fixture.ts'
+import { BROKEN_HOOKS, type BrokenHook } from './broken-hooks.fixture.ts'
 import { createProxy } from './create-proxy.ts'
 import { type ConfigInput, defineConfig } from './define-config.ts'
 import { answerTo, type Decoded, decoded } from './dns/app.fixture.ts'
@@ -201,16 +202,8 @@ for (const transport of ['udp', 'tcp'] as const) {
     await other.close()
   })
 
-  const BROKEN: readonly [string, () => unknown, 'hookFailures' | 'hookTimeouts'][] = [
-    [
-      'throws',
-      () => {
-        throw new Error('broken')
-      },
-      'hookFailures',
-    ],
-    ['rejects', () => Promise.reject(new Error('broken')), 'hookFailures'],
-    ['never settles', () => new Promise(() => {}), 'hookTimeouts'],
+  const BROKEN: readonly BrokenHook[] = [
+    ...BROKEN_HOOKS,
     ['returns a mistyped word', async () => ({ then: 'reject', by: 'refuse' }), 'hookFailures'],
     ['returns a key too many', () => ({ then: 'reject', addresses: ['10.0.0.1'] }), 'hookFailures'],
     ['returns what is no address', () => ({ then: 'answer', addresses: ['here'] }), 'hookFailures'],

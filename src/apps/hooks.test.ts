@@ -13,6 +13,7 @@ import {
   whenClosed,
 } from '../proxy/proxy.fixture.ts'
 import type { FlowRecord } from '../proxy/record.ts'
+import { BROKEN_HOOKS, type BrokenHook } from './broken-hooks.fixture.ts'
 import { createProxy } from './create-proxy.ts'
 import { type ConfigInput, defineConfig } from './define-config.ts'
 
@@ -165,16 +166,8 @@ test('a silent client that a hook has sent by a proxy goes on when the hook says
   )
 })
 
-const BROKEN: readonly [string, () => unknown, 'hookFailures' | 'hookTimeouts'][] = [
-  [
-    'throws',
-    () => {
-      throw new Error('broken')
-    },
-    'hookFailures',
-  ],
-  ['rejects', () => Promise.reject(new Error('broken')), 'hookFailures'],
-  ['never settles', () => new Promise(() => {}), 'hookTimeouts'],
+const BROKEN: readonly BrokenHook[] = [
+  ...BROKEN_HOOKS,
   ['returns a mistyped word', () => ({ then: 'rejekt' }), 'hookFailures'],
   ['returns a mistyped key', async () => ({ then: 'reject', because: 'of it' }), 'hookFailures'],
   ['returns what makes no sense', () => ({ then: 'reject', to: '10.0.0.1:1' }), 'hookFailures'],

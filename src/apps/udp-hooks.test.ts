@@ -8,6 +8,7 @@ import { until } from '../lab/traffic.fixture.ts'
 import type { HookFlow, Hooks } from '../proxy/hooks.ts'
 import { openDescriptors } from '../proxy/proxy.fixture.ts'
 import type { FlowRecord } from '../proxy/record.ts'
+import { BROKEN_HOOKS } from './broken-hooks.fixture.ts'
 import { createProxy } from './create-proxy.ts'
 import { type ConfigInput, defineConfig } from './define-config.ts'
 
@@ -134,21 +135,14 @@ for (const awaits of [false, true]) {
   })
 }
 
-const BROKEN: readonly [string, Hooks['onFlow'], 'hookFailures' | 'hookTimeouts'][] = [
-  [
-    'throws',
-    () => {
-      throw new Error('broken')
-    },
-    'hookFailures',
-  ],
-  ['rejects', () => Promise.reject(new Error('broken')), 'hookFailures'],
-  ['never settles', () => new Promise(() => {}), 'hookTimeouts'],
-]
-for (const [what, onFlow, counter] of BROKEN) {
+for (const [what, broken, counter] of BROKEN_HOOKS) {
   test(`a hook that ${what} costs its session, or lets it go on`, async () => {
     for (const onHookFailure of ['reject', 'forward'] as const) {
-      await using forwarder = await startWith({ onFlow, hookDeadline: '50ms', onHookFailure } as Hooks)
+      await using forwarder = await startWith({
+        onFlow: broken as Hooks['onFlow'],
+        hookDeadline: '50ms',
+        onHookFailure,
+      })
       const client = await startClient(forwarder.port)
       client.send('1')
       if (onHookFailure === 'forward') await until(() => client.answers.length === 1, 'the answer')

@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { ADDRESSES, type Topology, X_TO_Y } from '../lab/topology.ts'
 import { isInstalled } from '../sys/program.ts'
-import { forwarding, onTopology, startLimpid, startPeer, startServer, writeRunFile } from './on-topology.ts'
+import { forwarding, kindOf, type Raise, startLimpid, startPeer, writeRunFile } from './on-topology.ts'
 import { DNS_PORT } from './ports.ts'
 import type { Subject, SubjectKind } from './suite.ts'
 
@@ -50,15 +50,8 @@ export const DNS_SUBJECTS: readonly SubjectKind[] = [
 ]
 
 /** A subject with the server on Z running. */
-function kind(name: string, raise: (topology: Topology, env: Record<string, string>) => Promise<Subject>): SubjectKind {
-  return {
-    name,
-    raise: (env) =>
-      onTopology(async (topology) => {
-        await startServer(topology, SERVER_PROCESS)
-        return await raise(topology, env)
-      }),
-  }
+function kind(name: string, raise: Raise): SubjectKind {
+  return kindOf(name, raise, { servers: [SERVER_PROCESS] })
 }
 
 /** Limpid with a configuration file. */

@@ -4,7 +4,7 @@ import { LimpidError } from '../errors.ts'
 import { LIMPID_PROGRAM, LimpidProcess } from '../lab/limpid-process.ts'
 import { ADDRESSES, raiseTopology, type Topology } from '../lab/topology.ts'
 import { run } from '../sys/program.ts'
-import { KERNEL, type Subject } from './suite.ts'
+import { KERNEL, type Subject, type SubjectKind } from './suite.ts'
 
 /** Ports are not to be the limit: a client reuses one as soon as the connection before is gone. The same on every host. */
 const SYSCTLS = { 'net.ipv4.ip_local_port_range': '10000 65535', 'net.ipv4.tcp_tw_reuse': '1' } as const
@@ -13,16 +13,35 @@ const FOLDER = '/run/limpid-bench' // /run is the lab's own (see enterNamespaces
 /** How long a process may take until it is ready. */
 export const READY_TIMEOUT_MS = 10_000
 
-/** Raises a topology, and a subject on it; where that fails, nothing of it stays. */
-export async function onTopology(raise: (topology: Topology) => Promise<Subject>): Promise<Subject> {
-  const topology = await raiseTopology()
-  try {
-    const { x, y, z } = topology
-    for (const host of [x, y, z]) host.setSysctls(SYSCTLS)
-    return await raise(topology)
-  } catch (error) {
-    await topology.close() // with all that runs there
-    throw error
+/** What there is beside the subject. */
+interface Surroundings {
+  /** Programs of ours that are started on Z before. */
+  readonly servers?: readonly string[]
+  /** Makes sure that its traffic goes the way that is to be measured. @throws LimpidError LIMPID_LAB when it does not. */
+  verify?(subject: Subject): Promise<void>
+}
+
+/** `env`: more of the environment for Limpid. */
+export type Raise = (topology: Topology, env: Record<string, string>) => Promise<Subject>
+
+/** A subject on a topology of its own; where it cannot be raised, nothing of that stays. */
+export function kindOf(name: string, raise: Raise, { servers = [], verify }: Surroundings = {}): SubjectKind {
+  return {
+    name,
+    raise: async (env) => {
+      const topology = await raiseTopology()
+      try {
+        const { x, y, z } = topology
+        for (const host of [x, y, z]) host.setSysctls(SYSCTLS)
+        for (const program of servers) await startServer(topology, program)
+        const subject = await raise(topology, env)
+        await verify?.(subject)
+        return subject
+      } catch (error) {
+        await topology.close() // with all that runs there
+        throw error
+      }
+    },
   }
 }
 
@@ -34,7 +53,7 @@ export function writeRunFile(name: string, text: string): string {
 }
 
 /** Starts a server of ours on Z, and waits until it says that it is ready. It ends with the topology. */
-export async function startServer({ z }: Topology, program: string): Promise<void> {
+async function startServer({ z }: Topology, program: string): Promise<void> {
   const server = z.spawn(process.execPath, [program], { stdio: ['ignore', 'pipe', 'inherit'] })
   await once(server.stdout!, 'data', { signal: AbortSignal.timeout(READY_TIMEOUT_MS) })
 }

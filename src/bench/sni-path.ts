@@ -1,7 +1,7 @@
 import { LimpidError } from '../errors.ts'
-import { ADDRESSES, type Topology } from '../lab/topology.ts'
+import { ADDRESSES } from '../lab/topology.ts'
 import { HELD_NAME, helloFor, SERVER_NAMES } from './client-hello.ts'
-import { onTopology, READY_TIMEOUT_MS, startServer } from './on-topology.ts'
+import { kindOf, type Raise, READY_TIMEOUT_MS } from './on-topology.ts'
 import { NAMED_PORTS, TLS_PORT } from './ports.ts'
 import type { Subject, SubjectKind } from './suite.ts'
 
@@ -15,20 +15,8 @@ export const ROUTES: readonly (readonly [name: string, port: number])[] = [...SE
 )
 
 /** A subject that routes by server name, with the servers on Z running, and its path verified. */
-export function sniKind(
-  name: string,
-  raise: (topology: Topology, env: Record<string, string>) => Promise<Subject>,
-): SubjectKind {
-  return {
-    name,
-    raise: (env) =>
-      onTopology(async (topology) => {
-        await startServer(topology, SERVER_PROCESS)
-        const subject = await raise(topology, env)
-        await verifyPath(subject)
-        return subject
-      }),
-  }
+export function sniKind(name: string, raise: Raise): SubjectKind {
+  return kindOf(name, raise, { servers: [SERVER_PROCESS], verify: verifyPath })
 }
 
 /**

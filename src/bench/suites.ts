@@ -3,7 +3,7 @@ import { DNS_SUBJECTS } from './dns-subjects.ts'
 import { HOOK_CASES } from './hook-cases.ts'
 import { HOOK_SUBJECTS } from './hook-subjects.ts'
 import { MEMORY_CASES } from './memory-cases.ts'
-import { forwarding, onTopology } from './on-topology.ts'
+import { forwarding, kindOf } from './on-topology.ts'
 import { RULES_CASES } from './rules-cases.ts'
 import { SNI_CASES } from './sni-cases.ts'
 import { SNI_SUBJECTS } from './sni-subjects.ts'
@@ -54,9 +54,7 @@ export const SUITES: readonly Suite[] = [
   },
   {
     name: 'rules',
-    subjects: [
-      { name: 'limpid', raise: () => onTopology(async (topology) => ({ ...forwarding(topology), name: 'limpid' })) },
-    ],
+    subjects: [kindOf('limpid', async (topology) => ({ ...forwarding(topology), name: 'limpid' }))],
     comparisons: [],
     cases: RULES_CASES,
   },

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { LimpidError } from '../errors.ts'
-import { ADDRESSES, type Topology } from '../lab/topology.ts'
-import { onTopology, READY_TIMEOUT_MS, startServer } from './on-topology.ts'
+import { ADDRESSES } from '../lab/topology.ts'
+import { kindOf, type Raise, READY_TIMEOUT_MS } from './on-topology.ts'
 import { BULK_PORT } from './ports.ts'
 import type { Subject, SubjectKind } from './suite.ts'
 
@@ -21,21 +21,8 @@ export const PROXIED: Path = { source: 'client', isProxied: true }
 export const FORWARDED: Path = { source: 'client', isProxied: false }
 
 /** A subject with the servers on Z running, and its path verified. */
-export function tcpKind(
-  name: string,
-  path: Path,
-  raise: (topology: Topology, env: Record<string, string>) => Promise<Subject>,
-): SubjectKind {
-  return {
-    name,
-    raise: (env) =>
-      onTopology(async (topology) => {
-        for (const program of SERVER_PROCESSES) await startServer(topology, program)
-        const subject = await raise(topology, env)
-        await verifyPath(subject, path)
-        return subject
-      }),
-  }
+export function tcpKind(name: string, path: Path, raise: Raise): SubjectKind {
+  return kindOf(name, raise, { servers: SERVER_PROCESSES, verify: (subject) => verifyPath(subject, path) })
 }
 
 /**

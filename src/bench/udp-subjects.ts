@@ -1,7 +1,7 @@
 import { LimpidError } from '../errors.ts'
-import { ADDRESSES, type Topology, X_TO_Y } from '../lab/topology.ts'
+import { ADDRESSES, X_TO_Y } from '../lab/topology.ts'
 import { noNginx, raiseNginx } from './nginx.ts'
-import { forwarding, onTopology, startLimpid } from './on-topology.ts'
+import { forwarding, kindOf, type Raise, startLimpid } from './on-topology.ts'
 import { UDP_PORT } from './ports.ts'
 import type { Subject, SubjectKind } from './suite.ts'
 import { runUdpLoad } from './udp-load.ts'
@@ -25,16 +25,8 @@ export const UDP_SUBJECTS: readonly SubjectKind[] = [
   kind('forwarding', async (topology) => forwarding(topology)),
 ]
 
-function kind(name: string, raise: (topology: Topology, env: Record<string, string>) => Promise<Subject>): SubjectKind {
-  return {
-    name,
-    raise: (env) =>
-      onTopology(async (topology) => {
-        const subject = await raise(topology, env)
-        await verifyPath(subject)
-        return subject
-      }),
-  }
+function kind(name: string, raise: Raise): SubjectKind {
+  return kindOf(name, raise, { verify: verifyPath })
 }
 
 const TRIAL = { sessions: 4, size: 64, burst: 1, window: 4, isEcho: true }

@@ -1,10 +1,11 @@
 import { type Command, Option } from 'commander'
 import { flagValue, usageError } from '../config/flags.ts'
 import { MOMENT, momentFrom } from '../config/moment.ts'
+import type { AskedFlow } from '../config/policy-types.ts'
 import { CLIENT_ADDRESS, DETECTED, FLOW_DESTINATION, HOST_NAME, MAC } from '../config/policy-values.ts'
 import type { Protocol } from '../config/types.ts'
 import { INTERFACE } from '../config/values.ts'
-import { type AskedFlow, explainFlow, missingOf } from '../policy/asked-flow.ts'
+import { explainFlow, missingOf } from '../policy/asked-flow.ts'
 import { LoadedPolicy } from '../policy/loaded-policy.ts'
 import { configFile, loadConfig } from './config-file.ts'
 import { explanationJson, explanationLines } from './explanation.ts'
@@ -55,7 +56,7 @@ export function configure(command: Command, invocation: Invocation): void {
       const loaded = await LoadedPolicy.open(config.policy, note)
       const explanation = explainFlow(asked, loaded.policy, config)
       await loaded.close()
-      if (flags.json === true) printJson(explanationJson(asked, explanation))
+      if (flags.json === true) printJson(explanationJson(explanation))
       else for (const line of explanationLines(explanation, invocation.colour)) printLine(line)
     })
 }

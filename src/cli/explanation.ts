@@ -1,7 +1,7 @@
 import type { Colour } from '../colour.ts'
 import { formatMoment } from '../config/moment.ts'
 import { endpointText } from '../net/address.ts'
-import type { AskedFlow, Explanation } from '../policy/asked-flow.ts'
+import type { Explanation } from '../policy/asked-flow.ts'
 import { formatDecision, formatRule } from '../policy/decision-text.ts'
 import type { FlowFacts } from '../policy/facts.ts'
 import type { RuleAccount } from '../policy/policy.ts'
@@ -46,22 +46,22 @@ function flowText({ listener, protocol, client, originalDst, link, finding, lear
 }
 
 /** What `--json` prints: its keys stay, and what is not known is null. */
-export function explanationJson(asked: AskedFlow, { facts, accounts, outcomes, notes }: Explanation): object {
+export function explanationJson({ facts, accounts, outcomes, notes }: Explanation): object {
   const told = ({ rule, answer, decision, because }: RuleAccount) => ({
     rule: rule ?? null,
     answer,
     decision,
     because: because ?? null,
   })
-  const { listener, protocol, originalDst, finding, learntNames, at } = facts
+  const { listener, protocol, client, originalDst, link, finding, learntNames, at } = facts
   return {
     flow: {
-      client: asked.client,
+      client: client.address,
       originalDst: { address: originalDst.address, port: originalDst.port || null },
       protocol,
       listener,
-      interface: asked.interface ?? null,
-      mac: asked.mac ?? null,
+      interface: link?.interface ?? null,
+      mac: link?.mac ?? null,
       detected: finding?.protocol ?? null,
       host: finding?.host ?? null,
       learntNames,

@@ -2,9 +2,9 @@ import type { Command } from 'commander'
 import type { Colour } from '../colour.ts'
 import { readConfig } from '../config/find.ts'
 import type { ExpectedFlow } from '../config/flow-table.ts'
-import { momentFrom } from '../config/moment.ts'
+import { POLICY_THEN } from '../config/policy-values.ts'
 import type { Config } from '../config/types.ts'
-import { type AskedFlow, type Explanation, explainFlow, missingOf } from '../policy/asked-flow.ts'
+import { type Explanation, explainFlow, missingOf } from '../policy/asked-flow.ts'
 import { formatDecision, formatRule } from '../policy/decision-text.ts'
 import { LoadedPolicy } from '../policy/loaded-policy.ts'
 import type { Policy, RuleAccount } from '../policy/policy.ts'
@@ -28,18 +28,17 @@ export function configure(command: Command, invocation: Invocation): void {
       'after',
       `
 The table is YAML, a list of flows: { client, dst, expect } and, where they matter, protocol, listener, interface, mac, host,
-detected, learnt, at, rule. \`expect\`: forward, via, handle, reject or bypass, or more of it: reject by forbidden. \`rule\`: a name,
+detected, learnt, at, rule. \`expect\`: ${POLICY_THEN.expected}, or more of it: reject by forbidden. \`rule\`: a name,
 or otherwise.
 Reads the file and its lists, and asks no running Limpid. Exit code 3: a decision differs.`,
     )
     .action(async (file: string, flags: { config?: string; json?: true }) => {
       const { parseFlowTable } = await import('../config/flow-table.ts')
-      const table = parseFlowTable(readConfig(file), file)
+      const table = parseFlowTable(readConfig(file), file, new Date())
       const path = configFile(flags.config, 'limpid policy test FILE -c limpid.yaml')
       const config = withSharedPolicy(await loadConfig(path, { policyAlone: true, decides: false }))
       const loaded = await LoadedPolicy.open(config.policy, note)
-      const now = new Date()
-      const results = table.flows.map((flow) => judge(flow, now, loaded.policy, config))
+      const results = table.flows.map((flow) => judge(flow, loaded.policy, config))
       await loaded.close()
       const failed = results.flatMap((result, index) =>
         result.problem === undefined ? [] : [{ ...result, place: table.placed(index, result.problem) }],
@@ -53,28 +52,19 @@ Reads the file and its lists, and asks no running Limpid. Exit code 3: a decisio
 }
 
 interface Judged {
-  readonly asked: AskedFlow
   /** Undefined: as expected. */
   readonly problem: string | undefined
   /** Undefined where the question is not complete. */
   readonly explanation: Explanation | undefined
 }
 
-function judge({ dst, learnt, at, ...flow }: ExpectedFlow, now: Date, policy: Policy, config: Config): Judged {
-  const asked: AskedFlow = {
-    ...flow,
-    originalDst: dst,
-    learntNames: learnt,
-    at: at === undefined ? now : momentFrom(at, now),
-  }
-  const missing = missingOf(asked, config, (key) => `${key}: NAME`)
-  if (missing !== undefined) return { asked, problem: missing, explanation: undefined }
-  const explanation = explainFlow(asked, policy, config)
-  if (explanation.outcomes.every((outcome) => isExpected(outcome, flow))) {
-    return { asked, problem: undefined, explanation }
-  }
+function judge(flow: ExpectedFlow, policy: Policy, config: Config): Judged {
+  const missing = missingOf(flow, config, (key) => `${key}: NAME`)
+  if (missing !== undefined) return { problem: missing, explanation: undefined }
+  const explanation = explainFlow(flow, policy, config)
+  if (explanation.outcomes.every((outcome) => isExpected(outcome, flow))) return { problem: undefined, explanation }
   const expected = `${flow.expect}${flow.rule === undefined ? '' : ` by ${flow.rule}`}`
-  return { asked, problem: `expected ${expected}, found ${outcomesText(explanation.outcomes)}`, explanation }
+  return { problem: `expected ${expected}, found ${outcomesText(explanation.outcomes)}`, explanation }
 }
 
 function isExpected({ rule, decision }: RuleAccount, { expect, rule: byRule }: Pick<ExpectedFlow, 'expect' | 'rule'>) {
@@ -89,6 +79,6 @@ function failureLines({ place, explanation }: Failure, paint: Colour): string[] 
   return [paint.red(place), ...why.map((line) => `  ${line}`)]
 }
 
-function failureJson({ place, asked, explanation }: Failure): object {
-  return { problem: place, ...(explanation === undefined ? {} : explanationJson(asked, explanation)) }
+function failureJson({ place, explanation }: Failure): object {
+  return { problem: place, ...(explanation === undefined ? {} : explanationJson(explanation)) }
 }

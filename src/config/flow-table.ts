@@ -1,35 +1,27 @@
 import { z } from 'zod'
-import type { Endpoint } from '../net/address.ts'
 import { issueProblems } from './issues.ts'
-import { MOMENT, type Moment } from './moment.ts'
-import type { DetectedProtocol } from './policy-types.ts'
-import { CLIENT_ADDRESS, DETECTED, FLOW_DESTINATION, HOST_NAME, MAC } from './policy-values.ts'
+import { MOMENT, momentFrom } from './moment.ts'
+import type { AskedFlow } from './policy-types.ts'
+import { CLIENT_ADDRESS, DETECTED, FLOW_DESTINATION, HOST_NAME, MAC, POLICY_THEN } from './policy-values.ts'
 import { type ConfigSource, MAX_PROBLEMS, type Problem } from './problem.ts'
 import { value, values } from './schema.ts'
-import type { Protocol } from './types.ts'
-import { INTERFACE, PROTOCOL } from './values.ts'
+import { INTERFACE, PROTOCOL, type ValueKind } from './values.ts'
 import { readYaml } from './yaml-source.ts'
 
 const MAX_FLOWS = 20_000
-const EXPECT = /^(forward|via|reject|bypass)( .+)?$/
 
 /** One line of a table: a flow, and what the policy is expected to say of it. */
-export interface ExpectedFlow {
-  readonly client: string
-  /** Port 0: none was given. */
-  readonly dst: Endpoint
-  readonly protocol: Protocol
-  readonly listener: string | undefined
-  readonly interface: string | undefined
-  readonly mac: string | undefined
-  readonly host: string | undefined
-  readonly detected: DetectedProtocol | undefined
-  readonly learnt: readonly string[]
-  readonly at: Moment | undefined
+export interface ExpectedFlow extends AskedFlow {
   /** A kind of decision (`reject`), or a whole one (`reject by forbidden`). */
   readonly expect: string
   /** The name of a rule, or `otherwise`; undefined: whichever. */
   readonly rule: string | undefined
+}
+
+const EXPECT: ValueKind<string> = {
+  expected: `${POLICY_THEN.expected}, or more of it, such as reject by forbidden`,
+  parse: (text) => (POLICY_THEN.parse(text.split(' ', 1)[0]!) === undefined ? undefined : text),
+  suggest: POLICY_THEN.suggest,
 }
 
 const NAME = z.string({ error: 'a name' }).min(1, { error: 'a name' })
@@ -46,9 +38,7 @@ const FLOW = z.strictObject(
     detected: value(DETECTED).optional(),
     learnt: values(HOST_NAME),
     at: value(MOMENT).optional(),
-    expect: z.string({ error: 'forward, via, handle, reject or bypass' }).regex(EXPECT, {
-      error: 'forward, via, handle, reject or bypass, or more of it, such as reject by forbidden',
-    }),
+    expect: value(EXPECT),
     rule: NAME.optional(),
   },
   { error: 'a map with client, dst and expect' },
@@ -65,8 +55,8 @@ export interface FlowTable {
   placed(index: number, message: string): string
 }
 
-/** The table of flows that `text` (YAML 1.2) has. @throws ConfigError with every problem. */
-export function parseFlowTable(text: string, fileName: string): FlowTable {
+/** The table of flows that `text` (YAML 1.2) has, each at `now` where it does not say when. @throws ConfigError with every problem. */
+export function parseFlowTable(text: string, fileName: string, now: Date): FlowTable {
   const source: ConfigSource = readYaml(text, fileName)
   const parsed = TABLE.safeParse(source.value)
   if (!parsed.success) {
@@ -77,9 +67,19 @@ export function parseFlowTable(text: string, fileName: string): FlowTable {
   }
   return {
     flows: parsed.data.map(
-      ({ protocol = 'tcp', listener, interface: by, mac, host, detected, learnt = [], at, rule, ...rest }) => {
-        return { ...rest, protocol, listener, interface: by, mac, host, detected, learnt, at, rule }
-      },
+      ({ dst, protocol = 'tcp', listener, interface: by, mac, host, detected, learnt = [], at, rule, ...rest }) => ({
+        ...rest,
+        originalDst: dst,
+        protocol,
+        listener,
+        interface: by,
+        mac,
+        host,
+        detected,
+        learntNames: learnt,
+        at: at === undefined ? now : momentFrom(at, now),
+        rule,
+      }),
     ),
     placed: (index, message) => source.error([{ path: [index], message }]).problems[0]!,
   }

@@ -18,7 +18,7 @@ export function decisionKeys(pieces: { readonly value: typeof parsed }) {
   const { value } = pieces
   return {
     // biome-ignore lint/suspicious/noThenProperty: the operator's word; nobody awaits a rule
-    then: value<PolicyThen, PolicyThen>(POLICY_THEN).describe('forward, via, handle, reject or bypass.'),
+    then: value<PolicyThen, PolicyThen>(POLICY_THEN).describe(`${POLICY_THEN.expected}.`),
     to: value(POLICY_TARGET)
       .optional()
       .describe(

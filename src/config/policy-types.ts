@@ -153,3 +153,22 @@ export interface PolicyConfig {
   readonly hostCheck: HostCheckMode
   readonly peek: PeekConfig
 }
+
+/** A flow about which somebody asks what becomes of it. */
+export interface AskedFlow {
+  readonly client: string
+  /** Port 0: none was given. */
+  readonly originalDst: Endpoint
+  readonly protocol: Protocol
+  readonly listener: string | undefined
+  /** By which it comes in. */
+  readonly interface: string | undefined
+  /** Lower case, with colons; undefined: none is known. */
+  readonly mac: string | undefined
+  /** Canonical. */
+  readonly host: string | undefined
+  readonly detected: DetectedProtocol | undefined
+  /** Names by which the client knows the destination, from DNS. */
+  readonly learntNames: readonly string[]
+  readonly at: Date
+}

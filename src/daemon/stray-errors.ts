@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { thrownText } from '../errors.ts'
+import { Seldom } from '../policy/seldom.ts'
 
 const OURS = fileURLToPath(new URL('..', import.meta.url))
 const TELL_EVERY_MS = 10_000
@@ -9,15 +10,12 @@ const TELL_EVERY_MS = 10_000
  * told, at most one each 10 s. What was thrown from our own code still ends it: nobody knows what is left undone then.
  */
 export function surviveStrayErrors(note: (line: string) => void): Disposable {
-  let toldAt = Number.NEGATIVE_INFINITY
-  let untold = 0
+  const letGo = new Seldom(TELL_EVERY_MS)
   const tell = (error: unknown): void => {
-    untold++
-    if (performance.now() - toldAt < TELL_EVERY_MS) return
-    toldAt = performance.now()
-    const times = untold === 1 ? '' : ` (${untold} since it was last told)`
-    note(`nobody caught an error of the configuration's code${times}: ${thrownText(error)}`)
-    untold = 0
+    const times = letGo.happened(performance.now())
+    if (times === undefined) return
+    const often = times === 1 ? '' : ` (${times} since it was last told)`
+    note(`nobody caught an error of the configuration's code${often}: ${thrownText(error)}`)
   }
   const onException = (error: unknown): void => {
     tell(error)

@@ -1,27 +1,7 @@
-import type { DetectedProtocol } from '../config/policy-types.ts'
-import type { Config, ListenerConfig, Protocol } from '../config/types.ts'
-import type { Endpoint } from '../net/address.ts'
+import type { AskedFlow } from '../config/policy-types.ts'
+import type { Config, ListenerConfig } from '../config/types.ts'
 import type { Finding, FlowFacts } from './facts.ts'
 import type { Policy, RuleAccount } from './policy.ts'
-
-/** A flow that somebody asks about. */
-export interface AskedFlow {
-  readonly client: string
-  /** Port 0: none was given. */
-  readonly originalDst: Endpoint
-  readonly protocol: Protocol
-  readonly listener: string | undefined
-  /** By which it comes in. */
-  readonly interface: string | undefined
-  /** Lower case, with colons; undefined: none is known. */
-  readonly mac: string | undefined
-  /** Canonical. */
-  readonly host: string | undefined
-  readonly detected: DetectedProtocol | undefined
-  /** Names by which the client knows the destination, from DNS. */
-  readonly learntNames: readonly string[]
-  readonly at: Date
-}
 
 export interface Explanation {
   readonly facts: FlowFacts

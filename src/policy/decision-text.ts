@@ -25,8 +25,8 @@ export function formatDecision(decision: Decision): string {
   ].join(' ')
 }
 
-/** Without its credentials. */
-function viaText(via: Via): string {
+/** `socks5 10.0.4.9:1080`, without its credentials. */
+export function viaText(via: Via): string {
   return via.kind === 'proxy-protocol' ? `PROXY protocol v${via.version}` : `${via.kind} ${formatEndpoint(via.proxy)}`
 }
 

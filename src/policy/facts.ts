@@ -5,6 +5,9 @@ import type { Endpoint } from '../net/address.ts'
 /** What the first bytes of a flow say. */
 export type Finding = StreamFinding
 
+/** Of first bytes that nobody knows, and of a client that has said none. */
+export const UNKNOWN: Finding = { protocol: 'unknown', host: undefined }
+
 /** By which link a flow came; what is not known is undefined. Found out when it is asked. */
 export interface FlowLink {
   readonly interface: string | undefined

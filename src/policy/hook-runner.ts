@@ -1,4 +1,5 @@
 import { thrownText } from '../errors.ts'
+import { Seldom } from './seldom.ts'
 
 /** What came of calling a hook. */
 export type HookOutcome<T> =
@@ -38,8 +39,7 @@ export class HookRunner {
   readonly counters: HookCounters = { failures: 0, timeouts: 0, skipped: 0 }
   readonly #options: HookRunnerOptions
   #waiting = 0
-  #untold = 0
-  #toldAt = Number.NEGATIVE_INFINITY
+  readonly #failing = new Seldom(TELL_EVERY_MS)
   #onQuiet: (() => void)[] = []
 
   constructor(options: HookRunnerOptions) {
@@ -124,13 +124,10 @@ export class HookRunner {
   }
 
   #tell(what: string): void {
-    this.#untold++
-    const now = performance.now()
-    if (now - this.#toldAt < TELL_EVERY_MS) return
-    const times = this.#untold === 1 ? '' : ` ${this.#untold} times since it was last told, at last`
-    this.#options.note(`hook ${this.#options.name} failed${times}: ${what}`)
-    this.#untold = 0
-    this.#toldAt = now
+    const times = this.#failing.happened(performance.now())
+    if (times === undefined) return
+    const often = times === 1 ? '' : ` ${times} times since it was last told, at last`
+    this.#options.note(`hook ${this.#options.name} failed${often}: ${what}`)
   }
 }
 

@@ -4,10 +4,10 @@ import type { Finding, FlowFacts } from '../policy/facts.ts'
 import type { Policy } from '../policy/policy.ts'
 import { ECONNREFUSED } from '../sys/errno.ts'
 import { tellClient } from './client-errors.ts'
+import { type Consulted, consult } from './consult.ts'
 import type { FinalDecision } from './deciding.ts'
-import { isOnward, likelyUpstream } from './destination.ts'
 import type { DropReason } from './drops.ts'
-import { type HostOutcome, isRefusedHost, leadsToOriginalDst, namesHost } from './host-check.ts'
+import { type HostOutcome, leadsToOriginalDst } from './host-check.ts'
 import type { SessionStart } from './session-start.ts'
 import type { UdpContext } from './udp-context.ts'
 
@@ -15,7 +15,7 @@ import type { UdpContext } from './udp-context.ts'
 export interface RuledSession {
   readonly decided: FinalDecision
   readonly facts: FlowFacts & { readonly finding: Finding }
-  readonly policy: Policy
+  readonly consulted: Consulted
   /** Datagrams that were held back until now. */
   readonly before: readonly Uint8Array[]
   readonly start: SessionStart
@@ -26,33 +26,29 @@ export interface RuledSession {
 export type Answered = { readonly decided: FinalDecision; readonly hostChecked: HostOutcome | undefined } | DropReason
 
 /**
- * Asks the hook, where the rules would forward the session, and then whether the host that it names has its address. `held` while one of them
- * is waited for: the datagrams are kept, and `onAnswered` is told once, with all that came until then.
+ * Asks all who are asked beside the policy. `held` while one of them is waited for: the datagrams are kept, and `onAnswered` is told once, with
+ * all that came until then.
  */
 export function askSession(
-  session: RuledSession,
+  { decided, facts, consulted, before, start, context }: RuledSession,
   onAnswered: (answered: Answered, before: readonly Uint8Array[]) => void,
 ): Answered | 'held' {
-  const { before, start, context } = session
   const { asked } = context
   const key = askedKey(start)
-  const stops: (() => void)[] = []
   let atOnce: Answered | undefined
   let isHeld = false
-  const answer = (answered: Answered): void => {
+  const giveUp = consult(decided, facts, consulted, (decided, hostChecked) => {
+    const isRefused = typeof decided === 'string'
+    if (isRefused) tellClient(start, ECONNREFUSED, context)
+    const answered = isRefused ? decided : { decided, hostChecked }
     if (isHeld) onAnswered(answered, asked.end(key))
     else atOnce = answered
-  }
-  askHook(session, stops, (decided) => {
-    if (typeof decided === 'string') answer(decided)
-    else askHost(session, decided, stops, answer)
   })
   if (atOnce !== undefined) return atOnce
   isHeld = true
-  asked.begin(key, () => {
-    for (const stop of stops) stop()
-  })
-  return asked.hold(key, [...before, ...start.datagrams()]) ? 'held' : 'decision-waiting'
+  asked.begin(key, giveUp)
+  asked.hold(key, [...before, ...start.datagrams()])
+  return 'held'
 }
 
 /** By which the datagrams of a session are kept that somebody is asked about. */
@@ -63,53 +59,4 @@ export function askedKey({ listener, client, originalDst }: SessionStart): strin
 /** Whether it matters if the host that a session names has the address that its client sends to. */
 export function checksHost(policy: Policy, decision: Decision, { listener }: Pick<SessionStart, 'listener'>): boolean {
   return policy.hostCheck !== 'off' && decision.kind !== 'via' && leadsToOriginalDst(decision, listener)
-}
-
-function askHook(
-  { decided, facts, start, context }: RuledSession,
-  stops: (() => void)[],
-  done: (decided: FinalDecision | DropReason) => void,
-): void {
-  const { hooks } = context.proxy
-  const { decision, rule } = decided
-  if (hooks?.decides !== true || !isOnward(decision)) {
-    done(decided)
-    return
-  }
-  const { listener, client, originalDst, upstream } = start
-  const flow = {
-    listener: listener.name,
-    transport: 'udp' as const,
-    client,
-    originalDst,
-    upstream: likelyUpstream(decision, { originalDst, upstream }),
-    names: facts.learntNames,
-    rule,
-  }
-  const stop = hooks.ask(flow, facts.finding, (answer) => {
-    if (answer === 'failed') {
-      tellClient(start, ECONNREFUSED, 0, 0, context)
-      done('hook-failed')
-    } else done(answer === undefined ? decided : { kind: 'decided', rule: 'onFlow', decision: answer })
-  })
-  stops.push(stop)
-}
-
-function askHost(
-  { facts, policy, start, context }: RuledSession,
-  decided: FinalDecision,
-  stops: (() => void)[],
-  done: (answered: Answered) => void,
-): void {
-  if (!namesHost(facts.finding) || !checksHost(policy, decided.decision, start)) {
-    done({ decided, hostChecked: undefined })
-    return
-  }
-  const stop = context.proxy.hostCheck.ask(facts, (hostChecked) => {
-    if (isRefusedHost(policy, hostChecked)) {
-      tellClient(start, ECONNREFUSED, 0, 0, context)
-      done('host-mismatch')
-    } else done({ decided, hostChecked })
-  })
-  stops.push(stop)
 }

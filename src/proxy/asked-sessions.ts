@@ -1,12 +1,11 @@
-/** Of one session: what its client sends until it is decided; a QUIC hello takes two datagrams, and both may be sent again. */
-const MOST_DATAGRAMS = 8
-const MOST_BYTES = 16_384
+import { KeptDatagrams } from './kept-datagrams.ts'
+import type { UdpContext } from './udp-context.ts'
+
 /** Of all sessions together. */
-const MOST_BYTES_IN_ALL = 16 * 2 ** 20
+const MOST_BYTES = 16 * 2 ** 20
 
 interface Asked {
-  readonly datagrams: Uint8Array[]
-  bytes: number
+  readonly kept: KeptDatagrams
   readonly giveUp: () => void
 }
 
@@ -16,7 +15,12 @@ interface Asked {
  */
 export class AskedSessions {
   readonly #asked = new Map<string, Asked>()
+  readonly #countDrop: UdpContext['countDrop']
   #bytes = 0
+
+  constructor(countDrop: UdpContext['countDrop']) {
+    this.#countDrop = countDrop
+  }
 
   get isEmpty(): boolean {
     return this.#asked.size === 0
@@ -28,31 +32,26 @@ export class AskedSessions {
   }
 
   begin(key: string, giveUp: () => void): void {
-    this.#asked.set(key, { datagrams: [], bytes: 0, giveUp })
+    this.#asked.set(key, { kept: new KeptDatagrams(), giveUp })
   }
 
-  /** Keeps copies; false: not of all, as there are too many. */
-  hold(key: string, datagrams: readonly Uint8Array[]): boolean {
-    const asked = this.#asked.get(key)
-    if (asked === undefined) return false
+  /** Keeps copies; those that are too many are lost. */
+  hold(key: string, datagrams: readonly Uint8Array[]): void {
+    const kept = this.#asked.get(key)?.kept
     for (const datagram of datagrams) {
       const { length } = datagram
-      if (asked.datagrams.length >= MOST_DATAGRAMS || asked.bytes + length > MOST_BYTES) return false
-      if (this.#bytes + length > MOST_BYTES_IN_ALL) return false
-      asked.datagrams.push(datagram.slice())
-      asked.bytes += length
-      this.#bytes += length
+      if (this.#bytes + length <= MOST_BYTES && kept?.keep(datagram) === true) this.#bytes += length
+      else this.#countDrop('decision-waiting', 1)
     }
-    return true
   }
 
   /** There is an answer: what was kept, in its order. */
   end(key: string): readonly Uint8Array[] {
-    const asked = this.#asked.get(key)
-    if (asked === undefined) return []
+    const kept = this.#asked.get(key)?.kept
+    if (kept === undefined) return []
     this.#asked.delete(key)
-    this.#bytes -= asked.bytes
-    return asked.datagrams
+    this.#bytes -= kept.bytes
+    return kept.all
   }
 
   close(): void {

@@ -75,15 +75,14 @@ function icmpErrorOf(errno: number, mtu: number): IcmpError | undefined {
 }
 
 /**
- * Tells a session's client, or one that was to have a session, what an errno says about a datagram of `bytes`, where it is an ICMP
- * error. `mtu`: of the path, with EMSGSIZE.
+ * Tells a session's client, or one that was to have a session, what an errno says about a datagram of `bytes` (0: not known), where it
+ * is an ICMP error. `mtu`: of the path, with EMSGSIZE.
  */
 export function tellClient(
   { reached, key }: { readonly reached: Endpoint; readonly key: Uint32Array },
   errno: number,
-  mtu: number,
-  bytes: number,
   { errors, counters }: Pick<UdpContext, 'errors' | 'counters'>,
+  { mtu, bytes } = { mtu: 0, bytes: 0 },
 ): void {
   const error = icmpErrorOf(errno, mtu)
   if (error === undefined) return

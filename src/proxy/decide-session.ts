@@ -1,16 +1,16 @@
 import type { Decision, Rejection } from '../config/policy-types.ts'
 import type { Source, Timeouts } from '../config/types.ts'
 import type { QuicHello } from '../inspect/quic-initial.ts'
-import { type Endpoint, formatEndpoint } from '../net/address.ts'
+import type { Endpoint } from '../net/address.ts'
 import type { Finding, FlowFacts } from '../policy/facts.ts'
-import type { Policy } from '../policy/policy.ts'
 import type { ShadowDifference } from '../policy/shadow.ts'
 import { EACCES, ECONNREFUSED } from '../sys/errno.ts'
 import { type Answered, askedKey, askSession, checksHost } from './ask-session.ts'
 import type { ByteShare } from './byte-rates.ts'
 import { tellClient } from './client-errors.ts'
+import { type Consulted, wantsFinding } from './consult.ts'
 import type { FinalDecision } from './deciding.ts'
-import { destinationOf, isOnward } from './destination.ts'
+import { destinationOf } from './destination.ts'
 import type { DropReason } from './drops.ts'
 import type { HostOutcome } from './host-check.ts'
 import type { PoolPlace } from './pool.ts'
@@ -84,17 +84,26 @@ export function decideSession(
   }
   if (start.app === undefined && !asked.isEmpty) {
     const asking = askedKey(start) // also where the policy was taken away meanwhile: else it would be opened twice
-    if (asked.has(asking)) return asked.hold(asking, start.datagrams()) ? 'held' : 'decision-waiting'
+    if (asked.has(asking)) {
+      asked.hold(asking, start.datagrams())
+      return 'held'
+    }
   }
   const policy = start.app === undefined ? proxy.policy() : undefined
   if (policy === undefined) return undisputed
   const facts = factsOf(start, undefined, context)
   const byAddress = policy.decide(facts)
-  if (byAddress.kind === 'decided' && !wantsFinding(byAddress, policy, start, context)) {
+  const consulted: Consulted = {
+    policy,
+    hooks: proxy.hooks,
+    hostCheck: proxy.hostCheck,
+    upstream,
+    checksHost: (decision) => checksHost(policy, decision, start),
+  }
+  if (byAddress.kind === 'decided' && !wantsFinding(byAddress.decision, consulted)) {
     return finished({ decided: byAddress, hostChecked: undefined }, facts, undisputed, start, context)
   }
-  const key = `${formatEndpoint(start.client)} ${formatEndpoint(start.originalDst)}`
-  const found = hellos.look(key, start.datagrams(), proxy.resources.loop.now, policy.peek.helloMs)
+  const found = hellos.look(askedKey(start), start.datagrams(), proxy.resources.loop.now, policy.peek.helloMs)
   if (found.kind !== 'found') return found.kind
   const { finding, quic, before } = found
   const known = { ...facts, finding }
@@ -102,20 +111,13 @@ export function decideSession(
   if (decided.kind === 'inspect') return 'policy' // cannot be: there is a finding
   const finish = (answered: Answered, before: readonly Uint8Array[]): SessionDecision | DropReason =>
     finished(answered, known, { ...undisputed, finding, quic, before }, start, context)
-  const answered = askSession({ decided, facts: known, policy, before, start, context }, (answered, all) =>
+  const answered = askSession({ decided, facts: known, consulted, before, start, context }, (answered, all) =>
     onDecided(finish(answered, all), all.length),
   )
-  return answered === 'held' ? 'held' : finish(answered, before)
-}
-
-/** Whether a hook or the check of hosts has to know what the first datagrams say, though the rules do not. */
-function wantsFinding(
-  { decision }: FinalDecision,
-  policy: Policy,
-  start: SessionStart,
-  { proxy }: UdpContext,
-): boolean {
-  return (proxy.hooks?.decides === true && isOnward(decision)) || checksHost(policy, decision, start)
+  if (answered === 'held') return 'held'
+  const result = finish(answered, before)
+  if (typeof result === 'string') context.countDrop(result, before.length)
+  return result
 }
 
 /** What was decided by these facts, compared with what the shadow policy says, and done. */
@@ -145,7 +147,7 @@ function applied(
   // its datagrams would go another way than a rule says; the client may try TCP
   if (decision.kind === 'reject' || decision.kind === 'via' || decision.kind === 'handle') {
     const errno = decision.kind === 'reject' ? TOLD[decision.rejection] : ECONNREFUSED
-    if (errno !== undefined) tellClient(start, errno, 0, 0, context)
+    if (errno !== undefined) tellClient(start, errno, context)
     return 'policy'
   }
   if (decision.kind === 'bypass') {
@@ -157,7 +159,7 @@ function applied(
   if (limit !== undefined && !proxy.rates.admits(rule, limit, start.client.address, now)) return 'policy-limit'
   const destination = destinationOf(decision, start, proxy.pools)
   if (destination.kind === 'none') {
-    tellClient(start, ECONNREFUSED, 0, 0, context)
+    tellClient(start, ECONNREFUSED, context)
     return 'dial-failed'
   }
   const { endpoint, place } = destination

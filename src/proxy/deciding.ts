@@ -1,11 +1,11 @@
 import type { Decision } from '../config/policy-types.ts'
 import type { ListenerConfig } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
-import type { Finding, FlowFacts } from '../policy/facts.ts'
+import { type Finding, type FlowFacts, UNKNOWN } from '../policy/facts.ts'
 import type { Decided, Policy } from '../policy/policy.ts'
-import { isOnward, likelyUpstream } from './destination.ts'
+import { type Consulted, type ConsultRefusal, consult, wantsFinding } from './consult.ts'
 import type { FlowHooks } from './flow-hooks.ts'
-import { type HostCheck, type HostOutcome, isRefusedHost, leadsToOriginalDst, namesHost } from './host-check.ts'
+import { type HostCheck, type HostOutcome, leadsToOriginalDst } from './host-check.ts'
 import { Peek, type PeekOwner, type PeekRefusal } from './peek.ts'
 import type { PeekBatch } from './peek-batch.ts'
 
@@ -26,7 +26,7 @@ export interface Undecided {
   onTurnedAway(why: TurnedAway, finding?: Finding): void
 }
 
-export type TurnedAway = PeekRefusal | 'hook-failed' | 'host-mismatch'
+export type TurnedAway = PeekRefusal | ConsultRefusal
 
 /** What is asked beside the policy. */
 export interface DecidingOptions {
@@ -38,42 +38,43 @@ export interface DecidingOptions {
 
 export type FinalDecision = Decided & { readonly kind: 'decided' }
 
-const SILENT: Finding = { protocol: 'unknown', host: undefined }
-
 /**
  * Finds what becomes of one TCP flow: what the policy says by what is known of it, and where a rule or a hook wants more, by its first
  * bytes; then, where the rules would let it go on, what the hook says; and whether the host that it names is to be had where it goes.
  */
-export class Deciding implements PeekOwner {
+export class Deciding implements PeekOwner, Consulted {
+  readonly policy: Policy
+  readonly hooks: FlowHooks | undefined
+  readonly hostCheck: HostCheck
   readonly #flow: Undecided
-  readonly #policy: Policy
   readonly #known: Pick<FlowFacts, 'learntNames' | 'link'>
   readonly #peeks: PeekBatch
   #peek: Peek | undefined
   #isLate = false
-  readonly #hooks: FlowHooks | undefined
-  readonly #hostCheck: HostCheck
-  /** The hook, then the name servers: the first may answer within its call. */
-  readonly #stopAsking: (() => void)[] = []
+  #stopConsulting: (() => void) | undefined
 
   constructor(flow: Undecided, policy: Policy, { known, hooks, hostCheck, peeks }: DecidingOptions) {
     this.#flow = flow
-    this.#policy = policy
     this.#known = known
-    this.#hostCheck = hostCheck
     this.#peeks = peeks
-    this.#hooks = hooks?.decides === true ? hooks : undefined
+    this.policy = policy
+    this.hooks = hooks
+    this.hostCheck = hostCheck
+  }
+
+  get upstream(): Endpoint {
+    return this.#flow.upstream
   }
 
   /** `fd`: the client's socket. */
   begin(fd: number): void {
     const facts = this.#facts(undefined)
-    const decided = this.#policy.decide(facts)
-    const wants = decided.kind === 'inspect' || this.#mayAsk(decided) || this.#checks(decided.decision)
-    if (!wants) this.#flow.onDecided(decided, facts, undefined)
-    else if (this.#policy.speaksFirst(this.#flow.originalDst.port)) this.onPeeked(SILENT, true)
+    const decided = this.policy.decide(facts)
+    if (decided.kind === 'decided' && !wantsFinding(decided.decision, this)) {
+      this.#flow.onDecided(decided, facts, undefined)
+    } else if (this.policy.speaksFirst(this.#flow.originalDst.port)) this.onPeeked(UNKNOWN, true)
     else {
-      this.#peek = new Peek(fd, this.#policy.peek, this.#peeks, this)
+      this.#peek = new Peek(fd, this.policy.peek, this.#peeks, this)
       this.#peek.begin()
     }
   }
@@ -81,7 +82,7 @@ export class Deciding implements PeekOwner {
   /** The flow goes on, and its server may speak; the client's first bytes are looked at when they come, however late that is. */
   lookOn(fd: number): void {
     this.#isLate = true
-    this.#peek = new Peek(fd, this.#policy.peek, this.#peeks, this) // not begun: a silent client is waited for without end
+    this.#peek = new Peek(fd, this.policy.peek, this.#peeks, this) // not begun: a silent client is waited for without end
   }
 
   /** Of the client's socket. */
@@ -91,72 +92,27 @@ export class Deciding implements PeekOwner {
 
   stop(): void {
     this.#peek?.stop()
-    for (const stop of this.#stopAsking) stop()
+    this.#stopConsulting?.()
   }
 
   onPeeked(finding: Finding, isSilent: boolean): void {
     this.#peek = undefined
-    const facts = this.#facts(finding)
-    const decided = this.#policy.decide(facts)
+    const facts = { ...this.#facts(finding), finding }
+    const decided = this.policy.decide(facts)
     if (decided.kind === 'inspect') return // cannot be: there is a finding
-    if (this.#mayAsk(decided)) this.#ask(this.#hooks!, decided, { ...facts, finding }, isSilent)
-    else this.#decided(decided, facts, isSilent)
+    this.#stopConsulting = consult(decided, facts, this, (decided, hostChecked) => {
+      this.#flow.hostChecked = hostChecked
+      if (typeof decided === 'string') this.#flow.onTurnedAway(decided, finding)
+      else if (this.#isLate) this.#flow.onDecidedLate(decided, facts)
+      else this.#flow.onDecided(decided, facts, isSilent ? this : undefined)
+    })
   }
 
-  #decided(decided: FinalDecision, facts: FlowFacts, isSilent: boolean): void {
-    const { finding } = facts
-    if (finding === undefined || !namesHost(finding) || !this.#checks(decided.decision)) {
-      this.#tell(decided, facts, isSilent)
-      return
-    }
-    const { client, originalDst } = this.#flow
-    const stop = this.#hostCheck.ask(
-      { client, originalDst, finding, learntNames: this.#known.learntNames },
-      (outcome) => {
-        this.#flow.hostChecked = outcome
-        if (isRefusedHost(this.#policy, outcome)) this.#flow.onTurnedAway('host-mismatch', finding)
-        else this.#tell(decided, facts, isSilent)
-      },
-    )
-    this.#stopAsking.push(stop)
-  }
-
-  #tell(decided: FinalDecision, facts: FlowFacts, isSilent: boolean): void {
-    if (this.#isLate) this.#flow.onDecidedLate(decided, facts)
-    else this.#flow.onDecided(decided, facts, isSilent ? this : undefined)
-  }
-
-  /** A hook is asked about what the rules would let go on. */
-  #mayAsk({ decision }: FinalDecision): boolean {
-    return this.#hooks !== undefined && isOnward(decision)
-  }
-
-  /** Whether the host that the flow names is compared with its address. What was dialled before it had said one, went to that address. */
-  #checks(decision: Decision): boolean {
-    if (this.#policy.hostCheck === 'off') return false
+  /** What was dialled before the flow had named a host, went to its client's address. */
+  checksHost(decision: Decision): boolean {
+    if (this.policy.hostCheck === 'off') return false
     const isByName = decision.kind === 'via' && decision.to === undefined
     return leadsToOriginalDst(decision, this.#flow.listener) || (this.#isLate && isByName)
-  }
-
-  #ask(hooks: FlowHooks, decided: FinalDecision, facts: FlowFacts & { finding: Finding }, isSilent: boolean): void {
-    const { finding } = facts
-    const { listener, client, originalDst, upstream } = this.#flow
-    const { rule, decision } = decided
-    const asked = {
-      listener: listener.name,
-      transport: 'tcp' as const,
-      client,
-      originalDst,
-      upstream: isOnward(decision) ? likelyUpstream(decision, { originalDst, upstream }) : upstream,
-      names: this.#known.learntNames,
-      rule,
-    }
-    const stop = hooks.ask(asked, finding, (answer) => {
-      if (answer === 'failed') this.#flow.onTurnedAway('hook-failed', finding)
-      else if (answer === undefined) this.#decided(decided, facts, isSilent)
-      else this.#decided({ kind: 'decided', rule: 'onFlow', decision: answer }, facts, isSilent)
-    })
-    this.#stopAsking.push(stop)
   }
 
   onPeekRefused(why: PeekRefusal): void {

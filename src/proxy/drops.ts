@@ -1,7 +1,7 @@
 import { EAGAIN, EMSGSIZE, ENOBUFS } from '../sys/errno.ts'
 
 /** Why a datagram went no further. A closed list: what is lost is counted by it. */
-export const DROP_REASONS = [
+const DROP_REASONS = [
   /** Of a session that must not be: it would dial ourselves, or lend an address that may not be lent (see RefusalReason). */
   'loop',
   'source',
@@ -9,7 +9,7 @@ export const DROP_REASONS = [
   'policy',
   /** A rule asks what its client says first, and that breaks the rules of its protocol. */
   'malformed',
-  /** The same, and it was not complete in time. */
+  /** The same, and it was not complete in time, or others that came later took its room. */
   'hello-timeout',
   /** A rule's limit of new flows was reached. */
   'policy-limit',

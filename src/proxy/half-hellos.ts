@@ -1,13 +1,12 @@
+import { KeptDatagrams } from './kept-datagrams.ts'
+import type { UdpContext } from './udp-context.ts'
+
 /** Sessions that wait at once; the one that waits longest makes room, and its client sends again. */
 const MOST_SESSIONS = 1_024
-/** Of one of them: a browser's hello takes two datagrams, and both may be sent again. */
-const MOST_DATAGRAMS = 8
-const MOST_BYTES = 16_384
 
 interface Half {
   readonly connection: object
-  readonly datagrams: Uint8Array[]
-  bytes: number
+  readonly kept: KeptDatagrams
 }
 
 /**
@@ -16,29 +15,34 @@ interface Half {
  */
 export class HalfHellos {
   readonly #halves = new Map<object, Half>()
+  readonly #countDrop: UdpContext['countDrop']
 
-  /** Keeps a copy, and none of another connection of that session; false: as much is kept as may be. */
-  hold(session: object, connection: object, datagram: Uint8Array): boolean {
-    const former = this.#halves.get(session)
-    const half = former?.connection === connection ? former : { connection, datagrams: [], bytes: 0 }
-    if (half.datagrams.length >= MOST_DATAGRAMS || half.bytes + datagram.length > MOST_BYTES) return false
-    if (former === undefined && this.#halves.size >= MOST_SESSIONS) {
-      this.#halves.delete(this.#halves.keys().next().value!)
+  constructor(countDrop: UdpContext['countDrop']) {
+    this.#countDrop = countDrop
+  }
+
+  /** Keeps a copy, and none of another connection of that session; where as much is kept as may be it is lost. */
+  hold(session: object, connection: object, datagram: Uint8Array): void {
+    if (this.#halves.get(session)?.connection !== connection) this.forget(session)
+    let half = this.#halves.get(session)
+    if (half === undefined) {
+      if (this.#halves.size >= MOST_SESSIONS) this.forget(this.#halves.keys().next().value!)
+      half = { connection, kept: new KeptDatagrams() }
+      this.#halves.set(session, half)
     }
-    half.datagrams.push(datagram.slice())
-    half.bytes += datagram.length
-    this.#halves.set(session, half)
-    return true
+    if (!half.kept.keep(datagram)) this.#countDrop('malformed', 1)
   }
 
   /** What was kept of this connection, in its order; what was of another is forgotten. */
   take(session: object, connection: object | undefined): readonly Uint8Array[] {
     const half = this.#halves.get(session)
-    this.#halves.delete(session)
-    return half !== undefined && half.connection === connection ? half.datagrams : []
+    if (half?.connection !== connection) this.forget(session)
+    return this.#halves.delete(session) ? half!.kept.all : []
   }
 
   forget(session: object): void {
+    const half = this.#halves.get(session)
+    if (half !== undefined) this.#countDrop('hello-timeout', half.kept.all.length)
     this.#halves.delete(session)
   }
 }

@@ -3,6 +3,7 @@ import type { ListenerConfig } from '../config/types.ts'
 import { type Endpoint, formatEndpoint } from '../net/address.ts'
 import type { Finding } from '../policy/facts.ts'
 import type { Policy } from '../policy/policy.ts'
+import { Seldom } from '../policy/seldom.ts'
 import { HostAddresses } from './host-addresses.ts'
 import { nameLookup } from './name-lookup.ts'
 
@@ -49,8 +50,7 @@ export class HostCheck {
   readonly #trustsLearnt: boolean
   readonly #note: (line: string) => void
   readonly #counts = { learnt: 0, resolved: 0, literal: 0, mismatch: 0, unresolved: 0 }
-  #toldAt = Number.NEGATIVE_INFINITY
-  #untold = 0
+  readonly #differing = new Seldom(TELL_EVERY_MS)
 
   constructor(listeners: readonly ListenerConfig[], note: (line: string) => void) {
     const dns = listeners.filter((listener) => listener.dns !== undefined)
@@ -82,15 +82,12 @@ export class HostCheck {
 
   /** A host is safe text: see canonicalHost(). */
   #tell({ client, originalDst, finding }: AskedHost, outcome: 'mismatch' | 'unresolved'): void {
-    this.#untold++
-    const now = performance.now()
-    if (now - this.#toldAt < TELL_EVERY_MS) return
-    const others = this.#untold === 1 ? '' : ` (and ${this.#untold - 1} more since it was last told)`
+    const times = this.#differing.happened(performance.now())
+    if (times === undefined) return
+    const others = times === 1 ? '' : ` (and ${times - 1} more since it was last told)`
     const why = outcome === 'mismatch' ? 'is not an address of it' : 'cannot be found out to be an address of it'
     const { host = finding.address } = finding
     this.#note(`${client.address} asks for ${host} at ${formatEndpoint(originalDst)}, which ${why}${others}`)
-    this.#untold = 0
-    this.#toldAt = now
   }
 
   close(): void {

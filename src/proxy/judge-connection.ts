@@ -29,7 +29,7 @@ export function judgeConnection(
   const answer = quic.add(datagram)
   if (answer.kind === 'malformed') return 'malformed'
   if (answer.kind === 'more' && quic.connection !== undefined) {
-    if (!context.halves.hold(session, quic.connection, datagram)) context.countDrop('malformed', 1)
+    context.halves.hold(session, quic.connection, datagram)
     return 'held'
   }
   if (answer.kind !== 'match') return undefined

@@ -19,30 +19,30 @@ import { UdpSession } from './udp-session.ts'
  */
 export function openSession(wanted: SessionStart, context: UdpContext): UdpSession | DropReason | 'held' {
   const decided = decideSession(wanted, context, (decided, datagrams) => {
-    const session = typeof decided === 'string' ? decided : openHeld(wanted, decided, context)
-    if (typeof session === 'string') context.countDrop(session, datagrams)
+    if (typeof decided === 'string') context.countDrop(decided, datagrams)
+    else openHeld(wanted, decided, context)
   })
   return typeof decided === 'string' ? decided : openOrLeave(wanted, decided, context)
 }
 
 /** What had been held is decided; the room that was made for it may be taken by now. */
-function openHeld(wanted: SessionStart, decided: SessionDecision, context: UdpContext): UdpSession | DropReason {
+function openHeld(wanted: SessionStart, decided: SessionDecision, context: UdpContext): void {
   const reason = makeRoom(wanted.client, context)
-  if (reason === undefined) return openOrLeave(wanted, decided, context)
-  leave(decided)
-  return reason
+  if (reason === undefined) openOrLeave(wanted, decided, context)
+  else leave(decided, reason, context)
 }
 
 function openOrLeave(wanted: SessionStart, decided: SessionDecision, context: UdpContext): UdpSession | DropReason {
   const session = openDecided(wanted, decided, context)
-  if (typeof session === 'string') leave(decided)
+  if (typeof session === 'string') leave(decided, session, context)
   return session
 }
 
-/** There will be no session that does. */
-function leave({ place, share }: SessionDecision): void {
+/** There will be no session that does, and what was held back for it is lost. */
+function leave({ place, share, before }: SessionDecision, reason: DropReason, { countDrop }: UdpContext): void {
   place?.leave()
   share?.leave()
+  countDrop(reason, before.length)
 }
 
 /** Ends the session that has been idle longest where one has to go; a reason where none may. */
@@ -105,7 +105,7 @@ function dialSession(
   })
   if ('errno' in dialled) {
     start.app?.onUnreachable(start.upstream)
-    tellClient(start, dialled.errno, 0, 0, context)
+    tellClient(start, dialled.errno, context)
     return 'dial-failed'
   }
   if (source.kind === 'client-port' && dialled.source === 'client') counters.sessionPortFallbacks++

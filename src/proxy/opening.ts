@@ -2,6 +2,7 @@ import { DEFAULT_TIMEOUTS } from '../config/defaults.ts'
 import type { Onward, Via } from '../config/policy-types.ts'
 import type { Timeouts } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
+import { viaText } from '../policy/decision-text.ts'
 import { RELAY_EVENTS } from '../relay/tcp.ts'
 import { errnoName } from '../sys/errno.ts'
 import type { Watch } from '../sys/loop.ts'
@@ -13,7 +14,7 @@ import { Dial, type DialOwner } from './dial.ts'
 import type { PoolPlace } from './pool.ts'
 import type { DialReason, RefusalReason, SourceUsed, ViaReason } from './record.ts'
 import { ViaHandshake, type ViaOwner } from './via-handshake.ts'
-import { conversationFor, viaText } from './via-protocols.ts'
+import { conversationFor } from './via-protocols.ts'
 
 /** What a policy says of an upstream. */
 export type Way = Onward & { readonly via?: Via; readonly app?: string }

@@ -1,6 +1,6 @@
 import type { PeekConfig } from '../config/policy-types.ts'
 import { inspectStream } from '../inspect/stream.ts'
-import type { Finding } from '../policy/facts.ts'
+import { type Finding, UNKNOWN } from '../policy/facts.ts'
 import { EAGAIN, EINTR } from '../sys/errno.ts'
 import { EPOLLIN, EPOLLRDHUP } from '../sys/loop.ts'
 import { type Looker, lookNow, PEEK_BYTES, type PeekBatch } from './peek-batch.ts'
@@ -13,12 +13,10 @@ export type PeekRefusal =
   | 'hello-timeout'
 
 export interface PeekOwner {
-  /** Once; not any more after stop(). `isSilent`: the client has said nothing until now. */
+  /** This or onPeekRefused() once; not any more after stop(). `isSilent`: the client has said nothing until now. */
   onPeeked(finding: Finding, isSilent: boolean): void
-  onPeekRefused(why: PeekRefusal, detail: string): void
+  onPeekRefused(why: PeekRefusal): void
 }
-
-const UNKNOWN: Finding = { protocol: 'unknown', host: undefined }
 
 /**
  * Looks at the first bytes of a client's socket without taking them, as they come, until they say what they are. A client that says nothing
@@ -85,16 +83,16 @@ export class Peek implements Looker {
     }, silenceMs)
   }
 
+  /** `isAll`: a FIN is behind them. */
   #judge(bytes: Uint8Array, isAll: boolean): void {
     const probed = inspectStream(bytes)
     if (probed.kind === 'match') this.#found(probed.finding)
     else if (probed.kind === 'no') this.#found(UNKNOWN)
-    else if (probed.kind === 'malformed') this.#refuse('malformed', probed.why)
-    else if (bytes.length === PEEK_BYTES) this.#refuse('malformed', `more than ${PEEK_BYTES} bytes`)
-    else if (isAll) this.#refuse('malformed', 'it ends before its first message does')
+    else if (probed.kind === 'malformed') this.#refuse('malformed')
+    else if (isAll || bytes.length === PEEK_BYTES) this.#refuse('malformed')
     else if (this.#seen === 0) {
       clearTimeout(this.#timer)
-      this.#timer = setTimeout(() => this.#refuse('hello-timeout', ''), this.#config.helloMs)
+      this.#timer = setTimeout(() => this.#refuse('hello-timeout'), this.#config.helloMs)
     }
     this.#seen = bytes.length
   }
@@ -109,9 +107,9 @@ export class Peek implements Looker {
     this.#owner.onPeeked(finding, isSilent)
   }
 
-  #refuse(why: PeekRefusal, detail: string): void {
+  #refuse(why: PeekRefusal): void {
     this.stop()
-    this.#owner.onPeekRefused(why, detail)
+    this.#owner.onPeekRefused(why)
   }
 }
 

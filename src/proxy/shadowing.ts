@@ -1,13 +1,11 @@
 import { looksLikeQuicInitial, QuicHello } from '../inspect/quic-initial.ts'
-import type { Finding, FlowFacts } from '../policy/facts.ts'
+import { type Finding, type FlowFacts, UNKNOWN } from '../policy/facts.ts'
 import type { Shadow, ShadowDifference } from '../policy/shadow.ts'
 import type { Watch } from '../sys/loop.ts'
 import type { FirstBytes } from '../sys/socket.ts'
 import type { FinalDecision } from './deciding.ts'
 import { findingIn, type Glimpse, peekNow } from './peek.ts'
 import type { SessionStart } from './session-start.ts'
-
-const SILENT: Finding = { protocol: 'unknown', host: undefined }
 
 /**
  * What the shadow policy says of one TCP flow. Nothing waits for it: where it would look into first bytes that the other policy does not
@@ -56,7 +54,7 @@ export class Shadowing {
   /** The flow has ended. `isSilent`: the client had the time to say something, and did not. */
   end(isSilent: boolean): void {
     if (this.#isProvisional) this.#compare(this.#facts.finding)
-    if (this.#isWaiting) this.#settle(isSilent ? SILENT : 'unclear')
+    if (this.#isWaiting) this.#settle(isSilent ? UNKNOWN : 'unclear')
     this.#isWaiting = false
   }
 
@@ -96,5 +94,5 @@ function findingOf(datagrams: readonly Uint8Array[]): Finding | undefined {
     if (answer.kind === 'match') return { protocol: 'quic', host: answer.finding.serverName }
     if (answer.kind !== 'no' || looksLikeQuicInitial(datagram)) return undefined
   }
-  return SILENT
+  return UNKNOWN
 }

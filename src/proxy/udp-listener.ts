@@ -9,6 +9,8 @@ import { canSendSegments, socketDrops, tryReceiveOffload } from '../sys/options.
 import { decodeSockaddrWords, SOCKADDR_WORDS } from '../sys/sockaddr.ts'
 import { localEndpoint } from '../sys/socket.ts'
 import type { ClientDatagram, DatagramApp, DatagramDecision, HeldDatagram } from './app.ts'
+import { datagramsIn } from './datagram-rate.ts'
+import type { DropReason } from './drops.ts'
 import { HeldDatagrams, type HeldSlot } from './held-datagrams.ts'
 import { makeRoom, openSession } from './open-session.ts'
 import { LISTENER_BUFFER_BYTES } from './open-udp.ts'
@@ -138,7 +140,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
   }
 
   #follow(slot: number, decision: DatagramDecision): void {
-    if (decision.kind === 'drop') this.#drop('app')
+    if (decision.kind === 'drop') this.#drop('app', slot)
     else if (decision.kind === 'reply') this.#reply(slot, decision.bytes)
     else if (decision.kind === 'forward') {
       this.#to = decision.to
@@ -193,10 +195,10 @@ export class UdpListener implements EventTarget, ReplyOutlet {
     const { arena } = context
     const { now } = context.proxy.resources.loop
     const refused = this.#beginningsLeft-- > 0 ? context.mayBegin(now) : 'session-rate'
-    if (refused !== undefined) return this.#drop(refused)
+    if (refused !== undefined) return this.#drop(refused, slot)
     const client = decodeSockaddrWords(arena.senders, at)
     const full = makeRoom(client, context)
-    if (full !== undefined) return this.#drop(full)
+    if (full !== undefined) return this.#drop(full, slot)
     const reached = decodeSockaddrWords(arena.destinations, at)
     const originalDst = this.#conntrack?.original(client, reached)?.originalDst ?? reached
     const session = openSession(
@@ -217,7 +219,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
       context,
     )
     if (session === 'held') return undefined
-    if (typeof session === 'string') return this.#drop(session)
+    if (typeof session === 'string') return this.#drop(session, slot)
     return session.fd < 0 ? undefined : session // what had been held back has ended it
   }
 
@@ -233,7 +235,7 @@ export class UdpListener implements EventTarget, ReplyOutlet {
     const endpoint = (): Endpoint => decodeSockaddrWords(arena.destinations, at)
     const outlet = this.#answers ? this : replies.acquire(dst, endpoint)
     if (outlet === undefined) {
-      this.#drop('reply-address')
+      this.#drop('reply-address', slot)
       return
     }
     arena.replace(slot, bytes)
@@ -279,7 +281,8 @@ export class UdpListener implements EventTarget, ReplyOutlet {
     this.#overflow = lost
   }
 
-  #drop(reason: Parameters<UdpContext['countDrop']>[0]): undefined {
-    this.#context.countDrop(reason, 1)
+  #drop(reason: DropReason, slot: number): undefined {
+    const { arena, countDrop } = this.#context
+    countDrop(reason, datagramsIn(arena.length[slot]!, arena.segment[slot]!))
   }
 }

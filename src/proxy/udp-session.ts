@@ -157,7 +157,7 @@ export class UdpSession extends OpenSessionRecord implements EventTarget, Outlet
         if (why === 'whole') for (const one of this.context.halves.take(this, quic.connection)) this.#sendAlone(one)
         if (isSplit) this.#sendAlone(datagram)
       } else if (why !== 'held') {
-        this.#drop(why === 'unknown' ? 'host-mismatch' : why, 1)
+        this.#drop(why === 'unknown' ? 'host-mismatch' : why, datagrams.length - (isSplit ? at : 0))
         if (why !== 'unknown') this.end(why)
         return false
       } else if (!isSplit) {
@@ -293,7 +293,7 @@ export class UdpSession extends OpenSessionRecord implements EventTarget, Outlet
 
   #tellClient(errno: number, bytes: number): void {
     const mtu = errno === EMSGSIZE ? pathMtu(this.fd, this.family) : 0
-    tellClient(this, errno, mtu, bytes, this.context)
+    tellClient(this, errno, this.context, { mtu, bytes })
   }
 
   #drop(reason: DropReason, datagrams: number): void {

@@ -10,7 +10,7 @@ import type { DatagramApp } from './app.ts'
 import { arrivesRewritten } from './arrival.ts'
 import { AskedSessions } from './asked-sessions.ts'
 import type { ProxyContext } from './context.ts'
-import { type DatagramCounters, dropReasonOf, newDatagramCounters } from './drops.ts'
+import { type DatagramCounters, type DropReason, dropReasonOf, newDatagramCounters } from './drops.ts'
 import { HalfHellos } from './half-hellos.ts'
 import { type ReplySocket, ReplySockets } from './reply-sockets.ts'
 import type { Target } from './target.ts'
@@ -60,6 +60,9 @@ export class UdpSessions {
     const arena = new DatagramArena()
     const outbox = new Outbox(arena, proxy.resources.loop)
     const counters = newDatagramCounters()
+    const countDrop = (reason: DropReason, datagrams: number): void => {
+      counters.dropped[reason] += datagrams
+    }
     const begins = new Allowance(SESSIONS_AT_ONCE, 1_000 / SESSIONS_PER_SECOND)
     const { loop } = proxy.resources
     const { sessions, sessionsPerClient, replySockets } = proxy.budget
@@ -80,16 +83,12 @@ export class UdpSessions {
       }),
       errors: proxy.clientErrors,
       counters,
-      hellos: new UnfinishedHellos(),
-      asked: new AskedSessions(),
-      halves: new HalfHellos(),
+      hellos: new UnfinishedHellos(countDrop),
+      asked: new AskedSessions(countDrop),
+      halves: new HalfHellos(countDrop),
       ends: new Set(),
-      countDrop: (reason, datagrams) => {
-        counters.dropped[reason] += datagrams
-      },
-      countLost: (errno, datagrams) => {
-        counters.dropped[dropReasonOf(errno)] += datagrams
-      },
+      countDrop,
+      countLost: (errno, datagrams) => countDrop(dropReasonOf(errno), datagrams),
       mayBegin: (now) => {
         if (this.#stopping) return 'stopping'
         if (begins.waitMs(now) > 0) return 'session-rate'
@@ -195,8 +194,7 @@ export class UdpSessions {
       })
     }
     replies.sweep(now)
-    const lost = hellos.expire(now)
-    if (lost > 0) this.#context.countDrop('hello-timeout', lost)
+    hellos.expire(now)
   }
 
   /** A client's host has nobody who waits for the answers, or a router cannot bring them there, or not in this size. */

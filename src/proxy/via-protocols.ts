@@ -1,6 +1,6 @@
 import type { Via } from '../config/policy-types.ts'
 import { proxyV1, proxyV2 } from '../inspect/proxy-protocol-write.ts'
-import { type Endpoint, formatEndpoint } from '../net/address.ts'
+import type { Endpoint } from '../net/address.ts'
 import { connectConversation } from './via-connect.ts'
 import type { Conversation } from './via-conversation.ts'
 import { socksConversation } from './via-socks.ts'
@@ -30,10 +30,4 @@ export function conversationFor(via: Via, route: ViaRoute): Conversation {
   return via.kind === 'socks5'
     ? socksConversation(target, via.credentials)
     : connectConversation(target, via.credentials)
-}
-
-/** For people: `socks5 10.0.4.9:1080`. */
-export function viaText(via: Via): string {
-  if (via.kind === 'proxy-protocol') return `PROXY protocol v${via.version}`
-  return `${via.kind} ${formatEndpoint(via.proxy)}`
 }
