@@ -94,6 +94,7 @@ export class Reloads {
     const { origin, use, note } = this.#options
     try {
       const file = await read()
+      if (origin === undefined && file.policyFrom !== undefined) throw fromElsewhere()
       const config = origin === undefined ? file : { ...file, policy: await origin.read() }
       await use(config)
       await origin?.taken()
@@ -118,9 +119,17 @@ function sizeOf({ policy, shadow }: Config): Omit<Reloaded, 'needsRestart'> {
   }
 }
 
+/** The file has no rules of its own any more: to take it for a policy without rules would let everything through. */
+function fromElsewhere(): LimpidError {
+  return new LimpidError('LIMPID_CONFIG', 'the file has "policyFrom" now, and had a policy of its own at the start', {
+    cure: 'start Limpid again: where the policy comes from is read at the start alone',
+  })
+}
+
 const RELOADED = ['policy', 'shadow']
 
+/** Also those that only one of them has. */
 function otherKeys(running: Config, config: Config): string[] {
-  const keys = Object.keys(running).filter((key) => !RELOADED.includes(key)) as (keyof Config)[]
-  return keys.filter((key) => !isDeepStrictEqual(running[key], config[key]))
+  const keys = [...new Set([...Object.keys(running), ...Object.keys(config)])] as (keyof Config)[]
+  return keys.filter((key) => !RELOADED.includes(key) && !isDeepStrictEqual(running[key], config[key]))
 }
