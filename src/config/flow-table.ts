@@ -3,7 +3,7 @@ import type { Endpoint } from '../net/address.ts'
 import { issueProblems } from './issues.ts'
 import { MOMENT, type Moment } from './moment.ts'
 import type { DetectedProtocol } from './policy-types.ts'
-import { CLIENT_ADDRESS, DETECTED, FLOW_DESTINATION, HOST_NAME, MAC } from './policy-values.ts'
+import { CLIENT_ADDRESS, DETECTED, FLOW_DESTINATION, HOST_NAME, MAC, POLICY_THENS } from './policy-values.ts'
 import { type ConfigSource, MAX_PROBLEMS, type Problem } from './problem.ts'
 import { value, values } from './schema.ts'
 import type { Protocol } from './types.ts'
@@ -11,7 +11,7 @@ import { INTERFACE, PROTOCOL } from './values.ts'
 import { readYaml } from './yaml-source.ts'
 
 const MAX_FLOWS = 20_000
-const EXPECT = /^(forward|via|reject|bypass)( .+)?$/
+const EXPECT = new RegExp(`^(?:${POLICY_THENS.join('|')})(?: .+)?$`)
 
 /** One line of a table: a flow, and what the policy is expected to say of it. */
 export interface ExpectedFlow {

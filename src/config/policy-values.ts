@@ -27,9 +27,10 @@ export const DETECTED: ValueKind<DetectedProtocol> = oneOf([
 ])
 /** What a rule makes of a flow. */
 export type PolicyThen = Decision['kind']
+export const POLICY_THENS: readonly PolicyThen[] = ['forward', 'via', 'handle', 'reject', 'bypass']
 export const POLICY_THEN: ValueKind<PolicyThen> = {
-  ...oneOf(['forward', 'via', 'handle', 'reject', 'bypass']),
-  suggest: (text) => MEANT[text] ?? nearest(text, ['forward', 'via', 'handle', 'reject', 'bypass']),
+  ...oneOf(POLICY_THENS),
+  suggest: (text) => MEANT[text] ?? nearest(text, POLICY_THENS),
 }
 
 /** Words of other firewalls and proxies. */

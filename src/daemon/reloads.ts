@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Config } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
+import { counted } from '../net/counted.ts'
 import type { PolicyOrigin } from './policy-origin.ts'
 
 /** What a reload has changed, and what it has not. */
@@ -17,12 +18,8 @@ export interface Reloaded {
 /** `policy reloaded: 5 rules, 1 list; limits changed too, which needs a restart`. */
 export function reloadedLine({ rules, lists, shadowRules, needsRestart }: Reloaded): string {
   const restart = needsRestart.length === 0 ? '' : `; ${needsRestart.join(', ')} changed too, which needs a restart`
-  const shadow = shadowRules === undefined ? '' : `, shadow policy ${count(shadowRules, 'rule')}`
-  return `policy reloaded: ${count(rules, 'rule')}, ${count(lists, 'list')}${shadow}${restart}`
-}
-
-function count(many: number, noun: string): string {
-  return `${many} ${noun}${many === 1 ? '' : 's'}`
+  const shadow = shadowRules === undefined ? '' : `, shadow policy ${counted(shadowRules, 'rule')}`
+  return `policy reloaded: ${counted(rules, 'rule')}, ${counted(lists, 'list')}${shadow}${restart}`
 }
 
 /** Reads the configuration anew; undefined where it came from flags alone. `running`: the one of the start. @throws LimpidError */
