@@ -50,6 +50,8 @@ export class PolicyBucket implements PolicyOrigin, LinkUser {
   #problem: string | undefined
   /** Of lists that stay as they were. */
   readonly #listProblems = new Map<string, string>()
+  /** Of keys that mean nothing as they are. */
+  #keyProblems: ReadonlySet<string> = new Set()
 
   private constructor(from: PolicyFrom & { readonly kind: 'bucket' }, gateway: Config, { link, note }: OriginOptions) {
     this.#from = from
@@ -132,7 +134,7 @@ export class PolicyBucket implements PolicyOrigin, LinkUser {
       from: `bucket ${this.#from.bucket}`,
       revision: this.#revision,
       isConnected: this.#link.isUp,
-      problem: this.#problem ?? [...this.#listProblems.values()][0] ?? this.#link.problem,
+      problem: this.#problem ?? [...this.#listProblems.values(), ...this.#keyProblems][0] ?? this.#link.problem,
     }
   }
 
@@ -241,7 +243,9 @@ export class PolicyBucket implements PolicyOrigin, LinkUser {
       }
       view.forgetBytes(name)
     }
-    for (const [key, problem] of view.problems) this.#tellProblem(`bucket ${this.#from.bucket}/${key}: ${problem}`)
+    const problems = [...view.problems].map(([key, problem]) => `bucket ${this.#from.bucket}/${key}: ${problem}`)
+    for (const problem of problems) if (!this.#keyProblems.has(problem)) this.#note(problem)
+    this.#keyProblems = new Set(problems)
     this.#view = view
     this.#heard()
     await this.#tell(view)

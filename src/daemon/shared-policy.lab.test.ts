@@ -203,6 +203,11 @@ describe('a bucket of NATS', { skip: isInstalled('nats-server') ? false : 'nats-
     await kv.put('lists/elsewhere/planted', '192.0.2.9\n')
     const told = /lists\/elsewhere\/planted: it is not the name of a list/
     await until(() => limpids.every(({ stderr }) => told.test(stderr)), 'the refusal')
+    await kv.put('policy.yaml', SHUT)
+    await liveMs(lab.gateways, false)
+    await kv.put('policy.yaml', OPEN)
+    await liveMs(lab.gateways, true)
+    for (const { stderr } of limpids) assert.equal(stderr.split('it is not the name of a list').length, 2, 'told once')
     const files = readdirSync(folder, { recursive: true }).map(String)
     assert.deepEqual(
       files.filter((file) => file.includes('planted')),
