@@ -84,7 +84,7 @@ export class PolicyBucket implements PolicyOrigin, LinkUser {
       const { since } = this.#kept
       if (since === undefined || this.#view === undefined) throw error
       this.#read = undefined
-      const kept = await this.#kept.read(this.#gateway)
+      const kept = await this.#kept.read(this.#gateway, this.#closing.signal)
       this.#note(`begins with the policy that was kept at ${since.toISOString()}: ${(error as Error).message}`)
       return kept
     }
@@ -104,7 +104,8 @@ export class PolicyBucket implements PolicyOrigin, LinkUser {
     const text = Buffer.from(view.policy.bytes).toString()
     const files = Object.entries(this.#kept.lists).filter(([list]) => view.lists.has(list))
     const { revision } = view.policy
-    const policy = await parsePolicyApart(text, name, { gateway: this.#gateway, lists: Object.fromEntries(files) })
+    const surroundings = { gateway: this.#gateway, lists: Object.fromEntries(files) }
+    const policy = await parsePolicyApart(text, name, surroundings, this.#closing.signal)
     this.#read = { text, revision, lists: new Set(Object.keys(policy.lists)) }
     return policy
   }
@@ -166,7 +167,7 @@ export class PolicyBucket implements PolicyOrigin, LinkUser {
         { cure: 'see to it that NATS can be reached: without a policy Limpid does not begin' },
       )
     }
-    const policy = await this.#kept.read(this.#gateway)
+    const policy = await this.#kept.read(this.#gateway, this.#closing.signal)
     if (this.#onChange === undefined)
       this.#note(`NATS is not reached: begins with the policy that was kept at ${since.toISOString()}`)
     return policy

@@ -66,6 +66,20 @@ for (const [where, path, rule] of [
   })
 }
 
+test('a large policy that is being parsed keeps nobody who ends', async () => {
+  write('rules: [{ name: first, then: reject }]')
+  const { directory, names, failures } = await following()
+  const rule = (index: number) =>
+    `  - { name: r${index}, hosts: [a${index}.example], ports: ${index + 1}, then: reject }\n`
+  write(`rules:\n${Array.from({ length: 13_000 }, (_, index) => rule(index)).join('')}`)
+  await wait(600) // it has been seen, and takes seconds
+  const startedAt = performance.now()
+  await directory[Symbol.asyncDispose]()
+  assert.ok(performance.now() - startedAt < 1_500, `${performance.now() - startedAt} ms`)
+  assert.match(failures.join(), /policy\.yaml: nobody waits for it any more/)
+  assert.deepEqual(names, ['first'])
+})
+
 test('a policy that changes while the former one is taken follows soon', async () => {
   write('rules: [{ name: first, then: reject }]')
   const { directory, names } = await following(async () => {

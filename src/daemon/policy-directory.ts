@@ -28,7 +28,7 @@ export class PolicyDirectory implements PolicyOrigin {
   /** An event came, and nobody has looked since. */
   #isDue = false
   #isLooking = false
-  #isClosed = false
+  readonly #closing = new AbortController()
 
   /** `gateway`: whose policy it is to be. */
   constructor(directory: string, gateway: Config) {
@@ -44,7 +44,7 @@ export class PolicyDirectory implements PolicyOrigin {
   async read(): Promise<PolicyConfig> {
     this.#looked = this.#seen = await this.#look()
     this.#untaken = new Map()
-    const policy = await readPolicyFolderApart(this.#directory, this.#gateway)
+    const policy = await readPolicyFolderApart(this.#directory, this.#gateway, this.#closing.signal)
     this.#untaken = await looksOf(Object.values(policy.lists))
     return policy
   }
@@ -63,7 +63,7 @@ export class PolicyDirectory implements PolicyOrigin {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#isClosed = true
+    this.#closing.abort()
     clearTimeout(this.#timer)
     this.#folders.close()
     await this.#changing
@@ -76,7 +76,7 @@ export class PolicyDirectory implements PolicyOrigin {
   }
 
   #lookIn(ms: number): void {
-    if (this.#isClosed) return
+    if (this.#closing.signal.aborted) return
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => {
       this.#changing = this.#lookAgain()
