@@ -20,13 +20,13 @@ import { controlHandlers } from './control-handlers.ts'
 import type { ForwardWatch } from './forward-watch.ts'
 import type { KeptRules } from './kept-rules.ts'
 import type { OriginStats } from './policy-origin.ts'
+import type { WorkerStats } from './pool-stats.ts'
 import type { SinkStats } from './record-sinks.ts'
 import { Reloads, type Reread } from './reloads.ts'
 import { openService, type Service, workerCount } from './service.ts'
 import { Sharing } from './sharing.ts'
 import { StopSignals } from './stop-signals.ts'
 import { surviveStrayErrors } from './stray-errors.ts'
-import type { WorkerStats } from './worker-pool.ts'
 
 export interface DaemonOptions {
   /** How long flows may go on once it is told to stop. */
