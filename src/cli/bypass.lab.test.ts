@@ -71,7 +71,7 @@ for (const workers of ['1', '2']) {
     const [told] = JSON.parse(await bypass('show', '--json')) as ToldBypass[]
     assert.deepEqual([told!.prefix, told!.configured, told!.connections], [PREFIX, false, 1])
     const stats = await lab.x.run(process.execPath, [LIMPID_PROGRAM, 'stats'])
-    assert.match(stats, /^bypassed {2}1 connections, \d+ packets, \d+ B, by the kernel$/m)
+    assert.match(stats, /^bypassed {2}1 connection, \d+ packets, \d+ B, by the kernel$/m)
     const removed = JSON.parse(await bypass('remove', Z, '10.8.0.0/16', '--json')) as BypassTold
     assert.deepEqual(
       removed.map(({ outcome }) => outcome),

@@ -4,6 +4,7 @@ import { flagValue } from '../config/flags.ts'
 import { DURATION, PREFIX } from '../config/values.ts'
 import { askControl } from '../daemon/ask-control.ts'
 import type { BypassRequest, BypassTold, ToldBypass } from '../daemon/control-handlers.ts'
+import { counted } from '../net/counted.ts'
 import { formatPrefix } from '../net/prefix.ts'
 import { formatBytes } from './flow-line.ts'
 import { printJson, printLine } from './print.ts'
@@ -56,6 +57,6 @@ function bypassLine({ prefix, configured, expiresInMs, within, connections, pack
   const until =
     expiresInMs === undefined ? (configured ? 'configured' : 'until removed') : `for ${formatDuration(expiresInMs)}`
   if (within !== undefined) return `${prefix}  ${until}, counted with ${within}`
-  const moved = packets === undefined ? '' : `, ${packets} packets, ${formatBytes(bytes ?? 0)}`
-  return `${prefix}  ${until}, ${connections} connection${connections === 1 ? '' : 's'}${moved}`
+  const moved = packets === undefined ? '' : `, ${counted(packets, 'packet')}, ${formatBytes(bytes ?? 0)}`
+  return `${prefix}  ${until}, ${counted(connections, 'connection')}${moved}`
 }

@@ -2,13 +2,14 @@ import type { Command } from 'commander'
 import { isProgramFile, readConfig } from '../config/find.ts'
 import { configNotes } from '../config/notes.ts'
 import { parseConfig } from '../config/parse.ts'
-import { ConfigError } from '../config/problem.ts'
 import { fileSchema } from '../config/schema.ts'
 import type { Config } from '../config/types.ts'
+import { counted } from '../net/counted.ts'
 import { LoadedPolicy } from '../policy/loaded-policy.ts'
 import { configFile, loadConfig } from './config-file.ts'
 import type { Invocation } from './invocation.ts'
 import { note, printJson, printLine } from './print.ts'
+import { notingProblems } from './problems.ts'
 import { withSharedPolicy } from './shared-policy.ts'
 
 interface CheckFlags {
@@ -28,18 +29,14 @@ export function configure(command: Command, invocation: Invocation): void {
     .action(async (named: string | undefined, flags: CheckFlags) => {
       if (flags.schema) return printJson(fileSchema())
       const path = configFile(named ?? flags.config, 'limpid check FILE')
-      try {
+      await notingProblems(invocation, async () => {
         const file = isProgramFile(path) ? await loadConfig(path) : parseConfig(readConfig(path), path)
         const config = file.policyFrom?.kind === 'directory' ? withSharedPolicy(file) : file
         await checkLists(config)
         if (!flags.quiet) for (const line of configNotes(config)) note(`note: ${line}`)
         if (flags.json) printJson(config)
         else if (!flags.quiet) printLine(`${path}: good, ${counts(config)}`)
-      } catch (error) {
-        if (!(error instanceof ConfigError)) throw error
-        for (const problem of error.problems) note(`${error.code}: ${problem}`)
-        invocation.exitCode = error.exitCode
-      }
+      })
     })
 }
 
@@ -51,14 +48,10 @@ async function checkLists({ policy }: Config): Promise<void> {
 
 function counts({ listeners, forwards, bypass, policy }: Config): string {
   const parts = [
-    ...(listeners.length > 0 ? [plural(listeners.length, 'listener')] : []),
-    ...(forwards.length > 0 ? [plural(forwards.length, 'forward')] : []),
-    ...(policy.rules.length > 0 ? [plural(policy.rules.length, 'policy rule')] : []),
-    ...(bypass.length > 0 ? [plural(bypass.length, 'bypassed prefix', 'bypassed prefixes')] : []),
+    ...(listeners.length > 0 ? [counted(listeners.length, 'listener')] : []),
+    ...(forwards.length > 0 ? [counted(forwards.length, 'forward')] : []),
+    ...(policy.rules.length > 0 ? [counted(policy.rules.length, 'policy rule')] : []),
+    ...(bypass.length > 0 ? [counted(bypass.length, 'bypassed prefix', 'bypassed prefixes')] : []),
   ]
   return parts.join(', ')
-}
-
-function plural(count: number, noun: string, nouns = `${noun}s`): string {
-  return `${count} ${count === 1 ? noun : nouns}`
 }

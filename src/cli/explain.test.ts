@@ -155,6 +155,32 @@ test('policy test is silent about flows that are decided as expected', () => {
   })
 })
 
+test('policy test takes every word of a rule, and more of the decision', () => {
+  const file = join(folder, 'words.yaml')
+  writeFileSync(
+    file,
+    `policy:
+  rules:
+    - { ports: 80, then: handle, app: http }
+    - { ports: 81, then: via, via: { connect: 10.0.4.9:3128 } }
+    - { ports: 82, then: forward, to: 10.0.4.9:8080 }
+    - { ports: 83, then: reject, by: drop }
+    - { destinations: 10.0.5.0/24, then: bypass }
+`,
+  )
+  const flow = (dst: string, expect: string) => `- { client: 10.0.3.1, dst: "${dst}", expect: "${expect}" }\n`
+  const flows = [
+    ['10.0.4.2:80', 'handle', 'handle by http'],
+    ['10.0.4.2:81', 'via', 'via connect 10.0.4.9:3128'],
+    ['10.0.4.2:82', 'forward', 'forward to 10.0.4.9:8080'],
+    ['10.0.4.2:83', 'reject', 'reject by drop'],
+    ['10.0.5.1:84', 'bypass', 'bypass for 1h'],
+  ] as const
+  writeFileSync(table, flows.map(([dst, kind, whole]) => flow(dst, kind) + flow(dst, whole)).join(''))
+  const { stdout, stderr } = limpid('policy', 'test', table, '-c', file)
+  assert.deepEqual([stdout, stderr], ['10 of 10 flows are decided as expected\n', ''])
+})
+
 test('policy test tells each flow that is decided otherwise, with its line and why, and ends with exit code 3', () => {
   writeFileSync(
     table,
@@ -188,9 +214,14 @@ test('a table that is none is refused as a configuration is, with every place', 
   writeFileSync(table, '- { client: 10.0.3, dst: 10.0.4.2:80, expect: allow, hsot: x }\n')
   const { status, stderr } = limpid('policy', 'test', table, '-c', config)
   assert.equal(status, 78)
-  assert.match(
-    stderr,
-    /^LIMPID_CONFIG: \S+flows\.yaml:1:13: expected an IPv4 or IPv6 address, found "10\.0\.3" \(and 2 more/,
+  assert.deepEqual(
+    stderr.split('\n').map((line) => line.replace(table, 'TABLE')),
+    [
+      'LIMPID_CONFIG: TABLE:1:13: expected an IPv4 or IPv6 address, found "10.0.3"',
+      'LIMPID_CONFIG: TABLE:1:47: expected forward, via, handle, reject or bypass, or more of it, such as reject by forbidden, found "allow"',
+      'LIMPID_CONFIG: TABLE:1:54: expected a known key, found "hsot"; did you mean "host"?',
+      '',
+    ],
   )
 })
 

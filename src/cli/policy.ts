@@ -13,12 +13,18 @@ import { explanationJson, explanationLines, outcomesText } from './explanation.t
 import type { Invocation } from './invocation.ts'
 import { configurePush } from './policy-push.ts'
 import { note, printJson, printLine } from './print.ts'
+import { notingProblems } from './problems.ts'
 import { withSharedPolicy } from './shared-policy.ts'
 
 const EXIT_DIFFERS = 3
 
+interface TestFlags {
+  config?: string
+  json?: true
+}
+
 export function configure(command: Command, invocation: Invocation): void {
-  configurePush(command)
+  configurePush(command, invocation)
   command
     .command('test <file>')
     .description('decide a table of flows, and tell where a decision is not the expected one')
@@ -32,23 +38,25 @@ detected, learnt, at, rule. \`expect\`: ${POLICY_THEN.expected}, or more of it: 
 or otherwise.
 Reads the file and its lists, and asks no running Limpid. Exit code 3: a decision differs.`,
     )
-    .action(async (file: string, flags: { config?: string; json?: true }) => {
-      const { parseFlowTable } = await import('../config/flow-table.ts')
-      const table = parseFlowTable(readConfig(file), file, new Date())
-      const path = configFile(flags.config, 'limpid policy test FILE -c limpid.yaml')
-      const config = withSharedPolicy(await loadConfig(path, { policyAlone: true, decides: false }))
-      const loaded = await LoadedPolicy.open(config.policy, note)
-      const results = table.flows.map((flow) => judge(flow, loaded.policy, config))
-      await loaded.close()
-      const failed = results.flatMap((result, index) =>
-        result.problem === undefined ? [] : [{ ...result, place: table.placed(index, result.problem) }],
-      )
-      if (flags.json === true) printJson(failed.map(failureJson))
-      else for (const line of failed.flatMap((one) => failureLines(one, invocation.colour))) printLine(line)
-      const good = results.length - failed.length
-      if (flags.json !== true) printLine(`${good} of ${results.length} flows are decided as expected`)
-      if (failed.length > 0) invocation.exitCode = EXIT_DIFFERS
-    })
+    .action((file: string, flags: TestFlags) => notingProblems(invocation, () => testTable(file, flags, invocation)))
+}
+
+async function testTable(file: string, flags: TestFlags, invocation: Invocation): Promise<void> {
+  const { parseFlowTable } = await import('../config/flow-table.ts')
+  const table = parseFlowTable(readConfig(file), file, new Date())
+  const path = configFile(flags.config, 'limpid policy test FILE -c limpid.yaml')
+  const config = withSharedPolicy(await loadConfig(path, { policyAlone: true, decides: false }))
+  const loaded = await LoadedPolicy.open(config.policy, note)
+  const results = table.flows.map((flow) => judge(flow, loaded.policy, config))
+  await loaded.close()
+  const failed = results.flatMap((result, index) =>
+    result.problem === undefined ? [] : [{ ...result, place: table.placed(index, result.problem) }],
+  )
+  if (flags.json === true) printJson(failed.map(failureJson))
+  else for (const line of failed.flatMap((one) => failureLines(one, invocation.colour))) printLine(line)
+  const good = results.length - failed.length
+  if (flags.json !== true) printLine(`${good} of ${results.length} flows are decided as expected`)
+  if (failed.length > 0) invocation.exitCode = EXIT_DIFFERS
 }
 
 interface Judged {

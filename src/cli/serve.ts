@@ -1,6 +1,7 @@
 import type { ProgramConfig } from '../apps/define-config.ts'
 import type { Reread } from '../daemon/reloads.ts'
 import { runDaemon } from '../daemon/run.ts'
+import { counted } from '../net/counted.ts'
 import { flowJson } from '../proxy/record-json.ts'
 import { flowLineFormat, formatBytes } from './flow-line.ts'
 import type { Invocation } from './invocation.ts'
@@ -39,7 +40,6 @@ export async function serve(config: ProgramConfig, options: ServeOptions, invoca
   })
   await lines.flush(FLUSH_MS)
   const moved = `${formatBytes(stats.bytesClientToUpstream)} up, ${formatBytes(stats.bytesUpstreamToClient)} down`
-  const dropped =
-    lines.dropped > 0 ? `; ${lines.dropped} flow line${lines.dropped === 1 ? '' : 's'} dropped, nobody read them` : ''
-  note(`limpid: stopped: ${stats.flowsTotal} flow${stats.flowsTotal === 1 ? '' : 's'}, ${moved}${dropped}`)
+  const dropped = lines.dropped > 0 ? `; ${counted(lines.dropped, 'flow line')} dropped, nobody read them` : ''
+  note(`limpid: stopped: ${counted(stats.flowsTotal, 'flow')}, ${moved}${dropped}`)
 }

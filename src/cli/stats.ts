@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { askControl } from '../daemon/ask-control.ts'
 import type { ServiceStats } from '../daemon/run.ts'
+import { counted } from '../net/counted.ts'
 import { formatBytes } from './flow-line.ts'
 import { printJson, printLine } from './print.ts'
 
@@ -22,13 +23,13 @@ export function statsLines(stats: ServiceStats): string[] {
   const moved = `${formatBytes(stats.bytesClientToUpstream)} up, ${formatBytes(stats.bytesUpstreamToClient)} down`
   return [
     `open      ${flowsOpen} of ${flowsLimit} flows${sessions}`,
-    `total     ${flowsTotal} flows, of those that ended ${moved}`,
+    `total     ${counted(flowsTotal, 'flow')}, of those that ended ${moved}`,
     ...listed('ended by ', endedBy),
     ...listed('dropped  ', datagramsDropped),
     ...hostLine(stats.hostChecks),
     ...Object.entries(stats.pools).flatMap(([name, servers]) => poolLines(name, servers)),
     ...bypassLine(stats.bypassed),
-    `rules     restored ${stats.restorations} times`,
+    `rules     restored ${counted(stats.restorations, 'time')}`,
     ...policyLine(stats),
     ...originLine(stats.origin),
     ...stats.records.map(sinkLine),
@@ -36,11 +37,11 @@ export function statsLines(stats: ServiceStats): string[] {
     ...(stats.workers ?? []).map((worker, index) =>
       worker === undefined
         ? `worker ${index + 1}  about to begin`
-        : `worker ${index + 1}  pid ${worker.pid}, ${worker.flowsOpen} flows and ${worker.sessionsOpen} sessions open, ${worker.flowsTotal} in all`,
+        : `worker ${index + 1}  pid ${worker.pid}, ${counted(worker.flowsOpen, 'flow')} and ${counted(worker.sessionsOpen, 'session')} open, ${worker.flowsTotal} in all`,
     ),
     ...(stats.workers === undefined
       ? []
-      : [`workers   ${stats.workerRestarts} restarted, ${stats.flowsLost} flows lost by that`]),
+      : [`workers   ${stats.workerRestarts} restarted, ${counted(stats.flowsLost ?? 0, 'flow')} lost by that`]),
   ]
 }
 
@@ -50,7 +51,7 @@ function hostLine(hostChecks: ServiceStats['hostChecks']): string[] {
 
 function policyLine({ reloads, reloadsFailed }: ServiceStats): string[] {
   if (reloads + reloadsFailed === 0) return []
-  return [`policy    reloaded ${reloads} times, ${reloadsFailed} reloads failed`]
+  return [`policy    reloaded ${counted(reloads, 'time')}, ${counted(reloadsFailed, 'reload')} failed`]
 }
 
 function originLine(origin: ServiceStats['origin']): string[] {
@@ -73,23 +74,23 @@ function shadowLines(shadow: ServiceStats['shadow']): string[] {
   if (shadow === undefined) return []
   const { decided, differed, undecided, byRules } = shadow
   return [
-    `shadow    of ${decided} decisions ${differed} differ, ${undecided} flows were not looked into`,
+    `shadow    of ${counted(decided, 'decision')} ${differed} ${differed === 1 ? 'differs' : 'differ'}, ${counted(undecided, 'flow was', 'flows were')} not looked into`,
     ...listed('differ   ', byRules),
   ]
 }
 
 function poolLines(name: string, servers: ServiceStats['pools'][string]): string[] {
   return Object.entries(servers).map(([server, { flows, flowsTotal, failures, up }]) => {
-    const failed = failures === 0 ? '' : `, ${failures} ${failures === 1 ? 'dial' : 'dials'} failed`
-    return `pool      ${name} ${server} ${up > 0 ? 'up' : 'down'}, ${flows} flows open, ${flowsTotal} in all${failed}`
+    const failed = failures === 0 ? '' : `, ${counted(failures, 'dial')} failed`
+    return `pool      ${name} ${server} ${up > 0 ? 'up' : 'down'}, ${counted(flows, 'flow')} open, ${flowsTotal} in all${failed}`
   })
 }
 
 function bypassLine(bypassed: ServiceStats['bypassed']): string[] {
   if (bypassed === undefined || bypassed.connections + (bypassed.packets ?? 0) === 0) return []
   const { connections, packets, bytes } = bypassed
-  const moved = packets === undefined ? '' : `, ${packets} packets, ${formatBytes(bytes ?? 0)}`
-  return [`bypassed  ${connections} connections${moved}, by the kernel`]
+  const moved = packets === undefined ? '' : `, ${counted(packets, 'packet')}, ${formatBytes(bytes ?? 0)}`
+  return [`bypassed  ${counted(connections, 'connection')}${moved}, by the kernel`]
 }
 
 function listed(heading: string, counts: Readonly<Record<string, number>>): string[] {

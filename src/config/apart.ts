@@ -12,6 +12,7 @@ import type { Config } from './types.ts'
 const PARSER = fileURLToPath(new URL('./parser-main.js', import.meta.url))
 const SMALL_BYTES = 8_192 // some hundred rules: parsed in less time than a thread needs to begin
 const PARSE_MS = 120_000 // the worst files of 1 MiB have been seen to take a minute on a busy machine; 10,000 rules take 5 s
+const UNWANTED = 'nobody waits for it any more'
 const HEAP_MB = 1_024 // the worst files of 1 MiB have been seen to need half of it
 
 /** What the thread is to parse. */
@@ -48,17 +49,18 @@ export async function parseConfigApart(text: string, fileName: string, options: 
   return deepFreeze({ ...frame, policy: { ...frame.policy, rules } })
 }
 
-/** parsePolicy() in the same way. @throws as parseConfigApart() */
+/** parsePolicy() in the same way, until `signal` says that nobody wants it any more. @throws as parseConfigApart() */
 export async function parsePolicyApart(
   text: string,
   fileName: string,
   { gateway, lists }: PolicySurroundings,
+  signal?: AbortSignal,
 ): Promise<PolicyConfig> {
   if (isSmall(text)) return parsePolicy(text, fileName, { gateway, lists })
   const { listeners, rules: install, apps = {} } = gateway
   const names = Object.fromEntries(Object.keys(apps).map((name) => [name, true])) // apps are functions, which cannot be sent
   const surroundings = { gateway: { listeners, rules: install, apps: names }, lists }
-  const { frame, rules } = await parsedApart<PolicyConfig>({ kind: 'policy', text, fileName, surroundings })
+  const { frame, rules } = await parsedApart<PolicyConfig>({ kind: 'policy', text, fileName, surroundings }, signal)
   return deepFreeze({ ...frame, rules })
 }
 
@@ -66,23 +68,28 @@ function isSmall(text: string): boolean {
   return Buffer.byteLength(text) <= SMALL_BYTES
 }
 
-async function parsedApart<T extends Config | PolicyConfig>(text: Text): Promise<Parsed<T>> {
+async function parsedApart<T extends Config | PolicyConfig>(
+  text: Text,
+  signal = new AbortController().signal,
+): Promise<Parsed<T>> {
+  if (signal.aborted) throw unparsed(text, UNWANTED, signal.reason)
   const parser = new Worker(PARSER, { workerData: text, resourceLimits: { maxOldGenerationSizeMb: HEAP_MB } })
   parser.unref()
   const late = AbortSignal.timeout(PARSE_MS)
   try {
-    return await collected<T>(parser, late)
+    return await collected<T>(parser, AbortSignal.any([late, signal]))
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ERR_WORKER_OUT_OF_MEMORY') {
       throw unparsed(text, `it needs more than ${HEAP_MB} MiB of memory`, error)
     }
+    if (signal.aborted) throw unparsed(text, UNWANTED, error)
     throw late.aborted ? unparsed(text, `it has not been parsed in ${PARSE_MS} ms`, error) : error
   } finally {
     await parser.terminate()
   }
 }
 
-function collected<T>(parser: Worker, late: AbortSignal): Promise<Parsed<T>> {
+function collected<T>(parser: Worker, end: AbortSignal): Promise<Parsed<T>> {
   return new Promise((resolve, reject) => {
     let frame: T | undefined
     const rules: PolicyRule[] = []
@@ -97,7 +104,7 @@ function collected<T>(parser: Worker, late: AbortSignal): Promise<Parsed<T>> {
     parser.on('message', (piece: Piece) => void onPiece(piece))
     parser.once('error', reject)
     parser.once('exit', (code) => reject(new Error(`the parser ended with ${code}`)))
-    late.addEventListener('abort', () => reject(late.reason), { once: true })
+    end.addEventListener('abort', () => reject(end.reason), { once: true })
   })
 }
 

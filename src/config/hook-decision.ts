@@ -37,6 +37,6 @@ export function readDecision(
 export function wrongWords({ issues }: z.ZodError, returned: unknown): string {
   const [issue] = issues
   if (issue!.code === 'unrecognized_keys') return `unknown key "${issue!.keys[0]!.slice(0, 60)}"`
-  const found = issue!.path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown>)[key], returned)
+  const found = issue!.path.reduce<unknown>((at, key) => Object(at)[key], returned)
   return `${issue!.path.join('.')}${issue!.path.length > 0 ? ': ' : ''}${expectedText(issue!.message, found, undefined)}`
 }

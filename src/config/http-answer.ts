@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { expectedText } from './problem.ts'
+import { wrongWords } from './hook-decision.ts'
 
 const MAX_BODY = 65_536
 const MAX_FIELDS = 100
@@ -57,8 +57,5 @@ export function readHttpAnswer(returned: unknown): HttpAnswer | undefined | stri
   if (returned === undefined) return undefined
   const parsed = ANSWER.safeParse(returned)
   if (parsed.success) return parsed.data
-  const [issue] = parsed.error.issues
-  if (issue!.code === 'unrecognized_keys') return `unknown key "${issue!.keys[0]!.slice(0, 60)}"`
-  const found = issue!.path.reduce<unknown>((at, key) => Object(at)[key], returned)
-  return `${issue!.path.join('.')}${issue!.path.length > 0 ? ': ' : ''}${expectedText(issue!.message, found, undefined)}`
+  return wrongWords(parsed.error, returned)
 }

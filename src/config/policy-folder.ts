@@ -17,9 +17,13 @@ export function readPolicyFolder(folder: string, gateway: Gateway): PolicyConfig
   return parsePolicy(...openFolder(folder, gateway))
 }
 
-/** The same, parsed in a thread. @throws LimpidError LIMPID_CONFIG */
-export async function readPolicyFolderApart(folder: string, gateway: Gateway): Promise<PolicyConfig> {
-  return await parsePolicyApart(...openFolder(folder, gateway))
+/** The same, parsed in a thread, until `signal` says that nobody wants it any more. @throws LimpidError LIMPID_CONFIG */
+export async function readPolicyFolderApart(
+  folder: string,
+  gateway: Gateway,
+  signal?: AbortSignal,
+): Promise<PolicyConfig> {
+  return await parsePolicyApart(...openFolder(folder, gateway), signal)
 }
 
 function openFolder(folder: string, gateway: Gateway): Parameters<typeof parsePolicy> {

@@ -33,6 +33,13 @@ test('a bucket has no more lists than a policy', () => {
   assert.deepEqual([view.lists.size, view.problems.size], [256, 44])
 })
 
+test('of what cannot be taken some is told, however much there is; of the policy always', () => {
+  const view = new BucketView()
+  for (let number = 0; number < 1_000; number++) view.take(put(`lists/no name ${number}`, '192.0.2.1'))
+  view.take(put('policy.yaml', '#'.repeat(1_048_577)))
+  assert.deepEqual([view.problems.size, view.problems.has('policy.yaml')], [65, true])
+})
+
 test('a policy that is larger than a configuration may be is not taken', () => {
   const view = new BucketView()
   view.take(put('policy.yaml', '#'.repeat(1_048_577)))

@@ -4,6 +4,7 @@ import { NAME } from '../config/name.ts'
 import { LISTS_FOLDER, POLICY_FILE } from '../config/policy-folder.ts'
 
 const MAX_LISTS = 256
+const MAX_PROBLEMS = 64 // whoever writes the bucket chooses how many there are
 const LIST_PREFIX = `${LISTS_FOLDER}/`
 
 /** A value of a bucket's key, and which change of the bucket it was. */
@@ -20,7 +21,7 @@ export class BucketView {
   readonly #lists = new Map<string, Uint8Array | undefined>()
   /** The last change that was seen. */
   revision = 0
-  /** What cannot be taken, by its key. */
+  /** What cannot be taken, by its key: some of it where it is much. */
   readonly problems = new Map<string, string>()
 
   get lists(): ReadonlyMap<string, Uint8Array | undefined> {
@@ -50,9 +51,13 @@ export class BucketView {
   #takeList(key: string, value: Uint8Array | undefined): void {
     const name = key.slice(LIST_PREFIX.length)
     if (value === undefined) this.#lists.delete(name)
-    else if (!NAME.safeParse(name).success) this.problems.set(key, 'it is not the name of a list')
+    else if (!NAME.safeParse(name).success) this.#noteProblem(key, 'it is not the name of a list')
     else if (!this.#lists.has(name) && this.#lists.size >= MAX_LISTS)
-      this.problems.set(key, `more than ${MAX_LISTS} lists`)
+      this.#noteProblem(key, `more than ${MAX_LISTS} lists`)
     else this.#lists.set(name, value)
+  }
+
+  #noteProblem(key: string, problem: string): void {
+    if (this.problems.size < MAX_PROBLEMS) this.problems.set(key, problem)
   }
 }

@@ -1,3 +1,4 @@
+import { counted } from '../net/counted.ts'
 import { formatPrefix, type Prefix } from '../net/prefix.ts'
 import type { BypassAccounts, BypassCounts } from '../ruleset/bypass-account.ts'
 
@@ -20,6 +21,6 @@ export function bypassLines(accounts: BypassAccounts, configured: readonly Prefi
 }
 
 function countsText({ connections, packets, bytes }: BypassCounts): string {
-  const flows = `${connections} connection${connections === 1 ? '' : 's'}`
-  return packets === undefined ? flows : `${flows}, ${packets} packet${packets === 1 ? '' : 's'}, ${bytes ?? 0} bytes`
+  const flows = counted(connections, 'connection')
+  return packets === undefined ? flows : `${flows}, ${counted(packets, 'packet')}, ${bytes ?? 0} bytes`
 }

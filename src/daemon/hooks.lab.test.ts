@@ -8,7 +8,7 @@ import { enterNamespaces } from '../lab/namespace.ts'
 import { ADDRESSES, raiseTopology, type Topology } from '../lab/topology.ts'
 import { type LabServer, serve } from '../lab/traffic.fixture.ts'
 import { isInstalled } from '../sys/program.ts'
-import type { PoolStats } from './worker-pool.ts'
+import type { PoolStats } from './pool-stats.ts'
 
 await enterNamespaces()
 

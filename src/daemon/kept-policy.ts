@@ -59,8 +59,8 @@ export class KeptPolicy {
   }
 
   /** @throws LimpidError LIMPID_CONFIG */
-  async read(gateway: Config): Promise<PolicyConfig> {
-    return await readPolicyFolderApart(this.folder, gateway)
+  async read(gateway: Config, signal: AbortSignal): Promise<PolicyConfig> {
+    return await readPolicyFolderApart(this.folder, gateway, signal)
   }
 
   /** `name`: a NAME. @throws LimpidError LIMPID_POLICY_SOURCE */

@@ -50,6 +50,8 @@ export class PolicyBucket implements PolicyOrigin, LinkUser {
   #problem: string | undefined
   /** Of lists that stay as they were. */
   readonly #listProblems = new Map<string, string>()
+  /** Of keys that mean nothing as they are. */
+  #keyProblems: ReadonlySet<string> = new Set()
 
   private constructor(from: PolicyFrom & { readonly kind: 'bucket' }, gateway: Config, { link, note }: OriginOptions) {
     this.#from = from
@@ -82,7 +84,7 @@ export class PolicyBucket implements PolicyOrigin, LinkUser {
       const { since } = this.#kept
       if (since === undefined || this.#view === undefined) throw error
       this.#read = undefined
-      const kept = await this.#kept.read(this.#gateway)
+      const kept = await this.#kept.read(this.#gateway, this.#closing.signal)
       this.#note(`begins with the policy that was kept at ${since.toISOString()}: ${(error as Error).message}`)
       return kept
     }
@@ -102,7 +104,8 @@ export class PolicyBucket implements PolicyOrigin, LinkUser {
     const text = Buffer.from(view.policy.bytes).toString()
     const files = Object.entries(this.#kept.lists).filter(([list]) => view.lists.has(list))
     const { revision } = view.policy
-    const policy = await parsePolicyApart(text, name, { gateway: this.#gateway, lists: Object.fromEntries(files) })
+    const surroundings = { gateway: this.#gateway, lists: Object.fromEntries(files) }
+    const policy = await parsePolicyApart(text, name, surroundings, this.#closing.signal)
     this.#read = { text, revision, lists: new Set(Object.keys(policy.lists)) }
     return policy
   }
@@ -132,7 +135,7 @@ export class PolicyBucket implements PolicyOrigin, LinkUser {
       from: `bucket ${this.#from.bucket}`,
       revision: this.#revision,
       isConnected: this.#link.isUp,
-      problem: this.#problem ?? [...this.#listProblems.values()][0] ?? this.#link.problem,
+      problem: this.#problem ?? [...this.#listProblems.values(), ...this.#keyProblems][0] ?? this.#link.problem,
     }
   }
 
@@ -164,7 +167,7 @@ export class PolicyBucket implements PolicyOrigin, LinkUser {
         { cure: 'see to it that NATS can be reached: without a policy Limpid does not begin' },
       )
     }
-    const policy = await this.#kept.read(this.#gateway)
+    const policy = await this.#kept.read(this.#gateway, this.#closing.signal)
     if (this.#onChange === undefined)
       this.#note(`NATS is not reached: begins with the policy that was kept at ${since.toISOString()}`)
     return policy
@@ -241,7 +244,9 @@ export class PolicyBucket implements PolicyOrigin, LinkUser {
       }
       view.forgetBytes(name)
     }
-    for (const [key, problem] of view.problems) this.#tellProblem(`bucket ${this.#from.bucket}/${key}: ${problem}`)
+    const problems = [...view.problems].map(([key, problem]) => `bucket ${this.#from.bucket}/${key}: ${problem}`)
+    for (const problem of problems) if (!this.#keyProblems.has(problem)) this.#note(problem)
+    this.#keyProblems = new Set(problems)
     this.#view = view
     this.#heard()
     await this.#tell(view)

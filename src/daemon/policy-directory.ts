@@ -1,8 +1,8 @@
-import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { LISTS_FOLDER, listsIn, POLICY_FILE, readPolicyFolderApart } from '../config/policy-folder.ts'
 import type { PolicyConfig } from '../config/policy-types.ts'
 import type { Config } from '../config/types.ts'
+import { lookOf } from '../policy/file-look.ts'
 import { WatchedFolders } from '../policy/watched-folders.ts'
 import type { OriginStats, PolicyOrigin } from './policy-origin.ts'
 
@@ -20,17 +20,21 @@ export class PolicyDirectory implements PolicyOrigin {
   #changing: Promise<void> = Promise.resolve()
   #onChange: (() => Promise<void>) | undefined
   /** What the folder looked like when it was read. */
-  #looked: string
-  /** What it looked like last. */
-  #seen: string
-  #isClosed = false
+  #looked = ''
+  /** The lists of what was read and not taken, perhaps because of what they hold, with what they looked like: then that counts, too. */
+  #untaken: ReadonlyMap<string, string> = new Map()
+  /** What all of it looked like last. */
+  #seen = ''
+  /** An event came, and nobody has looked since. */
+  #isDue = false
+  #isLooking = false
+  readonly #closing = new AbortController()
 
   /** `gateway`: whose policy it is to be. */
   constructor(directory: string, gateway: Config) {
     this.#directory = directory
     this.#gateway = gateway
-    this.#folders = new WatchedFolders(() => this.#lookIn(SETTLE_MS))
-    this.#looked = this.#seen = this.#look()
+    this.#folders = new WatchedFolders(() => this.#soon())
   }
 
   async first(): Promise<PolicyConfig> {
@@ -38,11 +42,16 @@ export class PolicyDirectory implements PolicyOrigin {
   }
 
   async read(): Promise<PolicyConfig> {
-    this.#looked = this.#seen = this.#look()
-    return await readPolicyFolderApart(this.#directory, this.#gateway)
+    this.#looked = this.#seen = await this.#look()
+    this.#untaken = new Map()
+    const policy = await readPolicyFolderApart(this.#directory, this.#gateway, this.#closing.signal)
+    this.#untaken = await looksOf(Object.values(policy.lists))
+    return policy
   }
 
-  async taken(): Promise<void> {} // it lies there already
+  async taken(): Promise<void> {
+    this.#untaken = new Map() // from now on what they hold is the workers' affair
+  }
 
   follow(onChange: () => Promise<void>): void {
     this.#onChange = onChange
@@ -54,42 +63,60 @@ export class PolicyDirectory implements PolicyOrigin {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#isClosed = true
+    this.#closing.abort()
     clearTimeout(this.#timer)
     this.#folders.close()
     await this.#changing
     this.#folders.close() // what a look opened meanwhile
   }
 
+  #soon(): void {
+    this.#isDue = true
+    if (!this.#isLooking) this.#lookIn(SETTLE_MS)
+  }
+
   #lookIn(ms: number): void {
-    if (this.#isClosed) return
+    if (this.#closing.signal.aborted) return
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => {
-      this.#changing = this.#changing.then(() => this.#lookAgain())
+      this.#changing = this.#lookAgain()
     }, ms)
     this.#timer.unref()
   }
 
   async #lookAgain(): Promise<void> {
+    this.#isLooking = true
+    this.#isDue = false
+    const untaken = this.#untaken
     // the folder itself: a file in it; so is the one of the lists
-    await this.#folders.watch([join(this.#directory, POLICY_FILE), join(this.#directory, LISTS_FOLDER, '_')])
-    const look = this.#look()
-    const isSettled = look === this.#seen
-    this.#seen = look
-    if (isSettled && look !== this.#looked) {
+    const files = [join(this.#directory, POLICY_FILE), join(this.#directory, LISTS_FOLDER, '_')]
+    await this.#folders.watch([...files, ...untaken.keys()])
+    const look = await this.#look()
+    const lists = await looksOf(untaken.keys())
+    const isMended = [...untaken].some(([path, looked]) => lists.get(path) !== looked)
+    const all = [look, ...lists.values()].join(' ')
+    const isSettled = all === this.#seen
+    this.#seen = all
+    if (isSettled && (look !== this.#looked || isMended)) {
       this.#looked = look
       await this.#onChange?.()
     }
-    this.#lookIn(isSettled ? POLL_MS : SETTLE_MS)
+    this.#isLooking = false
+    this.#lookIn(isSettled && !this.#isDue ? POLL_MS : SETTLE_MS)
   }
 
   /** Tells one state of the policy, and of the names of lists, from another without reading it. */
-  #look(): string {
+  async #look(): Promise<string> {
     try {
-      const { dev, ino, size, mtimeNs, ctimeNs } = statSync(join(this.#directory, POLICY_FILE), { bigint: true })
-      return [dev, ino, size, mtimeNs, ctimeNs, ...listsIn(this.#directory)].join(' ')
+      return [await lookOf(join(this.#directory, POLICY_FILE)), ...listsIn(this.#directory)].join(' ')
     } catch (error) {
       return (error as NodeJS.ErrnoException).code ?? 'unreadable'
     }
   }
+}
+
+async function looksOf(paths: Iterable<string>): Promise<ReadonlyMap<string, string>> {
+  const looks = new Map<string, string>()
+  for (const path of paths) looks.set(path, await lookOf(path))
+  return looks
 }

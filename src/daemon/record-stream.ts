@@ -1,5 +1,6 @@
 import type { JetStreamClient } from '@nats-io/jetstream'
 import type { NatsConnection } from '@nats-io/transport-node'
+import { counted } from '../net/counted.ts'
 import { type LinkUser, loadPackage, type NatsLink } from './nats-link.ts'
 import type { RecordSink, SinkStats } from './record-sinks.ts'
 
@@ -93,7 +94,7 @@ export class RecordStream implements RecordSink, LinkUser {
     this.#client = undefined
     const lost = this.#waiting.length + this.#underWay
     this.#dropped += lost
-    if (lost > 0) this.#note(`${lost} records were not taken by NATS`)
+    if (lost > 0) this.#note(`${counted(lost, 'record was', 'records were')} not taken by NATS`)
   }
 
   #send(): void {
@@ -123,7 +124,7 @@ export class RecordStream implements RecordSink, LinkUser {
     const isCut = client !== this.#client // then it is nobody's fault
     if (!isCut) {
       outgoing.tries++
-      const problem = `records cannot be published to ${this.#subject}: ${error.message}`
+      const problem = `records cannot be published to ${this.#subject}: ${whyNot(error)}`
       if (this.#problem !== problem) this.#note(problem)
       this.#problem = problem
       this.#pause ??= setTimeout(() => {
@@ -134,4 +135,10 @@ export class RecordStream implements RecordSink, LinkUser {
     if (outgoing.tries >= MAX_TRIES) this.#dropped++
     else this.#waiting.unshift(outgoing)
   }
+}
+
+/** Nobody takes the message: for the package that means a server without JetStream (jetstream 3.3.1, jsclient.js), and most often it is this. */
+function whyNot(error: Error): string {
+  if (error.name !== 'JetStreamNotEnabled') return error.message
+  return 'no stream has that subject (nats stream add), or the server has no JetStream'
 }

@@ -236,7 +236,7 @@ test('limpid reload says what it did, and ends with 78 and the place where a fil
   await assert.rejects(reload(), /LIMPID_CONFIG: \S+limpid\.yaml:3:19: expected forward, via, handle, reject or bypass/)
   assert.match(
     await lab.x.run(process.execPath, [LIMPID_PROGRAM, 'stats']),
-    /^policy {4}reloaded 1 times, 1 reloads failed$/m,
+    /^policy {4}reloaded 1 time, 1 reload failed$/m,
   )
   assert.equal(await limpid.stop(), 0, limpid.stderr)
 })

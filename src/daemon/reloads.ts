@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Config } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
+import { counted } from '../net/counted.ts'
 import type { PolicyOrigin } from './policy-origin.ts'
 
 /** What a reload has changed, and what it has not. */
@@ -17,12 +18,8 @@ export interface Reloaded {
 /** `policy reloaded: 5 rules, 1 list; limits changed too, which needs a restart`. */
 export function reloadedLine({ rules, lists, shadowRules, needsRestart }: Reloaded): string {
   const restart = needsRestart.length === 0 ? '' : `; ${needsRestart.join(', ')} changed too, which needs a restart`
-  const shadow = shadowRules === undefined ? '' : `, shadow policy ${count(shadowRules, 'rule')}`
-  return `policy reloaded: ${count(rules, 'rule')}, ${count(lists, 'list')}${shadow}${restart}`
-}
-
-function count(many: number, noun: string): string {
-  return `${many} ${noun}${many === 1 ? '' : 's'}`
+  const shadow = shadowRules === undefined ? '' : `, shadow policy ${counted(shadowRules, 'rule')}`
+  return `policy reloaded: ${counted(rules, 'rule')}, ${counted(lists, 'list')}${shadow}${restart}`
 }
 
 /** Reads the configuration anew; undefined where it came from flags alone. `running`: the one of the start. @throws LimpidError */
@@ -94,6 +91,7 @@ export class Reloads {
     const { origin, use, note } = this.#options
     try {
       const file = await read()
+      if (origin === undefined && file.policyFrom !== undefined) throw fromElsewhere()
       const config = origin === undefined ? file : { ...file, policy: await origin.read() }
       await use(config)
       await origin?.taken()
@@ -118,9 +116,17 @@ function sizeOf({ policy, shadow }: Config): Omit<Reloaded, 'needsRestart'> {
   }
 }
 
+/** The file has no rules of its own any more: to take it for a policy without rules would let everything through. */
+function fromElsewhere(): LimpidError {
+  return new LimpidError('LIMPID_CONFIG', 'the file has "policyFrom" now, and had a policy of its own at the start', {
+    cure: 'start Limpid again: where the policy comes from is read at the start alone',
+  })
+}
+
 const RELOADED = ['policy', 'shadow']
 
+/** Also those that only one of them has. */
 function otherKeys(running: Config, config: Config): string[] {
-  const keys = Object.keys(running).filter((key) => !RELOADED.includes(key)) as (keyof Config)[]
-  return keys.filter((key) => !isDeepStrictEqual(running[key], config[key]))
+  const keys = [...new Set([...Object.keys(running), ...Object.keys(config)])] as (keyof Config)[]
+  return keys.filter((key) => !RELOADED.includes(key) && !isDeepStrictEqual(running[key], config[key]))
 }

@@ -4,6 +4,7 @@ import { configNotes } from '../config/notes.ts'
 import type { Config } from '../config/types.ts'
 import type { LimpidError } from '../errors.ts'
 import { formatEndpoint } from '../net/address.ts'
+import { counted } from '../net/counted.ts'
 import { parsePrefix } from '../net/prefix.ts'
 import type { FlowRecord } from '../proxy/record.ts'
 import type { ProxyStats } from '../proxy/stats.ts'
@@ -19,13 +20,13 @@ import { controlHandlers } from './control-handlers.ts'
 import type { ForwardWatch } from './forward-watch.ts'
 import type { KeptRules } from './kept-rules.ts'
 import type { OriginStats } from './policy-origin.ts'
+import type { WorkerStats } from './pool-stats.ts'
 import type { SinkStats } from './record-sinks.ts'
 import { Reloads, type Reread } from './reloads.ts'
 import { openService, type Service, workerCount } from './service.ts'
 import { Sharing } from './sharing.ts'
 import { StopSignals } from './stop-signals.ts'
 import { surviveStrayErrors } from './stray-errors.ts'
-import type { WorkerStats } from './worker-pool.ts'
 
 export interface DaemonOptions {
   /** How long flows may go on once it is told to stop. */
@@ -197,7 +198,7 @@ async function passedOnLines(plan: Plan, bypassed: BypassAccounts | undefined): 
 
 function forwardLine({ name, flows, bytesUp, bytesDown }: ForwardAccount): string {
   const bytes = bytesUp === undefined ? '' : `, ${bytesUp} bytes up, ${bytesDown ?? 0} bytes down`
-  return `forward ${name}: ${flows} flow${flows === 1 ? '' : 's'}${bytes}`
+  return `forward ${name}: ${counted(flows, 'flow')}${bytes}`
 }
 
 async function accountsOf(plan: Plan): Promise<BypassAccounts | undefined> {
@@ -214,7 +215,7 @@ async function drain(service: Service, signals: StopSignals, options: DaemonOpti
 }
 
 function stoppingLine(flowsOpen: number, drainMs: number): string {
-  const flows = `${flowsOpen} flow${flowsOpen === 1 ? '' : 's'}`
+  const flows = counted(flowsOpen, 'flow')
   if (drainMs === 0) return `stopping: ${flows} end${flowsOpen === 1 ? 's' : ''} now`
   return `stopping: ${flows} may go on for ${formatDuration(drainMs)}; a second signal ends ${flowsOpen === 1 ? 'it' : 'them'}`
 }

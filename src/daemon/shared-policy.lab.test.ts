@@ -109,7 +109,6 @@ describe('a bucket of NATS', { skip: isInstalled('nats-server') ? false : 'nats-
 
   before(async () => {
     nats = await lab.startNats(join(folder, 'nats'))
-    await (await jetstreamManager(nats)).streams.add({ name: 'FLOWS', subjects: ['limpid.flows.>'] })
   })
 
   after(async () => {
@@ -129,6 +128,9 @@ describe('a bucket of NATS', { skip: isInstalled('nats-server') ? false : 'nats-
     await kv.put('policy.yaml', OPEN)
     for (const index of lab.gateways.keys()) limpids.push(await start(index))
     assert.deepEqual(await Promise.all(lab.gateways.map((gateway) => isServed(gateway))), [true, true, true])
+    const told = /records cannot be published to limpid\.flows\.gw-\d: no stream has that subject/
+    await until(() => limpids.every(({ stderr }) => told.test(stderr)), 'no stream')
+    await (await jetstreamManager(nats)).streams.add({ name: 'FLOWS', subjects: ['limpid.flows.>'] })
     const took: number[] = []
     for (let change = 0; change < 6; change++) {
       await kv.put('policy.yaml', change % 2 === 0 ? SHUT : OPEN)
@@ -203,6 +205,11 @@ describe('a bucket of NATS', { skip: isInstalled('nats-server') ? false : 'nats-
     await kv.put('lists/elsewhere/planted', '192.0.2.9\n')
     const told = /lists\/elsewhere\/planted: it is not the name of a list/
     await until(() => limpids.every(({ stderr }) => told.test(stderr)), 'the refusal')
+    await kv.put('policy.yaml', SHUT)
+    await liveMs(lab.gateways, false)
+    await kv.put('policy.yaml', OPEN)
+    await liveMs(lab.gateways, true)
+    for (const { stderr } of limpids) assert.equal(stderr.split('it is not the name of a list').length, 2, 'told once')
     const files = readdirSync(folder, { recursive: true }).map(String)
     assert.deepEqual(
       files.filter((file) => file.includes('planted')),

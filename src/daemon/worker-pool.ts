@@ -8,6 +8,7 @@ import { type BoundSockets, bindSockets, closeSockets } from '../proxy/bound-soc
 import type { FlowRecord } from '../proxy/record.ts'
 import type { ProxyStats } from '../proxy/stats.ts'
 import { HookWatch } from './hook-watch.ts'
+import { type PoolStats, shareOf } from './pool-stats.ts'
 import { countersOf, sumStats } from './summed-stats.ts'
 import { Worker, type WorkerOptions } from './worker.ts'
 import { confinement, workerCapabilities } from './worker-capabilities.ts'
@@ -32,28 +33,6 @@ interface Slot {
   backoffMs: number
   timer: NodeJS.Timeout | undefined
 }
-
-export interface WorkerShare {
-  readonly pid: number
-  readonly flowsOpen: number
-  readonly sessionsOpen: number
-  /** Since it began. */
-  readonly flowsTotal: number
-}
-
-/** What is said of the workers, beyond their counters. */
-export interface WorkerStats {
-  /** In the order of their places; undefined: the next one has not begun. */
-  readonly workers: readonly (WorkerShare | undefined)[]
-  /** Times that a worker took the place of one that had ended. */
-  readonly workerRestarts: number
-  /** Flows and sessions that workers had open when they ended, as they told last. */
-  readonly flowsLost: number
-  /** Workers that were ended since a hook computed without end. */
-  readonly hooksEndless: number
-}
-
-export type PoolStats = ProxyStats & WorkerStats
 
 interface PoolEvents {
   flow: [record: FlowRecord]
@@ -295,10 +274,4 @@ export class WorkerPool extends EventEmitter<PoolEvents> {
 async function allSettled(promises: readonly Promise<void>[]): Promise<void> {
   const settled = await Promise.allSettled(promises)
   for (const one of settled) if (one.status === 'rejected') throw one.reason
-}
-
-function shareOf(worker: Worker | undefined): WorkerShare | undefined {
-  if (worker?.pid === undefined || worker.stats === undefined) return undefined
-  const { flowsOpen, sessionsOpen, flowsTotal } = worker.stats
-  return { pid: worker.pid, flowsOpen, sessionsOpen, flowsTotal }
 }

@@ -86,8 +86,9 @@ async function serve({ config, sockets, ...wanted }: Extract<ToWorker, { kind: '
 
 async function preparePolicy({ turn, policy, shadow }: Extract<ToWorker, { kind: 'prepare-policy' }>): Promise<void> {
   await serving // it begins with a policy of its own
+  if (proxy === undefined) return // it could not, and ends: that is answer enough
   try {
-    const policies = await proxy!.preparePolicy(policy, shadow)
+    const policies = await proxy.preparePolicy(policy, shadow)
     if (turn <= lastDropped) return await policies.close()
     prepared = { turn, policies }
     tell({ kind: 'policy-answer', turn, error: undefined })

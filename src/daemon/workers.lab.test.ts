@@ -11,7 +11,7 @@ import { enterNamespaces } from '../lab/namespace.ts'
 import { ADDRESSES, raiseTopology, type Topology, X_TO_Y } from '../lab/topology.ts'
 import { PATIENCE_MS, serve, sleep, until } from '../lab/traffic.fixture.ts'
 import { type Endpoint, sameEndpoint } from '../net/address.ts'
-import type { PoolStats } from './worker-pool.ts'
+import type { PoolStats } from './pool-stats.ts'
 
 await enterNamespaces()
 

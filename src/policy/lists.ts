@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises'
+import { lookOf } from './file-look.ts'
 import { type List, parseList } from './list.ts'
 import { ListError } from './list-error.ts'
 import { readListFile } from './list-file.ts'
@@ -139,15 +139,5 @@ export class Lists {
       if (!isTold) this.#options.onProblem(kept.name, error)
     }
     return true
-  }
-}
-
-/** What tells one state of a file from another without reading it; links are followed. */
-async function lookOf(path: string): Promise<string> {
-  try {
-    const { dev, ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true })
-    return [dev, ino, size, mtimeNs, ctimeNs].join(' ')
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code ?? 'unreadable'
   }
 }
