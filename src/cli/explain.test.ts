@@ -218,7 +218,7 @@ test('a table that is none is refused as a configuration is, with every place', 
     stderr.split('\n').map((line) => line.replace(table, 'TABLE')),
     [
       'LIMPID_CONFIG: TABLE:1:13: expected an IPv4 or IPv6 address, found "10.0.3"',
-      'LIMPID_CONFIG: TABLE:1:47: expected forward, via, handle, reject or bypass, or more of it, such as reject by forbidden, found "allow"',
+      'LIMPID_CONFIG: TABLE:1:47: expected forward, via, handle, reject or bypass, or more of it, such as reject by forbidden, found "allow"; did you mean "forward"?',
       'LIMPID_CONFIG: TABLE:1:54: expected a known key, found "hsot"; did you mean "host"?',
       '',
     ],

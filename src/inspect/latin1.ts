@@ -1,4 +1,4 @@
 /** The bytes from `from` to `to`, each as the character of its number: nothing is lost, and nothing is more than one character. */
 export function latin1(bytes: Uint8Array, from = 0, to = bytes.length): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from).toString('latin1')
+  return Buffer.prototype.latin1Slice.call(bytes, from, to)
 }

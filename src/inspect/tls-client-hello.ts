@@ -125,7 +125,7 @@ function readBody(bytes: Uint8Array, end: number, draft: Draft): string | undefi
   if (methods === 0 || at > end) return 'compression methods of a wrong length'
   const why = at === end ? undefined : readExtensions(bytes, at, end, draft)
   if (why !== undefined) return why
-  if (draft.extensions.includes(SUPPORTED_VERSIONS)) draft.versions.sort((a, b) => b - a)
+  if (draft.extensions.includes(SUPPORTED_VERSIONS)) sortDescending(draft.versions)
   else draft.versions.push(uint16(bytes, HEADER_BYTES))
   return undefined
 }
@@ -205,6 +205,11 @@ function readProtocols(bytes: Uint8Array, from: number, end: number, alpn: strin
 /** Does a vector with two length bytes begin at `at` and end at `end`? */
 function isVector(bytes: Uint8Array, at: number, end: number): boolean {
   return at + 2 <= end && at + 2 + uint16(bytes, at) === end
+}
+
+/** In place. Nearly every client has them in this order. */
+function sortDescending(values: number[]): void {
+  if (values.some((value, i) => i > 0 && value > values[i - 1]!)) values.sort((a, b) => b - a)
 }
 
 /** Two bytes each, at least one; GREASE is left out. */

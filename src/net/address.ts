@@ -27,6 +27,13 @@ export function parseAddress(text: string): string | undefined {
 
 const DOTTED_QUAD = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/ // no leading zeros: inet_aton(3) reads them as octal
 
+/** Of a dotted quad; makes no garbage. */
+function firstPart(quad: string): number {
+  let part = 0
+  for (let i = 0; i < 3 && quad.charCodeAt(i) !== DOT; i++) part = part * 10 + quad.charCodeAt(i) - DIGIT_0
+  return part
+}
+
 /** A decimal port, 1–65535 (or 0 when `min` is 0); undefined otherwise. */
 export function parsePort(text: string, min = 1): number | undefined {
   if (!/^\d{1,5}$/.test(text)) return undefined
@@ -156,7 +163,7 @@ export function isLoopback(address: string): boolean {
 /** 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/4, 240.0.0.0/4; ::, ::1, ff00::/8: never the address of somebody else. */
 export function isNeverForeign(address: string): boolean {
   if (familyOf(address) === 4) {
-    const first = Number(address.slice(0, address.indexOf('.')))
+    const first = firstPart(address)
     return first === 0 || first === 127 || first >= 224
   }
   return address === '::' || address === '::1' || /^ff/i.test(address)

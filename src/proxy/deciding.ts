@@ -97,7 +97,7 @@ export class Deciding implements PeekOwner, Consulted {
 
   onPeeked(finding: Finding, isSilent: boolean): void {
     this.#peek = undefined
-    const facts = { ...this.#facts(finding), finding }
+    const facts = this.#facts(finding)
     const decided = this.policy.decide(facts)
     if (decided.kind === 'inspect') return // cannot be: there is a finding
     this.#stopConsulting = consult(decided, facts, this, (decided, hostChecked) => {
@@ -119,17 +119,9 @@ export class Deciding implements PeekOwner, Consulted {
     this.#flow.onTurnedAway(why)
   }
 
-  #facts(finding: Finding | undefined): FlowFacts {
+  #facts<F extends Finding | undefined>(finding: F): FlowFacts & { readonly finding: F } {
     const { listener, client, originalDst } = this.#flow
-    const at = new Date()
-    return {
-      listener: listener.name,
-      protocol: 'tcp',
-      client,
-      originalDst,
-      finding,
-      ...this.#known,
-      at,
-    }
+    const { learntNames, link } = this.#known
+    return { listener: listener.name, protocol: 'tcp', client, originalDst, link, finding, learntNames, at: new Date() }
   }
 }

@@ -25,6 +25,6 @@ export class DialBatch {
       due.map(({ plan }) => plan),
       this.#loop,
     )
-    for (const [i, dial] of due.entries()) dial.start(sockets[i])
+    for (let i = 0; i < due.length; i++) due[i]!.start(sockets[i])
   }
 }

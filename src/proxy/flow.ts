@@ -129,7 +129,7 @@ export class Flow extends OpenRecord implements Parties, EventTarget, Opened, Se
   /** Its patience and its pace are those of the rule that decided last. */
   #obey({ timeouts, limit }: Onward, rule: string | undefined): void {
     this.timeouts = timeoutsOf(this.listener, timeouts)
-    const share = this.context.byteRates.enter(rule, limit, this.client.address, performance.now())
+    const share = this.context.byteRates.enter(rule, limit, this.client.address, this.context.resources.loop.now)
     this.#share?.leave()
     this.#share = share
     if (this.#relay !== undefined) this.#relay.slowTo(share)

@@ -56,11 +56,13 @@ export class PeekBatch {
     }
     this.#memory ??= new FixedMemory(SLOTS * SLOT_BYTES)
     const { address, bytes } = this.#memory
-    for (const [i, { fd }] of lookers.entries()) ring.peek(fd, address + i * SLOT_BYTES, SLOT_BYTES)
+    for (let i = 0; i < lookers.length; i++) ring.peek(lookers[i]!.fd, address + i * SLOT_BYTES, SLOT_BYTES)
     ring.run()
     const counts = ring.results.slice(0, lookers.length)
-    for (const [i, looker] of lookers.entries()) {
-      const [count, at] = [counts[i]!, i * SLOT_BYTES]
+    for (let i = 0; i < lookers.length; i++) {
+      const looker = lookers[i]!
+      const count = counts[i]!
+      const at = i * SLOT_BYTES
       if (looker.isStopped) continue // by what another has found
       if (count === SLOT_BYTES) looker.onLook(lookNow(looker.fd))
       else looker.onLook(count > 0 ? bytes.subarray(at, at + count) : count)

@@ -38,6 +38,7 @@ import { Sweep } from './sweep.ts'
 import { resolveTarget, type Target } from './target.ts'
 import { UdpSessions } from './udp-sessions.ts'
 
+const NO_NAMES: readonly string[] = []
 const IDLE_PIPES = 32
 const CLOSE_MS = 1_000
 
@@ -223,7 +224,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
 
   /** The names by which a client knows a server's address, learnt from the answers of Limpid's DNS; the last learnt first. */
   namesOf(clientAddress: string, serverAddress: string): readonly string[] {
-    return this.#apps.names?.namesOf(clientAddress, serverAddress, performance.now()) ?? []
+    return this.#apps.names?.namesOf(clientAddress, serverAddress, performance.now()) ?? NO_NAMES
   }
 
   /** Where the number of the hook that computes stands in memory; undefined without hooks. */

@@ -52,7 +52,7 @@ export function openSocket({ family, options, bind, events, target }: SocketPlan
 function openTogether(plans: readonly SocketPlan[], loop: EventLoop, ring: Ring): (Watch | undefined)[] {
   for (const { family } of plans) ring.openSocket(domainOf(family), NEW_TCP_SOCKET)
   ring.run()
-  const fds = [...ring.results.subarray(0, plans.length)]
+  const fds = ring.results.slice(0, plans.length)
   const watches = plans.map((plan, i) => (fds[i]! < 0 ? undefined : queueSteps(fds[i]!, plan, loop, ring)))
   ring.run()
   let at = 0

@@ -97,8 +97,7 @@ export function setMark(fd: number, mark: number): void {
 }
 
 export function marked(mark: number): SocketOption {
-  const what = `SO_MARK 0x${mark.toString(16)}`
-  return { level: SOL_SOCKET, option: SO_MARK, value: mark | 0, what, capability: 'CAP_NET_ADMIN' }
+  return { level: SOL_SOCKET, option: SO_MARK, value: mark | 0, what: 'SO_MARK', capability: 'CAP_NET_ADMIN' }
 }
 
 /** DSCP of every packet that the socket sends; its ECN bits stay the kernel's (ip(7), IP_TOS; RFC 3542 §6.5). Before connect(). */

@@ -2,6 +2,7 @@ import { HEADER_BYTES } from '../../inspect/dns.ts'
 import { answerAddresses, type DnsAnswer } from '../../inspect/dns-answer.ts'
 import { nameText } from '../../inspect/dns-name.ts'
 
+const NO_NAMES: readonly string[] = []
 const MIN_KEPT_MS = 30_000 // programs dial some time after they have asked, also where the TTL is 0
 const MAX_KEPT_MS = 86_400_000
 const MAX_CLIENTS = 4096
@@ -93,9 +94,11 @@ export class LearntNames {
   }
 
   /** The names that the client asked for and whose answers had this address; the one learnt last comes first. */
-  namesOf(clientAddress: string, serverAddress: string, nowMs: number): string[] {
+  namesOf(clientAddress: string, serverAddress: string, nowMs: number): readonly string[] {
+    const lessons = this.#clients.get(clientAddress)
+    if (lessons === undefined) return NO_NAMES
     const names: string[] = []
-    for (const { lesson, untilMs } of this.#clients.get(clientAddress)?.values() ?? []) {
+    for (const { lesson, untilMs } of lessons.values()) {
       if (untilMs > nowMs && lesson.addresses.includes(serverAddress)) names.unshift(lesson.name)
     }
     return [...new Set(names)]
