@@ -11,7 +11,7 @@ import {
   SyscallError,
 } from '../sys/errno.ts'
 import { EPOLLERR, EPOLLHUP, EPOLLOUT, type EventLoop, type EventTarget, type Watch } from '../sys/loop.ts'
-import { openSocket, type SocketPlan } from '../sys/open-sockets.ts'
+import { openSocket, openSockets, type SocketPlan } from '../sys/open-sockets.ts'
 import {
   BIND_ADDRESS_NO_PORT,
   differentiated,
@@ -102,7 +102,7 @@ export function dial(
     }
     const dial = new Dial(to, options, loop, counters, owner)
     onAbandon?.(() => dial.abandon())
-    dial.start()
+    dial.start(openSockets([dial.plan], loop)[0])
   })
 }
 

@@ -74,11 +74,6 @@ export class Flow extends OpenRecord implements Parties, EventTarget, Opened, Se
     return this.#late !== undefined
   }
 
-  /** It has said something, and nothing keeps that from going on. */
-  get hasSpoken(): boolean {
-    return this.finding !== undefined && this.#late === undefined
-  }
-
   /** Asks the policy, where there is one. */
   decide(): void {
     const { policy, namesOf, hooks, hostCheck, peeks } = this.context

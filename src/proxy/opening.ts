@@ -3,6 +3,7 @@ import type { Onward, Via } from '../config/policy-types.ts'
 import type { Timeouts } from '../config/types.ts'
 import type { Endpoint } from '../net/address.ts'
 import { viaText } from '../policy/decision-text.ts'
+import type { Finding } from '../policy/facts.ts'
 import { RELAY_EVENTS } from '../relay/tcp.ts'
 import { errnoName } from '../sys/errno.ts'
 import type { Watch } from '../sys/loop.ts'
@@ -30,8 +31,8 @@ export interface Opened extends Parties {
   readonly timeouts: Timeouts
   /** What the client says first must stay in its socket. */
   readonly isHeld: boolean
-  /** The client's first bytes are there, and go on as soon as there is an upstream. */
-  readonly hasSpoken: boolean
+  /** What the client says first has been looked at. */
+  readonly finding: Finding | undefined
   /** The name for which the client dials, where one is known. */
   readonly host: string | undefined
   /** What is dialled. */
@@ -96,7 +97,7 @@ export class Opening implements DialOwner, ViaOwner {
   }
 
   #dial(): void {
-    const { source, timeouts, upstream, hasSpoken } = this.#flow
+    const { source, timeouts, upstream, finding, isHeld } = this.#flow
     const { mark, ports, counters, resources, dials } = this.#context
     const options = {
       source,
@@ -105,7 +106,7 @@ export class Opening implements DialOwner, ViaOwner {
       connectMs: timeouts.connectMs,
       deadPeerMs: 0, // most flows end before a peer could be missed: Flow.sweep() sets it on those that do not
       first: this.#first,
-      clientSpoke: hasSpoken,
+      clientSpoke: finding !== undefined && !isHeld,
       ports,
       events: RELAY_EVENTS,
     }

@@ -6,8 +6,6 @@ import type { Endpoint } from '../net/address.ts'
 import { Policies } from '../policy/policies.ts'
 import { ShadowCounts } from '../policy/shadow.ts'
 import { MessageBatch } from '../relay/message-batch.ts'
-import { RELAY_EVENTS } from '../relay/tcp.ts'
-import { watchConnections } from '../sys/accept.ts'
 import { descriptorLimit } from '../sys/descriptors.ts'
 import { localPortRange } from '../sys/local-ports.ts'
 import { eventLoop } from '../sys/loop.ts'
@@ -25,10 +23,9 @@ import { DialBatch } from './dial-batch.ts'
 import { FlowHooks } from './flow-hooks.ts'
 import { HostCheck } from './host-check.ts'
 import { TcpListener } from './listener.ts'
-import { openFlow } from './open-flow.ts'
+import { openFlows } from './open-flow.ts'
 import { PeekBatch } from './peek-batch.ts'
 import { Pools } from './pools.ts'
-import { awaitHeader, type HeaderOutcome, sendsHeader } from './proxy-header.ts'
 import { Questions } from './questions.ts'
 import { RateLimits } from './rate-limits.ts'
 import type { FlowRecord } from './record.ts'
@@ -261,14 +258,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       context.limits.backlog,
       context.resources.loop,
       () => (context.resources.waitingBytes < MAX_WAITING_BYTES ? context.budget.flows - this.#beginnings : 0),
-      (accepted) => {
-        for (const connection of watchConnections(accepted, RELAY_EVENTS, context.resources.loop)) {
-          const open = (header?: HeaderOutcome): void =>
-            openFlow(this.#counts.begin(), connection, listener, { target, app, header }, context)
-          if (sendsHeader(listener, connection.clientAddr)) awaitHeader(connection, context, open)
-          else open()
-        }
-      },
+      (accepted) => openFlows(accepted, listener, { target, app, nextId: () => this.#counts.begin() }, context),
     )
     this.#listeners.push(opened)
   }

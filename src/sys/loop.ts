@@ -3,6 +3,7 @@ import { ffi, lastErrno, type PollHandle, pollReadable } from './ffi.ts'
 import { setResetOnClose } from './options.ts'
 import { Ring } from './ring.ts'
 import { closeFd } from './socket.ts'
+import { type Slot, WatchTable } from './watch-table.ts'
 
 // sys/epoll.h
 export const EPOLLIN = 0x1
@@ -39,20 +40,6 @@ export interface Watch {
   target: EventTarget
 }
 
-class Slot implements Watch {
-  readonly fd: number
-  readonly index: number
-  readonly generation: number
-  target: EventTarget
-
-  constructor(fd: number, index: number, generation: number, target: EventTarget) {
-    this.fd = fd
-    this.index = index
-    this.generation = generation
-    this.target = target
-  }
-}
-
 /**
  * An epoll set inside libuv's loop: its descriptor is watched by libuv, and when it becomes readable the set is drained
  * with `epoll_wait(…, 0)` in batches. It keeps the process alive while anything is watched, and holds no descriptor
@@ -61,12 +48,9 @@ class Slot implements Watch {
 export class EventLoop {
   #epollFd = -1
   #poll: PollHandle | undefined
-  readonly #slots: (Slot | undefined)[] = []
-  readonly #free: number[] = []
+  readonly #watches = new WatchTable()
   readonly #event = new Uint32Array(WORDS)
   readonly #events = new Uint32Array(WORDS * BATCH)
-  #generation = 0
-  #watched = 0
   #closing = false
   #again: (() => void)[] = []
   #againScheduled = false
@@ -83,7 +67,7 @@ export class EventLoop {
   /** Watches `fd` for `events` (or EPOLLET in). The descriptor stays the caller's; `remove` before closing it. */
   add(fd: number, events: number, target: EventTarget): Watch {
     if (this.#epollFd < 0) this.#open()
-    const slot = this.#newSlot(fd, target)
+    const slot = this.#watches.add(fd, target)
     try {
       this.#control(EPOLL_CTL_ADD, slot, events)
     } catch (error) {
@@ -95,17 +79,8 @@ export class EventLoop {
 
   /** As add(), by the ring: when the call that is queued now fails, the watch is to be ended. */
   queueAdd(ring: Ring, fd: number, events: number, target: EventTarget): Watch {
-    const slot = this.#newSlot(fd, target)
+    const slot = this.#watches.add(fd, target)
     ring.epollAdd(this.#epollFd, fd, this.#eventOf(slot, events))
-    return slot
-  }
-
-  #newSlot(fd: number, target: EventTarget): Slot {
-    const index = this.#free.pop() ?? this.#slots.length
-    this.#generation = (this.#generation + 1) >>> 0
-    const slot = new Slot(fd, index, this.#generation, target)
-    this.#slots[index] = slot
-    this.#watched++
     return slot
   }
 
@@ -154,12 +129,9 @@ export class EventLoop {
   }
 
   #forget(slot: Slot): boolean {
-    if (this.#slots[slot.index] !== slot) return false
-    this.#slots[slot.index] = undefined
-    this.#free.push(slot.index)
-    this.#watched--
-    if (this.#watched === 0) this.#closeSoon()
-    return true
+    const wasWatched = this.#watches.delete(slot)
+    if (wasWatched && this.#watches.size === 0) this.#closeSoon()
+    return wasWatched
   }
 
   /** Runs `work` in the next turn of the loop: for one who stops before its descriptor is drained, so that others have their turn. */
@@ -214,7 +186,7 @@ export class EventLoop {
     this.#poll?.unref()
     setImmediate(() => {
       this.#closing = false
-      if (this.#watched > 0) {
+      if (this.#watches.size > 0) {
         this.#poll?.ref()
         return
       }
@@ -257,9 +229,9 @@ export class EventLoop {
     this.#draining = true
     for (let i = 0; i < count; i++) {
       const at = i * WORDS
-      const slot = this.#slots[events[at + DATA_AT]!]
-      // a slot may have been given to another descriptor since the event was fetched
-      if (slot === undefined || slot.generation !== events[at + DATA_AT + 1]) continue
+      // its place may be another's since the event was fetched
+      const slot = this.#watches.find(events[at + DATA_AT]!, events[at + DATA_AT + 1]!)
+      if (slot === undefined) continue
       try {
         slot.target.onEvents(events[at]!)
       } catch (error) {
