@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { LimpidError } from '../errors.ts'
 import { type Endpoint, type Family, familyOf, formatEndpoint, parseAddress } from '../net/address.ts'
-import { listRoutes, listRules } from '../ruleset/ip-commands.ts'
+import { listRoutes } from '../ruleset/ip-commands.ts'
 import { guardTable } from '../ruleset/nft.ts'
 import { isEmptyPlan } from '../ruleset/plan.ts'
 import { verifyRuleset } from '../ruleset/verify.ts'
@@ -10,7 +10,7 @@ import { descriptorLimit } from '../sys/descriptors.ts'
 import { readSysctl } from '../sys/host.ts'
 import { bridgeFindings, bridgesOfLinks, readBridgeNetfilter } from './bridge-netfilter.ts'
 import { clientRouteFindings } from './client-routes.ts'
-import { readClientRoutes, sourceValidation } from './client-side.ts'
+import { sourceValidation } from './client-side.ts'
 import { doctorCommand, type Examined, runCommand } from './examined.ts'
 import { type CheckId, type Finding, unknown } from './finding.ts'
 import { foreignNftFindings, suspects } from './foreign-nft.ts'
@@ -45,7 +45,7 @@ const CHECKS: readonly Check[] = [
   { id: 'descriptors', run: checkDescriptors },
   { id: 'listener', run: checkListeners },
   { id: 'rules', run: checkInstalled },
-  { id: 'foreign-ip-rule', run: async ({ config }) => foreignRuleFindings(await listRules(), config.rules) },
+  { id: 'foreign-ip-rule', run: ({ config, ipRules }) => foreignRuleFindings(ipRules, config.rules) },
   {
     id: 'route-table',
     run: async ({ config }) => routeTableFindings(await listRoutes(config.rules.routeTable), config.rules),
@@ -55,7 +55,7 @@ const CHECKS: readonly Check[] = [
   { id: 'src-valid-mark', run: async (examined) => srcValidMarkFindings(await sourceValidation(examined)) },
   { id: 'bridge-nf-call', run: ({ links, clientLinks }) => bridgeFindings(readBridgeNetfilter(links, clientLinks)) },
   { id: 'forwarding', run: checkForwarding },
-  { id: 'route-to-clients', run: async (examined) => clientRouteFindings(await readClientRoutes(examined)) },
+  { id: 'route-to-clients', run: async (examined) => clientRouteFindings(await examined.clientRoutes()) },
   { id: 'route-to-servers', run: checkServerRoutes },
   { id: 'mtu', run: checkMtu },
   {

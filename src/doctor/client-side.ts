@@ -1,7 +1,6 @@
-import type { ListenerConfig } from '../config/types.ts'
+import type { Config, ListenerConfig } from '../config/types.ts'
 import type { Family } from '../net/address.ts'
 import { formatPrefix, type Prefix } from '../net/prefix.ts'
-import { listRules } from '../ruleset/ip-commands.ts'
 import { readSysctl } from '../sys/host.ts'
 import type { ClientRoute } from './client-routes.ts'
 import type { Examined } from './examined.ts'
@@ -14,7 +13,7 @@ import { connectedNetworks, wayTo } from './ways.ts'
 const MAX_PREFIXES = 16 // of each listener: a list of thousands is not asked about one by one
 
 /** The ways back to the clients that the config names, else to the networks of the receiving interfaces. */
-export async function readClientRoutes({ config, links }: Examined): Promise<ClientRoute[]> {
+export async function readClientRoutes(config: Config, links: readonly Link[]): Promise<readonly ClientRoute[]> {
   const taking = config.listeners.filter(({ intercept, paths }) => intercept !== 'none' && paths.includes('forwarded'))
   const found = await Promise.all(
     taking.flatMap((listener) =>
@@ -42,11 +41,15 @@ async function routesOf(listener: ListenerConfig, family: Family, receiving: rea
       })),
     )
   }
-  const networks = await Promise.all(
-    receiving.map(async ({ name }) => ({ name, found: await connectedNetworks(family, name) })),
-  )
-  return networks.flatMap(({ name, found }) =>
-    found.map((sources) => ({ ...about, sources, way: { kind: 'by' as const, dev: name, via: undefined } })),
+  const connected = await connectedNetworks(family)
+  return receiving.flatMap(({ name }) =>
+    connected
+      .filter(({ dev }) => dev === name)
+      .map(({ destination }) => ({
+        ...about,
+        sources: destination,
+        way: { kind: 'by' as const, dev: name, via: undefined },
+      })),
   )
 }
 
@@ -59,7 +62,7 @@ function someHost({ address, length, family }: Prefix): string {
 
 /** What rp_filter and src_valid_mark do to packets of our flows: they come in by all links, from clients and servers. */
 export async function sourceValidation(examined: Examined): Promise<SourceValidation> {
-  const routes = (await readClientRoutes(examined)).filter(({ family }) => family === 4)
+  const routes = (await examined.clientRoutes()).filter(({ family }) => family === 4)
   const { plan, links } = examined
   return {
     value: (name, key) => Number(readSysctl(`net.ipv4.conf.${name.replaceAll('.', '/')}.${key}`) ?? 0),
@@ -71,16 +74,15 @@ export async function sourceValidation(examined: Examined): Promise<SourceValida
           : [],
       ),
     dropped: readTcpCounters().reversePath,
-    detour: plan.ipRules.length === 0 || (await hasDetour(examined)),
+    detour: plan.ipRules.length === 0 || hasDetour(examined),
   }
 }
 
 /** Whether every planned rule that looks at `iif lo` is there, or none of ours is: then none is missing either. */
-async function hasDetour({ plan, rulesAreThere }: Examined): Promise<boolean> {
+function hasDetour({ plan, rulesAreThere, ipRules }: Examined): boolean {
   if (!rulesAreThere) return true
-  const found = await listRules()
   const wanted = plan.ipRules.filter(({ iif, family }) => iif === 'lo' && family === 4)
   return wanted.every(({ priority }) =>
-    found.some((rule) => rule.ours && rule.family === 4 && rule.priority === priority),
+    ipRules.some((rule) => rule.ours && rule.family === 4 && rule.priority === priority),
   )
 }

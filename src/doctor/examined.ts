@@ -2,10 +2,12 @@ import type { Config } from '../config/types.ts'
 import { LimpidError } from '../errors.ts'
 import type { Endpoint } from '../net/address.ts'
 import { backendToShow } from '../ruleset/backend.ts'
-import { listRules } from '../ruleset/ip-commands.ts'
+import { type FoundRule, listRules } from '../ruleset/ip-commands.ts'
 import { type Plan, planRuleset } from '../ruleset/plan.ts'
 import { type RulesetState, readState } from '../ruleset/state.ts'
 import { type HostFacts, hostFacts } from '../sys/host.ts'
+import type { ClientRoute } from './client-routes.ts'
+import { readClientRoutes } from './client-side.ts'
 import { type LeftBehind, leftBehind } from './left-behind.ts'
 import { type Link, readLinks } from './links.ts'
 import { type Holder, type Listening, readListening } from './listening.ts'
@@ -25,6 +27,10 @@ export interface Examined {
   /** Where traffic of clients comes in. */
   readonly clientLinks: readonly Link[]
   readonly listening: readonly Listening[]
+  /** All ip rules that there are, of whoever made them. */
+  readonly ipRules: readonly FoundRule[]
+  /** The ways back to clients; read when first asked for. */
+  readonly clientRoutes: () => Promise<readonly ClientRoute[]>
   /** The process that holds a listening socket of ours. */
   readonly holder: Holder | undefined
   /** What of ours is in the kernel; an error when it cannot be read. */
@@ -53,6 +59,7 @@ export async function examine(config: Config, { configArguments, server }: Docto
   const found =
     !(state instanceof LimpidError) && (state.found.length > 0 || state.holder !== undefined || state.persistent)
   const ourIpRules = ipRules.filter(({ ours }) => ours).length
+  let routes: Promise<readonly ClientRoute[]> | undefined
   const left = state instanceof LimpidError ? undefined : leftBehind(state, ourIpRules)
   return {
     config,
@@ -64,6 +71,11 @@ export async function examine(config: Config, { configArguments, server }: Docto
     links,
     clientLinks: allClientLinks(config, links),
     listening,
+    ipRules,
+    clientRoutes: () => {
+      routes ??= readClientRoutes(config, links)
+      return routes
+    },
     holder: listening.find(({ holder }) => holder !== undefined)?.holder,
     state,
     rulesAreThere: left === undefined && (found || ourIpRules > 0),

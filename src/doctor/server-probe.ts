@@ -78,8 +78,9 @@ async function someClient({ clientLinks, facts }: Examined, server: Endpoint): P
   if (way.kind !== 'by') return undefined
   const addressesOn = (link: string) => facts.interfaces.find(({ name }) => name === link)?.addresses ?? []
   const seenAs = addressesOn(way.dev).find((address) => isUsual(address, family))
+  const connected = await connectedNetworks(family)
   for (const { name } of clientLinks.filter((link) => link.name !== way.dev)) {
-    for (const network of await connectedNetworks(family, name)) {
+    for (const { destination: network } of connected.filter(({ dev }) => dev === name)) {
       const prefix = parsePrefix(network)
       if (prefix === undefined || prefix.length >= (family === 4 ? 31 : 127)) continue
       const taken = addressesOn(name)

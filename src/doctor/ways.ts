@@ -50,10 +50,9 @@ export async function readMainRoutes(family: Family): Promise<MainRoute[]> {
   return defaults.length > 0 ? defaults : await list(family, ['table', 'main'])
 }
 
-/** The networks that this link is connected to. */
-export async function connectedNetworks(family: Family, dev: string): Promise<string[]> {
-  const routes = await list(family, ['table', 'main', 'proto', 'kernel'])
-  return routes.filter((route) => route.dev === dev).map(({ destination }) => destination)
+/** The networks that links are connected to. */
+export async function connectedNetworks(family: Family): Promise<MainRoute[]> {
+  return await list(family, ['table', 'main', 'proto', 'kernel'])
 }
 
 async function list(family: Family, which: readonly string[]): Promise<MainRoute[]> {
