@@ -1,7 +1,8 @@
 // A build of another revision of this repository, in a temporary git worktree.
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
+import { existsSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
+import { resolve } from 'node:path'
 import { stop, tell } from './say.mjs'
 import { ROOT } from './setup.mjs'
 
@@ -28,9 +29,11 @@ export function buildRevision(revision) {
   const locks = git(['diff', '--quiet', commit.stdout.trim(), '--', 'package-lock.json'])
   if (locks.status !== 0) tell(`${revision} has other npm packages; it is measured with those of this checkout`)
   symlinkSync(`${ROOT}/node_modules`, `${folder}/node_modules`)
-  const tsc = `${ROOT}/node_modules/typescript/bin/tsc`
-  const build = spawnSync(process.execPath, [tsc, '-p', 'tsconfig.json'], { cwd: folder, encoding: 'utf8' })
-  if (build.status !== 0) fail(`${revision} does not build:\n${build.stdout}${build.stderr}`)
+  const tsc = [`${ROOT}/node_modules/typescript/bin/tsc`, '-p', 'tsconfig.json']
+  for (const step of [tsc, ['scripts/bundle.mjs']].filter(([path]) => existsSync(resolve(folder, path)))) {
+    const build = spawnSync(process.execPath, step, { cwd: folder, encoding: 'utf8' })
+    if (build.status !== 0) fail(`${revision} does not build:\n${build.stdout}${build.stderr}`)
+  }
   return { folder, remove }
 }
 

@@ -72,9 +72,9 @@ function ensureBuild() {
     const before = fingerprint()
     if (builtFrom() === before) return
     tell('building …')
-    const tsc = `${ROOT}/node_modules/typescript/bin/tsc`
-    const run = spawnSync(process.execPath, [tsc, '-p', 'tsconfig.json'], { cwd: ROOT, encoding: 'utf8' })
-    if (run.status !== 0) {
+    for (const step of [['node_modules/typescript/bin/tsc', '-p', 'tsconfig.json'], ['scripts/bundle.mjs']]) {
+      const run = spawnSync(process.execPath, step, { cwd: ROOT, encoding: 'utf8' })
+      if (run.status === 0) continue
       process.stderr.write(`${run.stdout}${run.stderr}`)
       stop('the build failed (above)')
     }
@@ -91,7 +91,8 @@ function builtFrom() {
 /** Changes with every source file that is added, edited, or removed. */
 function fingerprint() {
   const hash = createHash('sha256')
-  const files = [...filesUnder(`${ROOT}/src`), `${ROOT}/tsconfig.json`, `${ROOT}/package-lock.json`]
+  const others = ['tsconfig.json', 'package-lock.json', 'scripts/bundle.mjs'].map((name) => `${ROOT}/${name}`)
+  const files = [...filesUnder(`${ROOT}/src`), ...others]
   for (const file of files) {
     const { mtimeMs, size } = statSync(file)
     hash.update(`${file}\n${mtimeMs}\n${size}\n`)

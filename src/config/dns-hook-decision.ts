@@ -1,10 +1,10 @@
-import { z } from 'zod'
 import type { Endpoint } from '../net/address.ts'
 import { DNS_SERVER } from './dns-values.ts'
 import { wrongWords } from './hook-decision.ts'
 import { CLIENT_ADDRESS } from './policy-values.ts'
 import { value } from './schema.ts'
 import { DURATION } from './values.ts'
+import * as z from './zod.ts'
 
 const MAX_ADDRESSES = 64 // as in a rule of the listener's
 const DEFAULT_TTL_MS = 60_000

@@ -1,4 +1,3 @@
-import { z } from 'zod'
 import { type Endpoint, type Family, familyOf } from '../net/address.ts'
 import { DNS_SERVER, DOMAIN, IPV4, IPV6, RECORD_TYPE, TEXT, THEN } from './dns-values.ts'
 import { NAME } from './name.ts'
@@ -6,6 +5,7 @@ import { missing, type Report } from './problem.ts'
 import type { integer, value, values } from './schema.ts'
 import type { DnsAnswers, DnsConfig, DnsDecision, DnsRule, Source } from './types.ts'
 import { DURATION } from './values.ts'
+import * as z from './zod.ts'
 
 const MAX_RULES = 1000
 const MAX_UPSTREAMS = 16

@@ -1,4 +1,3 @@
-import { z } from 'zod'
 import { issueProblems } from './issues.ts'
 import { MOMENT, momentFrom } from './moment.ts'
 import type { AskedFlow } from './policy-types.ts'
@@ -7,6 +6,7 @@ import { type ConfigSource, MAX_PROBLEMS, type Problem } from './problem.ts'
 import { value, values } from './schema.ts'
 import { INTERFACE, PROTOCOL, type ValueKind } from './values.ts'
 import { readYaml } from './yaml-source.ts'
+import * as z from './zod.ts'
 
 const MAX_FLOWS = 20_000
 

@@ -1,8 +1,8 @@
-import { z } from 'zod'
 import { buildDecision, decisionKeys } from './policy-decision.ts'
 import type { Decision } from './policy-types.ts'
 import { expectedText, type Problem, problemText } from './problem.ts'
 import { value } from './schema.ts'
+import * as z from './zod.ts'
 
 const DECISION = z.strictObject(decisionKeys({ value }), {
   error: 'a decision such as { then: "reject" }, or undefined',

@@ -1,5 +1,5 @@
-import { z } from 'zod'
 import { wrongWords } from './hook-decision.ts'
+import * as z from './zod.ts'
 
 const MAX_BODY = 65_536
 const MAX_FIELDS = 100

@@ -1,7 +1,7 @@
-import type { z } from 'zod'
 import { nearest } from './nearest.ts'
 import { expectedText, MAX_PROBLEMS, type Problem } from './problem.ts'
 import { FILE_SCHEMA } from './schema.ts'
+import type * as z from './zod.ts'
 
 /** What one complaint of `schema` about `root` says to the operator. */
 export function issueProblems(issue: z.core.$ZodIssue, root: unknown, schema: unknown = FILE_SCHEMA): Problem[] {

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from './zod.ts'
 
 /** A name that an operator gives to something: safe in rule comments, messages and flow records. */
 export const NAME = z

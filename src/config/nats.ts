@@ -1,8 +1,8 @@
-import { z } from 'zod'
 import { parsePort } from '../net/address.ts'
 import type { Problem } from './problem.ts'
 import type { values } from './schema.ts'
 import type { ValueKind } from './values.ts'
+import * as z from './zod.ts'
 
 const MAX_SERVERS = 16
 

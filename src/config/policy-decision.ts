@@ -1,4 +1,3 @@
-import type { z } from 'zod'
 import { type Endpoint, familyOf, isNeverForeign } from '../net/address.ts'
 import { NAME } from './name.ts'
 import { buildLimit, limitSchema } from './policy-limit.ts'
@@ -10,6 +9,7 @@ import type { value as parsed } from './schema.ts'
 import { buildTimeouts, timeoutsSchema } from './timeouts.ts'
 import type { Source } from './types.ts'
 import { DURATION, SOURCE } from './values.ts'
+import type * as z from './zod.ts'
 
 const DEFAULT_BYPASS_MS = 3_600_000
 

@@ -1,9 +1,9 @@
-import { z } from 'zod'
 import type { ByteRate, RateLimit } from './policy-types.ts'
 import { PER, RATE } from './policy-values.ts'
 import { missing, type Report } from './problem.ts'
 import { BYTE_COUNT, BYTE_RATE, LEAST_BURST_BYTES } from './rate-values.ts'
 import type { value as parsed } from './schema.ts'
+import * as z from './zod.ts'
 
 const MAX_BURST = 1_000_000
 const BURST_ERROR = `a number of flows from 1 to ${MAX_BURST}`

@@ -1,9 +1,9 @@
-import { z } from 'zod'
 import type { Balance, PoolConfig } from './policy-types.ts'
 import { BALANCE, SERVER } from './policy-values.ts'
 import type { Report } from './problem.ts'
 import type { values as listed, value as parsed } from './schema.ts'
 import { DURATION } from './values.ts'
+import * as z from './zod.ts'
 
 const MAX_POOLS = 64
 const MAX_SERVERS = 256 // of one pool

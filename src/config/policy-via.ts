@@ -1,8 +1,8 @@
-import { z } from 'zod'
 import type { Credentials, Via } from './policy-types.ts'
 import { PROXY_ENDPOINT, PROXY_VERSION } from './policy-values.ts'
 import { missing, type Report } from './problem.ts'
 import type { value as parsed } from './schema.ts'
+import * as z from './zod.ts'
 
 const MAX_CREDENTIAL_BYTES = 255 // RFC 1929 §2: one byte tells the length
 const CREDENTIAL_ERROR = `1 to ${MAX_CREDENTIAL_BYTES} bytes without control characters`

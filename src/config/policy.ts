@@ -1,4 +1,3 @@
-import { z } from 'zod'
 import { NAME } from './name.ts'
 import { buildDecision, decisionKeys } from './policy-decision.ts'
 import { buildPools, poolsSchema } from './policy-pools.ts'
@@ -7,6 +6,7 @@ import { DETECTED, HOST_CHECK, MAC, NAME_ENTRY, TIMES } from './policy-values.ts
 import { missing, type Report } from './problem.ts'
 import type { value, values } from './schema.ts'
 import { DURATION, INTERFACE, PORTS, PREFIX, PROTOCOL } from './values.ts'
+import * as z from './zod.ts'
 
 const MAX_RULES = 20_000
 const MAX_LISTS = 256

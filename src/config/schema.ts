@@ -1,4 +1,3 @@
-import { z } from 'zod'
 import type { Family } from '../net/address.ts'
 import { dnsSchema } from './dns.ts'
 import { NAME } from './name.ts'
@@ -27,6 +26,7 @@ import {
   type ValueKind,
   WORKERS,
 } from './values.ts'
+import * as z from './zod.ts'
 
 // Every `error` text is what was expected; parse.ts makes `expected …, found …` of it.
 

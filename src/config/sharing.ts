@@ -1,8 +1,8 @@
-import { z } from 'zod'
 import { NAME } from './name.ts'
 import { buildNats, type NatsConfig, natsProblems, natsSchema } from './nats.ts'
 import { missing, type Problem } from './problem.ts'
 import type { values } from './schema.ts'
+import * as z from './zod.ts'
 
 /** Where a policy comes from that other gateways have, too: a folder, or a bucket of NATS JetStream KV. */
 export type PolicyFrom =

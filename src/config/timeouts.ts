@@ -1,7 +1,7 @@
-import { z } from 'zod'
 import type { value as parsed } from './schema.ts'
 import type { Timeouts } from './types.ts'
 import { DURATION } from './values.ts'
+import * as z from './zod.ts'
 
 /** Names in a file. */
 const NAMES = {

@@ -1,3 +1,4 @@
+import { ConfigError, type ConfigSource, MAX_PROBLEMS, type Problem, problemText } from './problem.ts'
 import {
   type Document,
   isAlias,
@@ -9,8 +10,7 @@ import {
   type Node,
   parseDocument,
   visit,
-} from 'yaml'
-import { ConfigError, type ConfigSource, MAX_PROBLEMS, type Problem, problemText } from './problem.ts'
+} from './yaml.ts'
 
 const MAX_ALIASES = 100 // each may stand for the whole file: 100 of them are the "billion laughs" of YAML
 const MAX_DEPTH = 32 // a listener's timeouts are at 4
