@@ -19,8 +19,8 @@ import {
 import { type Accepted, bindSocket, closeFd, listenSocket, localEndpoint, openTcp } from '../sys/socket.ts'
 import { arrivesUntouched } from './arrival.ts'
 
-const ACCEPT_BATCH = 64 // then the flows that there are have their turn
-const ACCEPT_TOGETHER = 16
+/** Then the flows that there are have their turn. Those of a batch are dialled together: of more, the first wait for the last (docs/performance.md). */
+const ACCEPT_BATCH = 8
 /** After EMFILE and its like: long enough to cost nothing, short enough to be back at once. */
 const ACCEPT_BACKOFF_MS = 50
 
@@ -94,12 +94,12 @@ export class TcpListener implements EventTarget {
         this.#pause()
         return
       }
-      const asked = Math.min(wanted, ACCEPT_TOGETHER, room, most - count)
+      const asked = Math.min(wanted, ACCEPT_BATCH, room, most - count)
       const { accepted, errno } = acceptConnections(this.#watch.fd, asked, this.#loop.ring)
       count += Math.max(1, accepted.length)
       if (accepted.length > 0) this.#onAccept(accepted)
       if (errno === 0) continue
-      this.#usual = Math.min(count, ACCEPT_TOGETHER)
+      this.#usual = Math.min(count, ACCEPT_BATCH)
       this.#onAcceptError(errno)
       return
     }
