@@ -14,11 +14,12 @@ import type { DialBatch } from './dial-batch.ts'
 import type { Flow } from './flow.ts'
 import type { FlowHooks } from './flow-hooks.ts'
 import type { HostCheck } from './host-check.ts'
+import type { Moved } from './open-record.ts'
 import type { PeekBatch } from './peek-batch.ts'
 import type { Pools } from './pools.ts'
 import type { HeaderWait } from './proxy-header.ts'
 import type { RateLimits } from './rate-limits.ts'
-import type { FlowRecord } from './record.ts'
+import type { CloseReason, FlowRecord } from './record.ts'
 import type { SourcePorts } from './source-ports.ts'
 
 /** What the flows of one proxy share. */
@@ -69,6 +70,6 @@ export interface ProxyContext {
   onBypass(destination: string, forMs: number): void
   /** Does anybody hear of flows? If not, the kernel is not asked for what is only told. */
   tellsFlows(): boolean
-  /** Called exactly once for each flow, when it has ended. */
-  onFlowEnd(record: FlowRecord): void
+  /** Called exactly once for each flow, when it has ended. `record` is asked for where somebody hears of it. */
+  onFlowEnd(reason: CloseReason, moved: Moved | undefined, record: () => FlowRecord): void
 }

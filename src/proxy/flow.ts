@@ -294,7 +294,8 @@ export class Flow extends OpenRecord implements Parties, EventTarget, Opened, Se
     this.#share?.leave()
     context.flows.delete(this)
     countClient(context.flowsByClient, this.client.address, -1)
-    context.onFlowEnd(this.toRecord(reason, this.#relay ?? this.#served, this.#shadowing?.difference))
+    const moved = this.#relay ?? this.#served
+    context.onFlowEnd(reason, moved, () => this.toRecord(reason, moved, this.#shadowing?.difference))
   }
 }
 

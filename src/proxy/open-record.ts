@@ -21,7 +21,7 @@ export interface Identity extends Arrival {
 }
 
 /** What was moved, in bytes. */
-interface Moved {
+export interface Moved {
   readonly bytesClientToUpstream: number
   readonly bytesUpstreamToClient: number
 }

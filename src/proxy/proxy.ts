@@ -24,11 +24,12 @@ import { FlowHooks } from './flow-hooks.ts'
 import { HostCheck } from './host-check.ts'
 import { TcpListener } from './listener.ts'
 import { openFlows } from './open-flow.ts'
+import type { Moved } from './open-record.ts'
 import { PeekBatch } from './peek-batch.ts'
 import { Pools } from './pools.ts'
 import { Questions } from './questions.ts'
 import { RateLimits } from './rate-limits.ts'
-import type { FlowRecord } from './record.ts'
+import type { CloseReason, FlowRecord } from './record.ts'
 import { SourcePorts } from './source-ports.ts'
 import { appStats, FlowCounts, type ProxyStats, proxyStats } from './stats.ts'
 import { Sweep } from './sweep.ts'
@@ -106,7 +107,7 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
       namesOf: (client, server) => this.namesOf(client, server),
       onBypass: (destination, forMs) => this.emit('bypass', destination, forMs),
       tellsFlows: () => this.listenerCount('flow') > 0,
-      onFlowEnd: (record) => this.#onFlowEnd(record),
+      onFlowEnd: (reason, moved, record) => this.#onFlowEnd(reason, moved, record),
     }
     for (const listener of config.listeners) {
       const app = apps.appOf(listener, new Questions(listener.name, this.#context))
@@ -283,11 +284,14 @@ export class TransparentProxy extends EventEmitter<ProxyEvents> {
     }
   }
 
-  #onFlowEnd(record: FlowRecord): void {
-    this.#counts.end(record)
+  #onFlowEnd(reason: CloseReason, moved: Moved | undefined, toRecord: () => FlowRecord): void {
+    this.#counts.end(reason, moved)
     for (const listener of this.#listeners) listener.resume()
+    const { hooks, tellsFlows } = this.#context
+    if (hooks === undefined && !tellsFlows()) return
+    const record = toRecord()
     this.emit('flow', record)
-    this.#context.hooks?.closed(record)
+    hooks?.closed(record)
   }
 
   #expireFlows(): void {

@@ -6,8 +6,9 @@ import type { DialCounters } from './dial.ts'
 import { type DatagramCounters, type DropReason, newDatagramCounters } from './drops.ts'
 import { type HookStats, NO_HOOK_STATS } from './flow-hooks.ts'
 import type { HostChecks } from './host-check.ts'
+import type { Moved } from './open-record.ts'
 import type { PoolServerStats } from './pool.ts'
-import type { CloseReason, FlowRecord } from './record.ts'
+import type { CloseReason } from './record.ts'
 import type { UdpSessions } from './udp-sessions.ts'
 
 /** Counters since the proxy was made, and gauges of this moment. */
@@ -61,10 +62,10 @@ export class FlowCounts {
     return ++this.#begun
   }
 
-  end({ reason, bytesClientToUpstream, bytesUpstreamToClient }: FlowRecord): void {
+  end(reason: CloseReason, moved: Moved | undefined): void {
     this.#endedBy[reason] = (this.#endedBy[reason] ?? 0) + 1
-    this.#bytesClientToUpstream += bytesClientToUpstream
-    this.#bytesUpstreamToClient += bytesUpstreamToClient
+    this.#bytesClientToUpstream += moved?.bytesClientToUpstream ?? 0
+    this.#bytesUpstreamToClient += moved?.bytesUpstreamToClient ?? 0
   }
 
   get stats(): Pick<ProxyStats, 'flowsTotal' | 'endedBy' | 'bytesClientToUpstream' | 'bytesUpstreamToClient'> {

@@ -316,7 +316,8 @@ export class UdpSession extends OpenSessionRecord implements EventTarget, Outlet
     this.#app?.onSessionEnd(this)
     this.#place?.leave()
     this.#share?.leave()
-    proxy.onFlowEnd(this.toRecord(reason, sourceAddr))
+    const moved = { bytesClientToUpstream: this.bytesUp, bytesUpstreamToClient: this.bytesDown }
+    proxy.onFlowEnd(reason, moved, () => this.toRecord(reason, sourceAddr))
   }
 }
 
