@@ -267,6 +267,7 @@ test('SIGTERM drains all workers, a second one ends their flows; a terminal’s 
   await using limpid = await LimpidProcess.start(lab.x, ['run', ...INTERCEPT, '--ports', '80', '--drain', '1h'])
   const pids = await pidsOf(limpid)
   const clients = await connected(20)
+  await clientsByPid(20) // those that nobody has accepted yet would not be told
   for (const pid of pids) for (const signal of ['SIGINT', 'SIGTERM'] as const) process.kill(pid, signal)
   limpid.child.kill('SIGTERM')
   await until(() => limpid.stderr.includes('stopping: 20 flows may go on'), 'drain')
