@@ -1,3 +1,4 @@
+import { Gathering } from '../sys/gathering.ts'
 import type { EventLoop } from '../sys/loop.ts'
 import { openSockets } from '../sys/open-sockets.ts'
 import type { Dial } from './dial.ts'
@@ -7,20 +8,20 @@ import type { Dial } from './dial.ts'
  */
 export class DialBatch {
   readonly #loop: EventLoop
-  #due: Dial[] = []
+  readonly #due: Gathering<Dial>
 
   constructor(loop: EventLoop) {
     this.#loop = loop
+    this.#due = new Gathering(loop, (all) => this.#startAll(all))
   }
 
   /** To be started behind the events that were fetched together. */
   add(dial: Dial): void {
-    if (this.#due.push(dial) === 1) this.#loop.afterEvents(() => this.#startAll())
+    this.#due.add(dial)
   }
 
-  #startAll(): void {
-    const due = this.#due.filter(({ isSettled }) => !isSettled)
-    this.#due = []
+  #startAll(all: readonly Dial[]): void {
+    const due = all.filter(({ isSettled }) => !isSettled)
     const sockets = openSockets(
       due.map(({ plan }) => plan),
       this.#loop,

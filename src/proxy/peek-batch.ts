@@ -1,4 +1,5 @@
 import { FixedMemory } from '../sys/fixed-memory.ts'
+import { Gathering } from '../sys/gathering.ts'
 import type { EventLoop } from '../sys/loop.ts'
 import { peekBytes } from '../sys/socket.ts'
 
@@ -31,20 +32,19 @@ export function lookNow(fd: number): Uint8Array | number {
 export class PeekBatch {
   readonly #loop: EventLoop
   #memory: FixedMemory | undefined
-  #due: Looker[] = []
+  readonly #due: Gathering<Looker>
 
   constructor(loop: EventLoop) {
     this.#loop = loop
+    this.#due = new Gathering(loop, (all) => this.#lookAll(all))
   }
 
   /** It looks behind the events that were fetched together. */
   add(looker: Looker): void {
-    if (this.#due.push(looker) === 1) this.#loop.afterEvents(() => this.#lookAll())
+    this.#due.add(looker)
   }
 
-  #lookAll(): void {
-    const due = this.#due
-    this.#due = []
+  #lookAll(due: readonly Looker[]): void {
     for (let at = 0; at < due.length; at += SLOTS) this.#look(due.slice(at, at + SLOTS).filter((one) => !one.isStopped))
   }
 

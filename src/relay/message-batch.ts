@@ -1,4 +1,5 @@
 import { FixedMemory } from '../sys/fixed-memory.ts'
+import { Gathering } from '../sys/gathering.ts'
 import type { EventLoop } from '../sys/loop.ts'
 import type { Ring } from '../sys/ring.ts'
 import { sendFlags } from '../sys/socket.ts'
@@ -33,21 +34,20 @@ export interface Messenger {
 export class MessageBatch {
   readonly #loop: EventLoop
   #memory: FixedMemory | undefined
-  #due: Messenger[] = []
+  readonly #due: Gathering<Messenger>
   readonly #lengths = new Int32Array(SLOTS)
 
   constructor(loop: EventLoop) {
     this.#loop = loop
+    this.#due = new Gathering(loop, (all) => this.#moveAll(all))
   }
 
   /** To be moved behind the events that were fetched together. */
   add(messenger: Messenger): void {
-    if (this.#due.push(messenger) === 1) this.#loop.afterEvents(() => this.#moveAll())
+    this.#due.add(messenger)
   }
 
-  #moveAll(): void {
-    const due = this.#due
-    this.#due = []
+  #moveAll(due: readonly Messenger[]): void {
     for (let at = 0; at < due.length; at += SLOTS) {
       const messengers = due.slice(at, at + SLOTS).filter(({ ended }) => !ended)
       const ring = messengers.length > 1 ? this.#loop.ring : undefined
